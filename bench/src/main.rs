@@ -1,0 +1,3 @@
+//! Traffic generator: real SIP and RTP over sockets.
+
+fn main() {}

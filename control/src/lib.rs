@@ -1,0 +1,1 @@
+//! The words spoken on the control socket.

@@ -1,0 +1,3 @@
+//! The session border controller daemon.
+
+fn main() {}

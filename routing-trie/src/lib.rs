@@ -1,0 +1,1 @@
+//! Digit tries for prefix routing.

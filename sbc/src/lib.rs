@@ -1,0 +1,1 @@
+//! SIP, SDP, policy and billing, sans-IO.
