@@ -1,1 +1,11 @@
-//! The words spoken on the control socket.
+//! The words spoken on the control socket and between shards and the gate.
+//!
+//! Plain values of fixed size; how they look as JSON Lines is `frame`'s business alone.
+
+pub mod command;
+pub mod event;
+pub mod text;
+
+pub use command::Command;
+pub use event::Event;
+pub use text::Text;

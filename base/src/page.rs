@@ -1,0 +1,114 @@
+//! Counted state: atomic words that every shard may change, for what must be exact across shards.
+//!
+//! A word counts calls in use; another paces new calls (GCRA: the word is the theoretical arrival
+//! time of the next call, in nanoseconds). Nothing else is shared between shards.
+
+use crate::Instant;
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+/// A page of words shared by all shards of a node.
+#[derive(Clone)]
+pub struct Page {
+    words: Arc<[AtomicU64]>,
+}
+
+impl Page {
+    /// A page of `len` zero words.
+    pub fn new(len: usize) -> Self {
+        Page {
+            words: (0..len).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Adds one to `word` unless it stands at `limit` already; whether it did.
+    pub fn enter(&self, word: usize, limit: u64) -> bool {
+        let Some(w) = self.words.get(word) else {
+            return false;
+        };
+        w.try_update(Ordering::AcqRel, Ordering::Acquire, |n| {
+            (n < limit).then_some(n + 1)
+        })
+        .is_ok()
+    }
+
+    /// Adds one regardless of any limit: for calls that exist already when the page is rebuilt.
+    pub fn restore(&self, word: usize) {
+        if let Some(w) = self.words.get(word) {
+            w.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Takes one from `word`; never goes below zero.
+    pub fn leave(&self, word: usize) {
+        if let Some(w) = self.words.get(word) {
+            let left = w.try_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1));
+            debug_assert!(left.is_ok(), "a call left a word it had not entered");
+        }
+    }
+
+    /// What `word` stands at.
+    pub fn read(&self, word: usize) -> u64 {
+        self.words
+            .get(word)
+            .map_or(0, |w| w.load(Ordering::Acquire))
+    }
+
+    /// Admits one event on `word` when at most `per_second` pass, with bursts of up to a second's worth.
+    pub fn pace(&self, word: usize, per_second: u32, now: Instant) -> bool {
+        let Some(w) = self.words.get(word) else {
+            return false;
+        };
+        if per_second == 0 {
+            return false;
+        }
+        let step = 1_000_000_000 / u64::from(per_second);
+        let ahead = 1_000_000_000 - step;
+        let arrive = |due: u64| {
+            let due = due.max(now.0);
+            (due <= now.0.saturating_add(ahead)).then(|| due.saturating_add(step))
+        };
+        w.try_update(Ordering::AcqRel, Ordering::Acquire, arrive)
+            .is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_above_the_limit_and_back_to_zero() {
+        let page = Page::new(1);
+        assert!(page.enter(0, 2) && page.enter(0, 2) && !page.enter(0, 2));
+        page.leave(0);
+        assert!(page.enter(0, 2));
+        assert_eq!(page.read(0), 2);
+        assert!(!page.enter(9, 1), "a word outside the page admits nothing");
+    }
+
+    #[test]
+    fn exact_when_shards_race() {
+        let page = Page::new(1);
+        let won: usize = std::thread::scope(|s| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| s.spawn(|| (0..1000).filter(|_| page.enter(0, 1234)).count()))
+                .collect();
+            threads.into_iter().map(|t| t.join().unwrap()).sum()
+        });
+        assert_eq!((won, page.read(0)), (1234, 1234));
+    }
+
+    #[test]
+    fn pace_admits_the_rate_and_no_more() {
+        let page = Page::new(1);
+        let passed = (0..10_000u64)
+            .filter(|ms| page.pace(0, 100, Instant(ms * 1_000_000)))
+            .count();
+        assert!(
+            (1000..=1100).contains(&passed),
+            "{passed} in 10 s at 100/s plus one burst"
+        );
+        assert!(!page.pace(0, 0, Instant(0)));
+    }
+}

@@ -1,0 +1,113 @@
+//! What shards tell the gate: the material of its read model, of lists, status and `top`.
+
+use crate::Text;
+
+/// Names a call: home, place and generation on its shard, unique until the node's next boot epoch.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct CallId {
+    /// Home of the call.
+    pub home: u8,
+    /// Place in its shard's table.
+    pub index: u32,
+    /// Generation of that place.
+    pub generation: u32,
+}
+
+impl CallId {
+    /// As printed: `7f-12a-3` (hexadecimal home, place, generation).
+    pub fn parse(text: &str) -> Option<CallId> {
+        let mut parts = text.splitn(3, '-');
+        Some(CallId {
+            home: u8::from_str_radix(parts.next()?, 16).ok()?,
+            index: u32::from_str_radix(parts.next()?, 16).ok()?,
+            generation: u32::from_str_radix(parts.next()?, 16).ok()?,
+        })
+    }
+}
+
+impl core::fmt::Display for CallId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "{:02x}-{:x}-{:x}",
+            self.home, self.index, self.generation
+        )
+    }
+}
+
+/// Where a call stands.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum CallState {
+    /// A question is open: a name, later credit.
+    Deciding,
+    /// An INVITE is out on a route, nothing heard yet.
+    Trying,
+    /// The callee is ringing or sends early media.
+    Ringing,
+    /// Answered.
+    Answered,
+    /// Ended; the CDR is written.
+    Ended,
+}
+
+impl CallState {
+    /// The word shown to operators.
+    pub fn name(self) -> &'static str {
+        match self {
+            CallState::Deciding => "deciding",
+            CallState::Trying => "trying",
+            CallState::Ringing => "ringing",
+            CallState::Answered => "answered",
+            CallState::Ended => "ended",
+        }
+    }
+}
+
+/// A call as lists show it.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct CallView {
+    /// Which call.
+    pub id: CallId,
+    /// Where it stands.
+    pub state: CallState,
+    /// Calling number.
+    pub from: Text<32>,
+    /// Called number, as received.
+    pub to: Text<32>,
+    /// Index of the ingress trunk in the configuration.
+    pub trunk_in: u16,
+    /// Index of the egress trunk now tried or answered.
+    pub trunk_out: Option<u16>,
+    /// Wall time of the INVITE, ns since the epoch.
+    pub setup_at: u64,
+    /// Wall time of the answer, ns since the epoch.
+    pub answer_at: Option<u64>,
+    /// Time from INVITE to the first ringing or answer (RFC 6076 SRD), ms.
+    pub pdd_ms: Option<u32>,
+    /// Final SIP status towards the caller; 0 while there is none.
+    pub status: u16,
+    /// Refusal or release reason by name; empty while there is none.
+    pub reason: Text<32>,
+    /// Mean opinion score heard by caller and callee, in hundredths; set at the end.
+    pub mos_centi: [Option<u16>; 2],
+    /// Packets relayed from caller and from callee; set at the end.
+    pub packets: [u64; 2],
+}
+
+/// What happened on a shard.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A call was created or changed its state.
+    Call(CallView),
+    /// A question for the gate: the addresses of a host.
+    Resolve {
+        /// Shard-local number of the question, echoed in the answer.
+        question: u64,
+        /// Host name to look up.
+        host: Text<128>,
+    },
+    /// The answer to `Command::Resync` is complete.
+    Synced,
+    /// The shard holds no call any more and takes none.
+    Drained,
+}

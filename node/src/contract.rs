@@ -1,0 +1,151 @@
+//! What a driver and a shard promise each other.
+//!
+//! The driver (io_uring, epoll, the simulator) lends received bytes for one turn and takes everything
+//! the shard hands it. Time never goes back; datagrams of one port keep their order; bytes in the
+//! inbox's pool are lent until `submit` returns; `submit` takes every lane, in the order journal,
+//! records, packets, texts, mesh, events; a send that fails is an input of a later turn, an `Err` ends
+//! the shard.
+
+use base::{Bytes, Instant, Now, PacketSend, Pool, PortId, ShardId, Texts};
+use control::{Command, Event};
+use std::net::SocketAddr;
+
+/// The operator's or the kernel's failure: what happened and what to do about it. Ends the shard.
+#[derive(Debug)]
+pub struct Fault {
+    /// What could not be done.
+    pub what: String,
+    /// What the operator can do.
+    pub remedy: String,
+}
+
+/// One received datagram.
+#[derive(Copy, Clone, Debug)]
+pub struct Received {
+    /// The local port it arrived on.
+    pub port: PortId,
+    /// Who sent it.
+    pub source: SocketAddr,
+    /// Its bytes in the pool.
+    pub bytes: Bytes,
+}
+
+/// A send the kernel reported as failed (an ICMP error, or a local refusal).
+#[derive(Copy, Clone, Debug)]
+pub struct Undeliverable {
+    /// The local port it was to leave from.
+    pub port: PortId,
+    /// Where it was to go, when the kernel said.
+    pub to: Option<SocketAddr>,
+    /// The operating system's error number.
+    pub errno: i32,
+}
+
+/// A message between shards, or from the gate to a shard.
+#[derive(Debug)]
+pub enum Letter {
+    /// A SIP message that another shard received for one of our homes.
+    Signal {
+        /// The listener it arrived on; listeners have the same id on every shard.
+        port: PortId,
+        /// Who sent it.
+        source: SocketAddr,
+        /// The whole message.
+        bytes: Box<[u8]>,
+    },
+    /// A question's answer.
+    Answer(sbc::question::Answer),
+    /// An operator's order, from the gate.
+    Command(Command),
+    /// A newly compiled configuration, to route by from now on.
+    Config(std::sync::Arc<sbc::policy::Image>),
+}
+
+/// What a turn brings.
+pub struct Inbox {
+    /// The memory datagrams stand in.
+    pub pool: Pool,
+    /// Datagrams, oldest first per port.
+    pub packets: Vec<Received>,
+    /// Sends that failed since the last turn.
+    pub undeliverable: Vec<Undeliverable>,
+    /// Datagrams larger than their buffer since the last turn, by port.
+    pub truncated: Vec<PortId>,
+    /// Letters from other shards and the gate.
+    pub letters: Vec<Letter>,
+    /// Bytes free in the journal region.
+    pub journal_room: usize,
+}
+
+impl Inbox {
+    /// An empty inbox over `pool`.
+    pub fn new(pool: Pool) -> Self {
+        Inbox {
+            pool,
+            packets: Vec::new(),
+            undeliverable: Vec::new(),
+            truncated: Vec::new(),
+            letters: Vec::new(),
+            journal_room: 0,
+        }
+    }
+
+    /// Forgets the turn's inputs, keeping their memory; the pool stays.
+    pub fn clear(&mut self) {
+        self.packets.clear();
+        self.undeliverable.clear();
+        self.truncated.clear();
+        self.letters.clear();
+    }
+}
+
+/// A record to write over one slot of the region; an empty range clears the slot.
+#[derive(Copy, Clone, Debug)]
+pub struct RecordWrite {
+    /// Slot number, below `ShardLimits::records`.
+    pub slot: u32,
+    /// The sealed record in `Outbox::plain`; at most `ShardLimits::record_size` bytes.
+    pub bytes: Bytes,
+}
+
+/// What a turn asks for.
+#[derive(Default)]
+pub struct Outbox {
+    /// Arena of journal frames and records.
+    pub plain: Vec<u8>,
+    /// Whole sealed frames in `plain`, to append to the journal in this order.
+    pub journal: Vec<Bytes>,
+    /// Records in `plain`, to write after the journal.
+    pub records: Vec<RecordWrite>,
+    /// Media to relay, out of the inbox's pool.
+    pub packets: Vec<PacketSend>,
+    /// SIP to send, out of its own arena.
+    pub texts: Texts,
+    /// Letters to other shards.
+    pub mesh: Vec<(ShardId, Letter)>,
+    /// What the gate should know. A full ring loses events, counts them, and never blocks.
+    pub events: Vec<Event>,
+}
+
+impl Outbox {
+    /// Empties every lane, keeping its memory.
+    pub fn clear(&mut self) {
+        self.plain.clear();
+        self.journal.clear();
+        self.records.clear();
+        self.packets.clear();
+        self.texts.clear();
+        self.mesh.clear();
+        self.events.clear();
+    }
+}
+
+/// A driver: the only place where time is read and where anything waits.
+pub trait Io {
+    /// Waits for input until `deadline` at the latest (`None`: until there is input), fills `inbox`,
+    /// and reads the clocks. May return early with nothing.
+    fn wait(&mut self, deadline: Option<Instant>, inbox: &mut Inbox) -> Result<Now, Fault>;
+
+    /// Takes everything in `outbox` and empties it; buffers lent by `inbox` go back.
+    fn submit(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), Fault>;
+}
