@@ -159,6 +159,19 @@ impl<T: Plain> Plain for Box<T> {
     }
 }
 
+impl Plain for Box<[u8]> {
+    fn put(&self, out: &mut Vec<u8>) {
+        (self.len() as u32).put(out);
+        out.extend_from_slice(self);
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        let len = u32::take(from)? as usize;
+        let (head, rest) = from.split_at_checked(len).ok_or(Unreadable::Short)?;
+        *from = rest;
+        Ok(head.into())
+    }
+}
+
 impl<A: Plain, B: Plain> Plain for (A, B) {
     fn put(&self, out: &mut Vec<u8>) {
         self.0.put(out);

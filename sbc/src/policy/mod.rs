@@ -1,5 +1,151 @@
 //! Configuration compiled to plain values, and the decisions taken from it.
+//!
+//! An [`Image`] is immutable and published: the gate compiles it, shards swap a pointer. Indexes of
+//! interfaces and trunks are its own; what must outlive it (CDRs) copies names.
+
+pub mod admission;
+pub mod decide;
+pub mod realm;
+
+use crate::transaction::Timers;
+use base::Home;
+use media::{Learn, Prefix};
+use routing_trie::{Rewrite, Trie};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 /// A compiled configuration.
-#[derive(Debug, Default)]
-pub struct Image {}
+#[derive(Debug)]
+pub struct Image {
+    /// Name of the node, in CDR ids and metrics.
+    pub node: Box<str>,
+    /// Interfaces; the SIP listener of interface `i` is port `i` on every shard.
+    pub interfaces: Vec<Interface>,
+    /// Trunks.
+    pub trunks: Vec<Trunk>,
+    /// Called-number prefixes to indexes of `routes`.
+    pub prefixes: Trie,
+    /// What a prefix leads to.
+    pub routes: Vec<Route>,
+    /// Transaction timers.
+    pub timers: Timers,
+    /// Value of the Server and User-Agent headers; empty for none.
+    pub software: Box<str>,
+}
+
+/// A local address with its SIP listener and media ports.
+#[derive(Debug, Clone)]
+pub struct Interface {
+    /// Name in the configuration.
+    pub name: Box<str>,
+    /// Where the SIP listener is bound.
+    pub sip: SocketAddr,
+    /// What peers are told: the address of Via, Contact and session descriptions.
+    pub advertise: IpAddr,
+    /// `host:port` as printed in Via and Contact.
+    pub sent_by: Box<str>,
+    /// Whether loopback addresses are valid peers here: examples and tests.
+    pub allow_loopback: bool,
+    /// Peers of one trust domain get every header; others an allow-list.
+    pub trusted: bool,
+}
+
+/// A peer we exchange calls with.
+#[derive(Debug, Clone)]
+pub struct Trunk {
+    /// Name in the configuration.
+    pub name: Box<str>,
+    /// Interface calls arrive on and leave from.
+    pub interface: u16,
+    /// Where calls are sent, in order of preference.
+    pub endpoints: Vec<Target>,
+    /// Where calls may come from.
+    pub sources: Vec<Source>,
+    /// Digits that select this trunk among those of one source; stripped before routing.
+    pub tech_prefix: Option<Box<[u8]>>,
+    /// Request-URI host that selects this trunk among those of one source.
+    pub domain: Option<Box<str>>,
+    /// Simultaneous calls, both directions together.
+    pub capacity: u32,
+    /// New calls per second, both directions together.
+    pub cps: u32,
+    /// Rewrite of called numbers that arrive from this trunk.
+    pub rewrite_in: Rewrite,
+    /// Rewrite of called numbers that leave to this trunk.
+    pub rewrite_out: Rewrite,
+    /// Statuses upon which the next route is tried.
+    pub hunt_on: Vec<u16>,
+    /// How long to wait for any response before the next route is tried.
+    pub trying_timeout: Duration,
+    /// How long the callee may ring.
+    pub ring_timeout: Duration,
+    /// Longest answered time of a call.
+    pub max_duration: Duration,
+    /// Silence in both directions after which a call is released; `None` never.
+    pub media_timeout: Option<Duration>,
+    /// How media sources are learnt.
+    pub learn: Learn,
+    /// Addresses media may come from besides the one in the session description.
+    pub media_sources: Vec<Prefix>,
+    /// Further headers passed to this trunk, lower case.
+    pub pass_headers: Vec<Box<[u8]>>,
+    /// Owner of the trunk's health.
+    pub home: Home,
+}
+
+/// An endpoint of a trunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// An address.
+    Address(SocketAddr),
+    /// A host name and a port.
+    Name(Box<str>, u16),
+}
+
+/// An allowed source: an address prefix, and a port when only that port may send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Addresses.
+    pub prefix: Prefix,
+    /// Port, when it matters.
+    pub port: Option<u16>,
+}
+
+/// Where calls to a prefix may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The prefix, as configured.
+    pub prefix: Box<str>,
+    /// The candidates.
+    pub targets: Vec<RouteTarget>,
+}
+
+/// One candidate of a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteTarget {
+    /// Index of the trunk.
+    pub trunk: u16,
+    /// Lower is tried first.
+    pub priority: u16,
+    /// Share among candidates of one priority.
+    pub weight: u16,
+    /// Rewrite of the called number for this candidate, before the trunk's own.
+    pub rewrite: Rewrite,
+}
+
+impl Image {
+    /// The word of the shared page that counts a trunk's calls.
+    pub fn calls_word(trunk: u16) -> usize {
+        usize::from(trunk) * 2
+    }
+
+    /// The word of the shared page that paces a trunk's new calls.
+    pub fn pace_word(trunk: u16) -> usize {
+        usize::from(trunk) * 2 + 1
+    }
+
+    /// Words a page needs for this image.
+    pub fn words(&self) -> usize {
+        self.trunks.len() * 2
+    }
+}

@@ -1,0 +1,274 @@
+//! Call detail records and the journal frames that carry them.
+//!
+//! A call journals `Start` before anything leaves for it, `Answer` before its 200, `Interim` every 30 s
+//! while answered, `Stop` when it ends; a call refused at once has a `Stop` alone. Each frame but
+//! `Interim` carries the whole record as it stands, so any of them is enough to close the call. The id
+//! is unique for the life of the node and is what consumers deduplicate by.
+
+use base::record::{self, Plain, Unreadable};
+use base::{Now, plain};
+use std::net::SocketAddr;
+
+/// Version of the frames' layout.
+pub const VERSION: u16 = 1;
+
+/// Identity of a CDR: boot epoch of the process, shard, and a sequence number on that shard.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct CdrId {
+    /// Start of the process, milliseconds since the Unix epoch.
+    pub epoch: u64,
+    /// The shard that created the call.
+    pub shard: u8,
+    /// From 1, without gaps.
+    pub sequence: u64,
+}
+
+/// One moment on both clocks.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
+pub struct Stamp {
+    /// Nanoseconds since the Unix epoch.
+    pub wall: u64,
+    /// Nanoseconds on the monotonic clock: durations are differences of these.
+    pub mono: u64,
+}
+
+impl From<Now> for Stamp {
+    fn from(now: Now) -> Self {
+        Stamp { wall: now.wall.0, mono: now.mono.0 }
+    }
+}
+
+/// Who ended the call.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Party {
+    /// The calling side.
+    Caller,
+    /// The called side.
+    Callee,
+    /// Us: a refusal, a timer, an operator.
+    Engine,
+}
+
+impl Party {
+    /// As it stands in the CDR.
+    pub fn name(self) -> &'static str {
+        match self {
+            Party::Caller => "caller",
+            Party::Callee => "callee",
+            Party::Engine => "engine",
+        }
+    }
+}
+
+/// One route that was tried or skipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Trunk name.
+    pub trunk: Box<[u8]>,
+    /// Where the INVITE went.
+    pub endpoint: SocketAddr,
+    /// Called number as sent.
+    pub number: Box<[u8]>,
+    /// When.
+    pub at: Stamp,
+    /// Final SIP status; 0 when it was skipped or given up without one.
+    pub status: u16,
+    /// Why it lost, by refusal name; empty for the one that carried the call.
+    pub reason: Box<[u8]>,
+}
+
+/// What one leg's media was like.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
+pub struct LegMedia {
+    /// RTP packets received from the leg.
+    pub packets: u64,
+    /// RTP octets received from the leg, headers included.
+    pub octets: u64,
+    /// Packets lost before they reached us (RFC 3550 A.3).
+    pub lost: u64,
+    /// Packets refused, all reasons together.
+    pub discarded: u64,
+    /// Interarrival jitter at the end, microseconds (RFC 3550 A.8).
+    pub jitter_us: u32,
+    /// Mean opinion score in hundredths (G.107), when anything was received.
+    pub mos_centi: Option<u16>,
+}
+
+/// A call detail record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cdr {
+    /// Identity.
+    pub id: CdrId,
+    /// Call-ID of the ingress leg.
+    pub call_id_in: Box<[u8]>,
+    /// Call-ID of the last egress leg.
+    pub call_id_out: Box<[u8]>,
+    /// Calling number or user.
+    pub from: Box<[u8]>,
+    /// Called number as received.
+    pub to: Box<[u8]>,
+    /// Where the INVITE came from.
+    pub source: SocketAddr,
+    /// Ingress trunk; empty when none matched.
+    pub trunk_in: Box<[u8]>,
+    /// Egress trunk that carried or last tried the call.
+    pub trunk_out: Box<[u8]>,
+    /// The INVITE arrived.
+    pub setup: Stamp,
+    /// First ringing or early media.
+    pub ringing: Option<Stamp>,
+    /// Answer.
+    pub answer: Option<Stamp>,
+    /// End.
+    pub end: Option<Stamp>,
+    /// Final SIP status towards the caller.
+    pub status: u16,
+    /// Q.850 cause.
+    pub q850: u8,
+    /// Refusal or release reason by name.
+    pub reason: Box<[u8]>,
+    /// Who ended it.
+    pub released_by: Party,
+    /// Routes tried, in order.
+    pub attempts: Vec<Attempt>,
+    /// Media received from caller and callee.
+    pub media: [LegMedia; 2],
+    /// Closed by a successor of the process that carried the call: the end is the last moment known.
+    pub recovered: bool,
+}
+
+impl Cdr {
+    /// Answered time in nanoseconds; 0 when it was not answered or has not ended.
+    pub fn duration_ns(&self) -> u64 {
+        match (self.answer, self.end) {
+            (Some(answer), Some(end)) => end.mono.saturating_sub(answer.mono),
+            _ => 0,
+        }
+    }
+}
+
+/// A journal frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// The call was accepted for routing.
+    Start(Cdr),
+    /// The call was answered.
+    Answer(Cdr),
+    /// The answered call was alive at this moment.
+    Interim(CdrId, Stamp),
+    /// The call ended: this is its CDR.
+    Stop(Cdr),
+}
+
+impl Frame {
+    /// Identity of the call's CDR.
+    pub fn id(&self) -> CdrId {
+        match self {
+            Frame::Start(cdr) | Frame::Answer(cdr) | Frame::Stop(cdr) => cdr.id,
+            Frame::Interim(id, _) => *id,
+        }
+    }
+
+    /// Appends the sealed frame.
+    pub fn seal(&self, out: &mut Vec<u8>) {
+        record::seal(VERSION, self, out);
+    }
+
+    /// Opens a sealed frame.
+    pub fn open(bytes: &[u8]) -> Result<Frame, Unreadable> {
+        record::open(VERSION, bytes).map(|(frame, _)| frame)
+    }
+}
+
+impl Plain for Frame {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Frame::Start(cdr) => (0u8.put(out), cdr.put(out)),
+            Frame::Answer(cdr) => (1u8.put(out), cdr.put(out)),
+            Frame::Interim(id, at) => (2u8.put(out), (*id, *at).put(out)),
+            Frame::Stop(cdr) => (3u8.put(out), cdr.put(out)),
+        };
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        Ok(match u8::take(from)? {
+            0 => Frame::Start(Plain::take(from)?),
+            1 => Frame::Answer(Plain::take(from)?),
+            2 => Frame::Interim(Plain::take(from)?, Plain::take(from)?),
+            3 => Frame::Stop(Plain::take(from)?),
+            _ => return Err(Unreadable::Value),
+        })
+    }
+}
+
+impl Plain for [LegMedia; 2] {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.iter().for_each(|leg| leg.put(out));
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        Ok([Plain::take(from)?, Plain::take(from)?])
+    }
+}
+
+plain!(struct CdrId { epoch, shard, sequence });
+plain!(struct Stamp { wall, mono });
+plain!(enum Party { Caller = 0, Callee = 1, Engine = 2 });
+plain!(struct Attempt { trunk, endpoint, number, at, status, reason });
+plain!(struct LegMedia { packets, octets, lost, discarded, jitter_us, mos_centi });
+plain!(struct Cdr {
+    id, call_id_in, call_id_out, from, to, source, trunk_in, trunk_out, setup, ringing, answer, end,
+    status, q850, reason, released_by, attempts, media, recovered,
+});
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn sample() -> Cdr {
+        let at = Stamp { wall: 1_700_000_000_000_000_000, mono: 5_000_000_000 };
+        Cdr {
+            id: CdrId { epoch: 1_700_000_000_000, shard: 1, sequence: 42 },
+            call_id_in: b"a@b".as_slice().into(),
+            call_id_out: b"c".as_slice().into(),
+            from: b"+14155550100".as_slice().into(),
+            to: b"442079460000".as_slice().into(),
+            source: "192.0.2.1:5060".parse().unwrap(),
+            trunk_in: b"in".as_slice().into(),
+            trunk_out: b"out".as_slice().into(),
+            setup: at,
+            ringing: None,
+            answer: Some(at),
+            end: Some(Stamp { wall: at.wall, mono: at.mono + 1_500_000_000 }),
+            status: 200,
+            q850: 16,
+            reason: b"caller_hung_up".as_slice().into(),
+            released_by: Party::Caller,
+            attempts: vec![Attempt {
+                trunk: b"out".as_slice().into(),
+                endpoint: "[2001:db8::1]:5060".parse().unwrap(),
+                number: b"442079460000".as_slice().into(),
+                at,
+                status: 200,
+                reason: Box::default(),
+            }],
+            media: [LegMedia { packets: 7, mos_centi: Some(441), ..LegMedia::default() }; 2],
+            recovered: false,
+        }
+    }
+
+    #[test]
+    fn frames_read_back() {
+        let cdr = sample();
+        assert_eq!(cdr.duration_ns(), 1_500_000_000);
+        let frames = [
+            Frame::Start(cdr.clone()),
+            Frame::Answer(cdr.clone()),
+            Frame::Interim(cdr.id, cdr.setup),
+            Frame::Stop(cdr),
+        ];
+        for frame in frames {
+            let mut bytes = Vec::new();
+            frame.seal(&mut bytes);
+            assert_eq!(Frame::open(&bytes), Ok(frame));
+        }
+    }
+}

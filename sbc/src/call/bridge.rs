@@ -1,0 +1,131 @@
+//! From session descriptions to media plans.
+//!
+//! Each leg has an endpoint of its own, so each sees our addresses only. What a leg's description says
+//! (where it listens, what it will send) becomes the plan of the endpoint that faces it.
+
+use super::Call;
+use crate::core::{Core, Turn, allow};
+use crate::refusal::Refusal;
+use crate::sdp::{self, Direction, Local, Media, MediaKind, Origin, Protocol, Session};
+use base::PortId;
+use media::{Learn, Plan};
+use std::net::{IpAddr, SocketAddr};
+
+/// The media line that is relayed: the first audio line over plain RTP that is not refused.
+pub(crate) fn relayed(session: &Session) -> Option<usize> {
+    session.media().iter().position(|m| is_relayed(m))
+}
+
+fn is_relayed(media: &Media) -> bool {
+    media.kind == MediaKind::Audio
+        && matches!(media.protocol, Protocol::RtpAvp | Protocol::RtpAvpf)
+        && media.port != 0
+}
+
+/// Parses a body as a session description with something to relay.
+pub(crate) fn acceptable(body: &[u8]) -> Result<Session<'_>, Refusal> {
+    let session = sdp::parse(body).map_err(|_| Refusal::BadSdp)?;
+    if relayed(&session).is_some() { Ok(session) } else { Err(Refusal::NotAcceptable) }
+}
+
+/// Takes an endpoint on the interface of a leg.
+pub(crate) fn reserve(turn: &mut Turn, port: PortId) -> Result<base::Key, Refusal> {
+    turn.media.reserve(port.0 as u16, turn.now.mono).map_err(|_| Refusal::NoMediaPort)
+}
+
+/// Learns from a leg's description where it listens and programs the endpoint that faces it.
+pub(crate) fn program(call: &mut Call, core: &Core, turn: &mut Turn, place: u8, session: &Session) {
+    let Some(leg) = call.leg(place) else { return };
+    let Some(trunk) = core.image.trunks.get(usize::from(leg.trunk)) else { return };
+    let Some(interface) = core.image.interfaces.get(leg.port.0 as usize) else { return };
+    let Some(line) = relayed(session).and_then(|i| session.media().get(i)) else { return };
+    let (sends, receives) = match line.direction {
+        Direction::SendRecv => (true, true),
+        Direction::SendOnly => (true, false),
+        Direction::RecvOnly => (false, true),
+        Direction::Inactive => (false, false),
+    };
+    let held = line.is_held_by_address();
+    let learn = match trunk.learn {
+        Learn::First { window, .. } => {
+            Learn::First { window, same_ip: Some(leg.dialog.peer.ip()) }
+        }
+        Learn::Off => Learn::Off,
+    };
+    let mut plan = Plan {
+        remote_rtp: line.rtp(),
+        remote_rtcp: line.rtcp(),
+        rtcp_mux: line.rtcp_mux,
+        send: receives && !held,
+        receive: sends,
+        learn,
+        inactivity: trunk.media_timeout,
+        allow: allow(interface.allow_loopback),
+        ..Plan::default()
+    };
+    for prefix in &trunk.media_sources {
+        plan.sources.push(*prefix);
+    }
+    for (payload_type, _, rate) in line.rtpmaps() {
+        plan.clock_rates.push((payload_type, rate));
+    }
+    leg.both_ways = sends && receives && !held;
+    leg.silent = false;
+    if leg.plan != Some(plan) {
+        leg.plan = Some(plan);
+        if let Some(end) = leg.media {
+            turn.media.program(turn.now.mono, end, plan);
+        }
+    }
+}
+
+/// Joins the endpoints of the caller and of the current callee.
+pub(crate) fn join(call: &Call, turn: &mut Turn) {
+    let end = |place: usize| call.legs.get(place).and_then(|l| l.media);
+    if let (Some(a), Some(b)) = (end(0), call.callee.and_then(|c| end(usize::from(c)))) {
+        turn.media.join(a, b);
+    }
+}
+
+/// A description as `place` is to see it: our address and ports in place of the other side's.
+pub(crate) fn rewritten(
+    call: &mut Call,
+    core: &Core,
+    turn: &Turn,
+    place: u8,
+    session: &Session,
+) -> Option<Vec<u8>> {
+    let line = relayed(session)?;
+    let leg = call.leg(place)?;
+    let interface = core.image.interfaces.get(leg.port.0 as usize)?;
+    let local = turn.media.local(leg.media?)?;
+    let advertised = |a: SocketAddr| SocketAddr::new(interface.advertise, a.port());
+    let local = Local { rtp: advertised(local.rtp), rtcp: advertised(local.rtcp), rtcp_mux: true };
+    let print = |version| {
+        let mut out = Vec::with_capacity(512);
+        let origin = origin(leg.sdp_id, version, interface.advertise);
+        sdp::rewrite(&mut out, session, origin, |i| (i == line).then_some(local));
+        out
+    };
+    // RFC 3264 8: the version grows when, and only when, the description changes.
+    let body = print(leg.sdp_version);
+    let hash = core.random.hash(&[&body]);
+    if hash == leg.sdp_hash {
+        return Some(body);
+    }
+    let body = if leg.sdp_hash == 0 { body } else { print(leg.sdp_version + 1) };
+    leg.sdp_version += u64::from(leg.sdp_hash != 0);
+    leg.sdp_hash = core.random.hash(&[&body]);
+    Some(body)
+}
+
+fn origin(id: u64, version: u64, address: IpAddr) -> Origin {
+    Origin { id, version, address }
+}
+
+/// Whether silence on both legs means that the call is dead: nobody is on hold.
+pub(crate) fn is_dead(call: &Call) -> bool {
+    let Some(callee) = call.callee else { return false };
+    let both = [0, usize::from(callee)];
+    both.iter().all(|&p| call.legs.get(p).is_some_and(|l| l.silent && l.both_ways))
+}

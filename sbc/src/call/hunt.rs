@@ -1,0 +1,582 @@
+//! Trying candidates one after the other, and hearing what they say.
+
+use super::{CALLER, Call, Leg, MAX_FORKS, MAX_LEGS, Phase, bridge, exchange, release, setup};
+use crate::billing::{Attempt, Frame};
+use crate::core::{ALLOW, Core, Reply, Turn, contact, dialog_request, via};
+use crate::dialog::{Dialog, Tag};
+use crate::message::{self, Index, Message, Method, Name, NameAddr, Print};
+use crate::policy::admission;
+use crate::policy::decide::Candidate;
+use crate::policy::manipulate::{self, Boundary};
+use crate::refusal::Refusal;
+use crate::sdp;
+use crate::transaction::{Heard, Machine, Owner};
+use base::{Instant, Key, PortId};
+use control::event::CallState;
+use std::time::Duration;
+
+/// While a call is answered, an interim frame is journalled this often.
+const INTERIM: Duration = Duration::from_secs(30);
+
+/// Sends the INVITE to the next candidate that has room; with none left the call fails: with the last
+/// status heard, or with `otherwise`.
+pub(crate) fn next(call: &mut Call, core: &mut Core, turn: &mut Turn, otherwise: Refusal) {
+    while let Some(candidate) = call.candidates.pop_front() {
+        if call.legs.len() >= MAX_LEGS {
+            break;
+        }
+        match attempt(call, core, turn, &candidate) {
+            Ok(()) => return,
+            Err(refusal) => {
+                record_attempt(call, core, turn, &candidate, refusal);
+                core.counters.attempts.add(1);
+            }
+        }
+    }
+    let status = if call.failure == 0 { otherwise.status() } else { call.failure };
+    release::fail(call, core, turn, otherwise, status);
+}
+
+fn record_attempt(call: &mut Call, core: &Core, turn: &Turn, candidate: &Candidate, why: Refusal) {
+    let name = core.image.trunks.get(usize::from(candidate.trunk)).map(|t| t.name.as_bytes().into());
+    call.cdr.attempts.push(Attempt {
+        trunk: name.unwrap_or_default(),
+        endpoint: candidate.endpoint,
+        number: candidate.number.clone(),
+        at: turn.now.into(),
+        status: 0,
+        reason: why.name().as_bytes().into(),
+    });
+}
+
+/// Grows a leg towards `candidate` and sends its INVITE.
+fn attempt(call: &mut Call, core: &mut Core, turn: &mut Turn, candidate: &Candidate) -> Result<(), Refusal> {
+    let image = core.image.clone();
+    let trunk = image.trunks.get(usize::from(candidate.trunk)).ok_or(Refusal::NoRoute)?;
+    let port = PortId(u32::from(trunk.interface));
+    if !core.permitted(port, candidate.endpoint) {
+        return Err(Refusal::NameUnresolved);
+    }
+    admission::enter(&image, &core.page, candidate.trunk, turn.now.mono)?;
+    let media = match bridge::reserve(turn, port) {
+        Ok(media) => media,
+        Err(refusal) => {
+            admission::leave(&core.page, candidate.trunk);
+            return Err(refusal);
+        }
+    };
+    call.holds.push(candidate.trunk);
+    let place = call.legs.len() as u8;
+    let Some(request) = caller_invite(call, core) else {
+        turn.media.release(media, turn.now.mono);
+        return Err(Refusal::InternalError);
+    };
+    let mut index = Index::new();
+    let Ok(message) = message::parse(&request, &mut index) else { return Err(Refusal::InternalError) };
+    let leg = callee_leg(call, core, candidate, (place, port, media), &message);
+    call.cdr.call_id_out = leg.dialog.call_id.clone();
+    call.cdr.trunk_out = trunk.name.as_bytes().into();
+    call.legs.push(leg);
+    call.callee = Some(place);
+    bridge::join(call, turn);
+    record_attempt(call, core, turn, candidate, Refusal::RouteRefused);
+    core.counters.attempts.add(1);
+    send_invite(call, core, turn, place, &message)?;
+    call.trying_deadline = turn.now.mono + trunk.trying_timeout;
+    call.ring_deadline = turn.now.mono + trunk.ring_timeout;
+    Ok(())
+}
+
+/// The INVITE being served for the caller.
+fn caller_invite(call: &Call, core: &Core) -> Option<Box<[u8]>> {
+    let key = call.legs.first()?.invite?;
+    Some(core.transactions.get(key)?.request.clone())
+}
+
+fn callee_leg(
+    call: &Call,
+    core: &mut Core,
+    candidate: &Candidate,
+    (place, port, media): (u8, PortId, Key),
+    invite: &Message,
+) -> Leg {
+    let secret = core.random.next();
+    let mut call_id = Vec::with_capacity(32);
+    crate::transaction::hex(core.random.next(), 16, &mut call_id);
+    crate::transaction::hex(core.random.next(), 16, &mut call_id);
+    let sent_by = core.sent_by(port).as_bytes().to_vec();
+    let from = invite.from().ok();
+    let host = candidate.endpoint.to_string();
+    let target = sip_uri(&candidate.number, host.as_bytes());
+    Leg {
+        trunk: candidate.trunk,
+        port,
+        dialog: Dialog {
+            call_id: call_id.into(),
+            tag: Tag { home: call.home.0, call: call.key, leg: place, fork: 0, secret },
+            local: our_from(from, &sent_by),
+            remote: bracketed(&target),
+            remote_tag: Box::default(),
+            target: target.into(),
+            routes: Vec::new(),
+            local_cseq: 0,
+            remote_cseq: 0,
+            peer: candidate.endpoint,
+        },
+        phase: Phase::Trying,
+        invite: None,
+        others: Vec::new(),
+        cancel_owed: false,
+        bye_owed: false,
+        media: Some(media),
+        plan: None,
+        both_ways: false,
+        silent: false,
+        sdp_id: secret >> 2,
+        sdp_version: 1,
+        sdp_hash: 0,
+    }
+}
+
+/// The caller's From as the callee sees it: display name and user kept, host ours.
+fn our_from(from: Option<NameAddr>, sent_by: &[u8]) -> Box<[u8]> {
+    let (display, user) = match from {
+        Some(from) => (from.display, from.read_uri().ok().and_then(|u| u.user)),
+        None => (&b""[..], None),
+    };
+    let mut out = Vec::with_capacity(96);
+    if !display.is_empty() {
+        out.extend_from_slice(display);
+        out.push(b' ');
+    }
+    out.push(b'<');
+    out.extend_from_slice(&sip_uri(user.unwrap_or(b"anonymous"), sent_by));
+    out.push(b'>');
+    out.into()
+}
+
+fn sip_uri(user: &[u8], host: &[u8]) -> Vec<u8> {
+    [b"sip:", user, b"@", host].concat()
+}
+
+fn bracketed(uri: &[u8]) -> Box<[u8]> {
+    [b"<", uri, b">"].concat().into()
+}
+
+/// Builds and sends the INVITE of a new leg.
+fn send_invite(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    place: u8,
+    invite: &Message,
+) -> Result<(), Refusal> {
+    let session = bridge::acceptable(invite.body()).ok();
+    let sdp = session.and_then(|s| bridge::rewritten(call, core, turn, place, &s));
+    let boundary_trust = trusted(core, call, place);
+    let image = core.image.clone();
+    let (home, key, hops) = (call.home, call.key, call.max_forwards);
+    let Some(leg) = call.leg(place) else { return Err(Refusal::InternalError) };
+    let sent_by = core.sent_by(leg.port).to_owned();
+    let cseq = leg.dialog.next_cseq();
+    let (port, peer, dialog) = (leg.port, leg.dialog.peer, leg.dialog.clone());
+    let trunk = &image.trunks[usize::from(leg.trunk)];
+    let boundary = Boundary { trusted: boundary_trust, extra: &trunk.pass_headers };
+    let owner = Owner { call: key, leg: place };
+    let sent = core.send_request(turn, (home, owner), (port, peer), Method::Invite, |out, branch| {
+        let mut print = Print::request(out, Method::Invite, &dialog.target);
+        via(&mut print, &sent_by, branch);
+        print.line(Name::MaxForwards, |v| {
+            v.u32(u32::from(hops));
+        });
+        print.line(Name::From, |v| {
+            v.bytes(&dialog.local).param(b"tag", Some(&dialog.tag.text()));
+        });
+        print.header(Name::To, &dialog.remote);
+        print.header(Name::CallId, &dialog.call_id);
+        print.line(Name::CSeq, |v| {
+            v.u32(cseq).bytes(b" INVITE");
+        });
+        contact(&mut print, &sent_by);
+        print.header(Name::Allow, ALLOW);
+        if !image.software.is_empty() {
+            print.header(Name::UserAgent, image.software.as_bytes());
+        }
+        manipulate::pass(invite, boundary, &mut print);
+        match &sdp {
+            Some(sdp) => print.body(Some(b"application/sdp"), sdp),
+            None => print.finish(),
+        }
+    });
+    leg.invite = sent;
+    sent.map(|_| ()).ok_or(Refusal::TransactionsFull)
+}
+
+/// Whether the interfaces of the caller and of `place` belong to one trust domain.
+fn trusted(core: &Core, call: &Call, place: u8) -> bool {
+    let trusts = |place: usize| {
+        let port = call.legs.get(place).map(|l| l.port.0 as usize);
+        port.and_then(|p| core.image.interfaces.get(p)).is_some_and(|i| i.trusted)
+    };
+    trusts(usize::from(CALLER)) && trusts(usize::from(place))
+}
+
+/// Hears a response to an INVITE we sent on `place`.
+pub(crate) fn heard(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    (place, key): (u8, Key),
+    message: &Message,
+) {
+    let status = message.status().map_or(0, |s| s.code());
+    let timers = core.image.timers;
+    let Some(tx) = core.transactions.get_mut(key) else { return };
+    let Machine::ClientInvite(machine) = &mut tx.machine else { return };
+    let heard = machine.receive(status, turn.now.mono, &timers);
+    core.rearm(key);
+    if call.exchange.as_ref().is_some_and(|e| e.to == place && e.sent == key) {
+        return exchange::heard(call, core, turn, (place, key), heard, message);
+    }
+    match heard {
+        Heard::Nothing => {}
+        Heard::FailureAgain => core.send_again(turn, key),
+        Heard::Failure => {
+            acknowledge_failure(core, turn, key, message);
+            failed(call, core, turn, place, status, Refusal::RouteRefused);
+        }
+        Heard::Provisional => provisional(call, core, turn, place, status, message),
+        Heard::Success => success(call, core, turn, (place, key), message),
+    }
+}
+
+/// The ACK of a failure: the transaction's own (RFC 3261 17.1.1.3).
+pub(crate) fn acknowledge_failure(core: &mut Core, turn: &mut Turn, key: Key, response: &Message) {
+    let Some(tx) = core.transactions.get_mut(key) else { return };
+    let invite = core::mem::take(&mut tx.text);
+    let (port, peer) = (tx.port, tx.peer);
+    let mut index = Index::new();
+    let Ok(request) = message::parse(&invite, &mut index) else { return };
+    let message::Start::Request(line) = request.start() else { return };
+    let sent = turn.texts.push(port, peer, |out| {
+        let mut print = Print::request(out, Method::Ack, line.uri);
+        print.header(Name::Via, request.get(Name::Via).unwrap_or_default());
+        print.header(Name::MaxForwards, b"70");
+        request.all(Name::Route).for_each(|r| {
+            print.header(Name::Route, r);
+        });
+        print.header(Name::From, request.get(Name::From).unwrap_or_default());
+        print.header(Name::To, response.get(Name::To).unwrap_or_default());
+        print.header(Name::CallId, request.call_id());
+        print.line(Name::CSeq, |v| {
+            v.u32(request.cseq().number).bytes(b" ACK");
+        });
+        print.finish();
+    });
+    core.counters.requests_out.add(crate::counters::MethodCase::Ack.index());
+    tx.text = turn.texts.get(sent).into();
+}
+
+/// Takes what a response that creates a dialog says about it (RFC 3261 12.1.2).
+pub(crate) fn learn_dialog(dialog: &mut Dialog, message: &Message) {
+    let tag = message.to().ok().and_then(|t| t.tag()).unwrap_or_default();
+    if tag.is_empty() {
+        return;
+    }
+    dialog.remote_tag = tag.into();
+    dialog.refresh_target(message.contact().ok().flatten());
+    let routes = message.record_routes().filter_map(|r| r.ok()).map(|r| r.raw.into());
+    let mut routes: Vec<Box<[u8]>> = routes.collect();
+    routes.reverse();
+    dialog.routes = routes;
+}
+
+fn provisional(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, status: u16, message: &Message) {
+    let is_current = call.callee == Some(place) && call.state != CallState::Ended;
+    let Some(leg) = call.leg(place) else { return };
+    if leg.cancel_owed {
+        leg.cancel_owed = false;
+        return release::send_cancel(call, core, turn, place);
+    }
+    if !is_current || call.state == CallState::Answered {
+        return;
+    }
+    call.trying_deadline = Instant::NEVER;
+    if status == 100 {
+        return;
+    }
+    let Some(leg) = call.leg(place) else { return };
+    learn_dialog(&mut leg.dialog, message);
+    leg.phase = Phase::Early;
+    call.state = CallState::Ringing;
+    call.cdr.ringing.get_or_insert(turn.now.into());
+    let sdp = match answer_upstream(call, core, turn, place, message) {
+        Ok(sdp) => sdp,
+        Err(refusal) => return give_up(call, core, turn, place, refusal),
+    };
+    tell_caller(call, core, turn, place, message, sdp.as_deref());
+}
+
+/// A callee's answer, as the caller is to see it; `None` when the message carries none.
+///
+/// The caller may have an answer already, from another fork or an earlier candidate. One that fits is
+/// the same answer to the caller (our address does not change); another needs an early dialog of its
+/// own (RFC 3261 12.1.1: one answer per dialog, RFC 3264 4).
+fn answer_upstream(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    place: u8,
+    message: &Message,
+) -> Result<Option<Vec<u8>>, Refusal> {
+    if message.body().is_empty() || !setup::is_sdp(message) || is_late_offer(call) {
+        return Ok(None);
+    }
+    let session = bridge::acceptable(message.body())?;
+    let earlier = core::mem::take(&mut call.answer_upstream);
+    if !earlier.is_empty() {
+        let fits = sdp::parse(&earlier).is_ok_and(|first| sdp::compatible(&first, &session));
+        if !fits {
+            let Some(caller) = call.leg(CALLER) else { return Err(Refusal::InternalError) };
+            if caller.dialog.tag.fork + 1 >= MAX_FORKS {
+                return Err(Refusal::EarlyMediaConflict);
+            }
+            caller.dialog.tag.fork += 1;
+        }
+    }
+    call.answer_upstream = message.body().into();
+    bridge::program(call, core, turn, place, &session);
+    Ok(bridge::rewritten(call, core, turn, CALLER, &session))
+}
+
+/// Whether the caller's INVITE carried no offer: then the callee's 2xx does.
+fn is_late_offer(call: &Call) -> bool {
+    call.legs.first().is_some_and(|l| l.plan.is_none())
+}
+
+/// Passes a provisional or 2xx response to the caller.
+fn tell_caller(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, message: &Message, sdp: Option<&[u8]>) {
+    let boundary_trust = trusted(core, call, place);
+    let image = core.image.clone();
+    let Some(caller) = call.leg(CALLER) else { return };
+    let extra = image.trunks.get(usize::from(caller.trunk)).map_or(&[][..], |t| &t.pass_headers);
+    let Some(invite) = caller.invite else { return };
+    let message::Start::Response(line) = message.start() else { return };
+    let sent_by = core.sent_by(caller.port).to_owned();
+    let reply = Reply {
+        status: line.status.code(),
+        reason: Some(line.reason),
+        tag: Some(caller.dialog.tag),
+        contact: Some(&sent_by),
+        sdp,
+    };
+    let boundary = Boundary { trusted: boundary_trust, extra };
+    core.respond(turn, invite, reply, |print| manipulate::pass(message, boundary, print));
+    caller.phase = if line.status.code() < 200 { Phase::Early } else { Phase::Confirmed };
+}
+
+fn success(call: &mut Call, core: &mut Core, turn: &mut Turn, (place, key): (u8, Key), message: &Message) {
+    let tag = message.to().ok().and_then(|t| t.tag()).unwrap_or_default();
+    let wanted = call.callee == Some(place) && !call.has_ended();
+    let Some(leg) = call.leg(place) else { return };
+    if leg.phase == Phase::Confirmed && *leg.dialog.remote_tag == *tag {
+        // A retransmitted 2xx: the ACK was lost, or is not due yet.
+        if core.transactions.get(key).is_some_and(|tx| tx.text.starts_with(b"ACK ")) {
+            core.send_again(turn, key);
+        }
+        return;
+    }
+    if leg.phase == Phase::Confirmed || leg.phase == Phase::Over || !wanted {
+        return decline_success(call, core, turn, (place, key), message);
+    }
+    learn_dialog(&mut leg.dialog, message);
+    leg.phase = Phase::Confirmed;
+    let sdp = if is_late_offer(call) {
+        late_offer(call, core, turn, place, message)
+    } else {
+        early_answer(call, core, turn, (place, key), message)
+    };
+    match sdp {
+        Ok(sdp) => answered(call, core, turn, place, message, &sdp),
+        Err(refusal) => {
+            acknowledge(call, core, turn, place, None);
+            give_up(call, core, turn, place, refusal);
+        }
+    }
+}
+
+/// The answer of a 2xx, or of an earlier provisional response that a 2xx without a body confirms.
+fn early_answer(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    (place, _): (u8, Key),
+    message: &Message,
+) -> Result<Vec<u8>, Refusal> {
+    let sdp = match answer_upstream(call, core, turn, place, message)? {
+        Some(sdp) => sdp,
+        None => {
+            let earlier = call.answer_upstream.clone();
+            let session = bridge::acceptable(&earlier).map_err(|_| Refusal::NotAcceptable)?;
+            bridge::rewritten(call, core, turn, CALLER, &session).ok_or(Refusal::NotAcceptable)?
+        }
+    };
+    acknowledge(call, core, turn, place, None);
+    Ok(sdp)
+}
+
+/// A 2xx that carries the offer: the caller's ACK will carry the answer.
+fn late_offer(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    place: u8,
+    message: &Message,
+) -> Result<Vec<u8>, Refusal> {
+    let session = bridge::acceptable(message.body())?;
+    bridge::program(call, core, turn, place, &session);
+    let sdp = bridge::rewritten(call, core, turn, CALLER, &session).ok_or(Refusal::NotAcceptable)?;
+    call.exchange = Some(exchange::Exchange::awaiting_answer(CALLER, place));
+    Ok(sdp)
+}
+
+fn answered(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, message: &Message, sdp: &[u8]) {
+    call.state = CallState::Answered;
+    call.answer_upstream = Box::default();
+    call.candidates.clear();
+    (call.trying_deadline, call.ring_deadline) = (Instant::NEVER, Instant::NEVER);
+    let limit = |t: u16| core.image.trunks.get(usize::from(t)).map(|t| t.max_duration);
+    let shortest = call.holds.iter().filter_map(|t| limit(*t)).min();
+    call.duration_deadline = shortest.map_or(Instant::NEVER, |d| turn.now.mono + d);
+    call.interim_deadline = turn.now.mono + INTERIM;
+    call.cdr.answer = Some(turn.now.into());
+    call.cdr.status = message.status().map_or(200, |s| s.code());
+    if let Some(last) = call.cdr.attempts.last_mut() {
+        last.status = call.cdr.status;
+        last.reason = Box::default();
+    }
+    core.counters.answered.add(1);
+    core.counters.setup_delay(turn.now.mono.0.saturating_sub(call.cdr.setup.mono));
+    core.journal(turn, &Frame::Answer(call.cdr.clone()));
+    tell_caller(call, core, turn, place, message, Some(sdp));
+}
+
+/// A moment worth a frame: after a loss of power the CDR ends there.
+pub(crate) fn interim(call: &mut Call, core: &mut Core, turn: &mut Turn) {
+    core.journal(turn, &Frame::Interim(call.cdr.id, turn.now.into()));
+    call.interim_deadline = turn.now.mono + INTERIM;
+}
+
+/// Acknowledges the 2xx of `place`; its text replaces the INVITE in the transaction.
+pub(crate) fn acknowledge(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, sdp: Option<&[u8]>) {
+    let Some(leg) = call.leg(place) else { return };
+    let Some(key) = leg.invite else { return };
+    let text = ack(core, turn, leg.port, &leg.dialog, leg.dialog.local_cseq, sdp);
+    if let Some(tx) = core.transactions.get_mut(key) {
+        tx.text = text;
+        tx.peer = leg.dialog.next_hop(|_| true);
+    }
+}
+
+/// Sends an ACK for a 2xx: a transaction of its own that nobody answers (RFC 3261 13.2.2.4).
+fn ack(core: &mut Core, turn: &mut Turn, port: PortId, dialog: &Dialog, cseq: u32, sdp: Option<&[u8]>) -> Box<[u8]> {
+    let to = dialog.next_hop(|a| core.permitted(port, a));
+    let mut branch = Vec::with_capacity(48);
+    branch.extend_from_slice(crate::transaction::COOKIE);
+    crate::transaction::hex(core.random.next(), 16, &mut branch);
+    let sent = turn.texts.push(port, to, |out| {
+        let mut print = dialog_request(out, dialog, (Method::Ack, cseq), core.sent_by(port), &branch);
+        match sdp {
+            Some(sdp) => print.body(Some(b"application/sdp"), sdp),
+            None => print.finish(),
+        }
+    });
+    core.counters.requests_out.add(crate::counters::MethodCase::Ack.index());
+    turn.texts.get(sent).into()
+}
+
+/// A 2xx nobody waits for any more (a lost race with CANCEL, or a second fork): ACK, then BYE.
+fn decline_success(call: &mut Call, core: &mut Core, turn: &mut Turn, (place, key): (u8, Key), message: &Message) {
+    let (home, owner) = (call.home, Owner { call: call.key, leg: place });
+    let Some(leg) = call.leg(place) else { return };
+    let mut dialog = leg.dialog.clone();
+    learn_dialog(&mut dialog, message);
+    dialog.local_cseq = message.cseq().number;
+    let port = leg.port;
+    let text = ack(core, turn, port, &dialog, dialog.local_cseq, None);
+    if leg.phase == Phase::Over
+        && let Some(tx) = core.transactions.get_mut(key)
+    {
+        if tx.text.starts_with(b"ACK ") {
+            return; // Retransmitted: its BYE is on the way already.
+        }
+        tx.text = text;
+    }
+    let cseq = dialog.next_cseq();
+    let sent_by = core.sent_by(port).to_owned();
+    let to = dialog.next_hop(|a| core.permitted(port, a));
+    let sent = core.send_request(turn, (home, owner), (port, to), Method::Bye, |out, branch| {
+        let mut print = dialog_request(out, &dialog, (Method::Bye, cseq), &sent_by, branch);
+        release::reason(&mut print, Refusal::Cancelled.q850(), "not wanted any more");
+        print.finish();
+    });
+    leg.others.extend(sent);
+}
+
+/// The current candidate failed: note it, try the next if its trunk says so.
+pub(crate) fn failed(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, status: u16, why: Refusal) {
+    close_leg(call, turn, core, place);
+    if call.callee != Some(place) || call.has_ended() {
+        return;
+    }
+    if let Some(last) = call.cdr.attempts.last_mut() {
+        last.status = status;
+        last.reason = why.name().as_bytes().into();
+    }
+    call.trying_deadline = Instant::NEVER;
+    call.ring_deadline = Instant::NEVER;
+    call.failure = towards_caller(status);
+    let trunk = call.legs.get(usize::from(place)).map_or(0, |l| l.trunk);
+    let hunts = core.image.trunks.get(usize::from(trunk)).is_some_and(|t| t.hunt_on.contains(&status));
+    if hunts && status < 600 && !call.candidates.is_empty() {
+        call.state = CallState::Trying;
+        next(call, core, turn, why);
+    } else {
+        let status = call.failure;
+        release::fail(call, core, turn, why, status);
+    }
+}
+
+/// The status a caller hears for one of a callee: what concerns our own dialog with the callee
+/// (authentication, redirection, loops) is not the caller's business.
+fn towards_caller(status: u16) -> u16 {
+    match status {
+        300..=399 => 480,
+        401 | 407 => 403,
+        408 | 420 | 421 | 423 | 481 | 482 | 483 | 503 => 503,
+        other => other,
+    }
+}
+
+/// Gives up on the current candidate without a failure of its own: CANCEL or BYE, then on with it.
+pub(crate) fn give_up(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, why: Refusal) {
+    release::end_leg(call, core, turn, place, why);
+    if why == Refusal::EarlyMediaConflict || why == Refusal::RingTimeout {
+        call.candidates.clear();
+    }
+    failed(call, core, turn, place, why.status(), why);
+}
+
+/// A leg that carries nothing any more: its media and its place on the trunk are given back.
+fn close_leg(call: &mut Call, turn: &mut Turn, core: &mut Core, place: u8) {
+    let Some(leg) = call.leg(place) else { return };
+    leg.phase = Phase::Over;
+    let trunk = leg.trunk;
+    if let Some(end) = leg.media.take() {
+        turn.media.release(end, turn.now.mono);
+        if let Some(at) = call.holds.iter().skip(1).position(|t| *t == trunk) {
+            call.holds.remove(at + 1);
+            admission::leave(&core.page, trunk);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Calls: one or more legs, one CDR.
+//!
+//! `setup` takes an INVITE in, `hunt` tries candidates and hears their answers, `bridge` turns session
+//! descriptions into media plans, `exchange` carries re-INVITEs across, `release` ends it all. A call is
+//! plain data: `freeze` writes it with its transactions and media, `thaw` brings it back.
+
+pub(crate) mod bridge;
+pub(crate) mod exchange;
+pub(crate) mod hunt;
+pub(crate) mod leg;
+pub(crate) mod record;
+pub(crate) mod release;
+pub(crate) mod setup;
+
+pub use leg::{Leg, Phase};
+
+use crate::billing::Cdr;
+use crate::policy::decide::Candidate;
+use base::wheel::TimerKey;
+use base::{Home, Instant, Key, plain};
+use control::event::{CallId, CallState, CallView};
+use control::Text;
+use std::collections::VecDeque;
+
+/// Place of the caller's leg.
+pub(crate) const CALLER: u8 = 0;
+
+/// The most legs a call may grow: the caller and each candidate tried.
+pub(crate) const MAX_LEGS: usize = 24;
+
+/// The most early dialogs the caller may get (RFC 3261 12.1.1): answers that do not fit each other.
+pub(crate) const MAX_FORKS: u8 = 4;
+
+/// A call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Where it lives.
+    pub(crate) home: Home,
+    /// Its place on the shard.
+    pub(crate) key: Key,
+    /// How far it is.
+    pub(crate) state: CallState,
+    /// The caller first, then every candidate tried.
+    pub(crate) legs: Vec<Leg>,
+    /// The leg being tried, or that answered.
+    pub(crate) callee: Option<u8>,
+    /// What is left to try.
+    pub(crate) candidates: VecDeque<Candidate>,
+    /// The host whose addresses are awaited.
+    pub(crate) awaited_host: Option<Box<[u8]>>,
+    /// Drawn once: weights of the decision.
+    pub(crate) draw: u64,
+    /// The session description the caller was answered with, as the callee sent it.
+    pub(crate) answer_upstream: Box<[u8]>,
+    /// An INVITE transaction between the two legs.
+    pub(crate) exchange: Option<exchange::Exchange>,
+    /// The last failure heard, to be told to the caller when nothing is left.
+    pub(crate) failure: u16,
+    /// The number the decision works on, as received.
+    pub(crate) number: Box<[u8]>,
+    /// Hops left for the egress INVITE.
+    pub(crate) max_forwards: u8,
+    /// Ingress and egress trunks whose places it holds.
+    pub(crate) holds: Vec<u16>,
+    /// Any response from the current candidate is due by then.
+    pub(crate) trying_deadline: Instant,
+    /// The answer is due by then; for an open question, its answer.
+    pub(crate) ring_deadline: Instant,
+    /// The call is released then.
+    pub(crate) duration_deadline: Instant,
+    /// The next interim frame is due then.
+    pub(crate) interim_deadline: Instant,
+    /// Its CDR.
+    pub(crate) cdr: Cdr,
+    /// The running timer; derived.
+    pub(crate) timer: Option<(Instant, TimerKey)>,
+    /// Changed in this step; derived.
+    pub(crate) dirty: bool,
+    /// The state the gate was last told; derived.
+    pub(crate) told: Option<(CallState, Option<u8>)>,
+}
+
+impl Call {
+    /// Name of the call for operators.
+    pub(crate) fn id(&self) -> CallId {
+        CallId { home: self.home.0, index: self.key.index, generation: self.key.generation }
+    }
+
+    /// Whether the CDR is closed.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state == CallState::Ended
+    }
+
+    /// The earliest of its deadlines.
+    pub(crate) fn deadline(&self) -> Instant {
+        let all = [self.trying_deadline, self.ring_deadline, self.duration_deadline, self.interim_deadline];
+        all.into_iter().min().unwrap_or(Instant::NEVER)
+    }
+
+    /// A leg by its place.
+    pub(crate) fn leg(&mut self, place: u8) -> Option<&mut Leg> {
+        self.legs.get_mut(usize::from(place))
+    }
+
+    /// The leg on the other side of the bridge.
+    pub(crate) fn other(&self, place: u8) -> Option<u8> {
+        if place == CALLER { self.callee } else { (self.callee == Some(place)).then_some(CALLER) }
+    }
+
+    /// As lists show it.
+    pub(crate) fn view(&self) -> CallView {
+        let pdd = self.cdr.ringing.or(self.cdr.answer);
+        let trunk_out = self.callee.and_then(|c| self.legs.get(usize::from(c))).map(|l| l.trunk);
+        CallView {
+            id: self.id(),
+            state: self.state,
+            from: Text::from_bytes(&self.cdr.from),
+            to: Text::from_bytes(&self.cdr.to),
+            trunk_in: self.legs.first().map_or(0, |l| l.trunk),
+            trunk_out,
+            setup_at: self.cdr.setup.wall,
+            answer_at: self.cdr.answer.map(|a| a.wall),
+            pdd_ms: pdd.map(|p| (p.mono.saturating_sub(self.cdr.setup.mono) / 1_000_000) as u32),
+            status: self.cdr.status,
+            reason: Text::from_bytes(&self.cdr.reason),
+            mos_centi: self.cdr.media.map(|m| m.mos_centi),
+            packets: self.cdr.media.map(|m| m.packets),
+        }
+    }
+}
+
+plain!(struct Candidate { trunk, endpoint, number });

@@ -1,0 +1,123 @@
+//! Freezing a call and bringing it back.
+//!
+//! A record holds the call, its transactions that are still at work, and its media endpoints. What is
+//! derived (timers, indexes, flags) is not written; `thaw` rebuilds it.
+
+use super::Call;
+use super::exchange::Exchange;
+use crate::transaction::Transaction;
+use base::record::{self, Plain, Unreadable};
+use base::{Home, Key};
+use control::event::CallState;
+use media::EndRecord;
+
+/// Version of the layout. A new version reads its predecessor.
+pub const VERSION: u16 = 1;
+
+/// A call as it stands in the region.
+pub struct CallRecord {
+    /// The call.
+    pub(crate) call: Call,
+    /// Its transactions under their keys.
+    pub(crate) transactions: Vec<(Key, Transaction)>,
+    /// Its media endpoints under their keys.
+    pub(crate) ends: Vec<(Key, EndRecord)>,
+}
+
+impl CallRecord {
+    /// Reads a sealed record.
+    pub fn open(bytes: &[u8]) -> Result<CallRecord, Unreadable> {
+        record::open(VERSION, bytes).map(|(value, _)| value)
+    }
+
+    /// Appends the sealed record.
+    pub fn seal(&self, out: &mut Vec<u8>) {
+        record::seal(VERSION, self, out);
+    }
+}
+
+impl Plain for CallRecord {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.call.put(out);
+        self.transactions.put(out);
+        self.ends.put(out);
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        Ok(CallRecord {
+            call: Plain::take(from)?,
+            transactions: Plain::take(from)?,
+            ends: Plain::take(from)?,
+        })
+    }
+}
+
+impl Plain for Call {
+    fn put(&self, out: &mut Vec<u8>) {
+        (self.home.0, self.key).put(out);
+        state_code(self.state).put(out);
+        self.legs.put(out);
+        self.callee.put(out);
+        self.candidates.put(out);
+        self.awaited_host.put(out);
+        self.draw.put(out);
+        self.answer_upstream.put(out);
+        self.exchange.put(out);
+        self.failure.put(out);
+        self.number.put(out);
+        self.max_forwards.put(out);
+        self.holds.put(out);
+        self.trying_deadline.put(out);
+        self.ring_deadline.put(out);
+        self.duration_deadline.put(out);
+        self.interim_deadline.put(out);
+        self.cdr.put(out);
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        let (home, key) = <(u8, Key)>::take(from)?;
+        Ok(Call {
+            home: Home(home),
+            key,
+            state: state_of(u8::take(from)?)?,
+            legs: Plain::take(from)?,
+            callee: Plain::take(from)?,
+            candidates: Plain::take(from)?,
+            awaited_host: Plain::take(from)?,
+            draw: Plain::take(from)?,
+            answer_upstream: Plain::take(from)?,
+            exchange: Option::<Exchange>::take(from)?,
+            failure: Plain::take(from)?,
+            number: Plain::take(from)?,
+            max_forwards: Plain::take(from)?,
+            holds: Plain::take(from)?,
+            trying_deadline: Plain::take(from)?,
+            ring_deadline: Plain::take(from)?,
+            duration_deadline: Plain::take(from)?,
+            interim_deadline: Plain::take(from)?,
+            cdr: Plain::take(from)?,
+            timer: None,
+            dirty: false,
+            told: None,
+        })
+    }
+}
+
+fn state_code(state: CallState) -> u8 {
+    match state {
+        CallState::Deciding => 0,
+        CallState::Trying => 1,
+        CallState::Ringing => 2,
+        CallState::Answered => 3,
+        CallState::Ended => 4,
+    }
+}
+
+fn state_of(code: u8) -> Result<CallState, Unreadable> {
+    Ok(match code {
+        0 => CallState::Deciding,
+        1 => CallState::Trying,
+        2 => CallState::Ringing,
+        3 => CallState::Answered,
+        4 => CallState::Ended,
+        _ => return Err(Unreadable::Value),
+    })
+}

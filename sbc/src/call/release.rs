@@ -1,0 +1,250 @@
+//! The end of a call: by either side, by a timer, by an operator, by a failure before the answer.
+//!
+//! The CDR closes when the end is known; the call itself stays until its last BYE is answered.
+
+use super::{CALLER, Call, Phase, hunt};
+use crate::billing::{Frame, LegMedia, Party};
+use crate::core::{Core, Reply, Turn, dialog_request};
+use crate::message::{self, Message, Method, Name, Print};
+use crate::policy::admission;
+use crate::refusal::{Refusal, q850_of_status};
+use crate::transaction::{Machine, Owner};
+use base::Instant;
+use control::event::CallState;
+
+/// Ends a call that was not answered: the caller hears `status`.
+pub(crate) fn fail(call: &mut Call, core: &mut Core, turn: &mut Turn, why: Refusal, status: u16) {
+    call.cdr.status = status;
+    let q850 = if why == Refusal::RouteRefused { q850_of_status(status) } else { why.q850() };
+    finish(call, core, turn, Party::Engine, why, q850);
+}
+
+/// Ends a call in whatever state it is, on our own account.
+pub(crate) fn release(call: &mut Call, core: &mut Core, turn: &mut Turn, why: Refusal) {
+    if call.cdr.answer.is_none() {
+        call.cdr.status = why.status();
+    }
+    finish(call, core, turn, Party::Engine, why, why.q850());
+}
+
+/// The caller gave up: CANCEL, or BYE within an early dialog.
+pub(crate) fn cancelled(call: &mut Call, core: &mut Core, turn: &mut Turn) {
+    call.cdr.status = 487;
+    finish(call, core, turn, Party::Caller, Refusal::Cancelled, Refusal::Cancelled.q850());
+}
+
+/// A BYE arrived on `place`.
+pub(crate) fn hung_up(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, bye: &Message) {
+    if let Some(leg) = call.leg(place) {
+        leg.phase = Phase::Over;
+        leg.bye_owed = false;
+    }
+    if call.has_ended() {
+        return;
+    }
+    if place == CALLER && call.state != CallState::Answered {
+        return cancelled(call, core, turn);
+    }
+    let (party, why) = match place {
+        CALLER => (Party::Caller, Refusal::CallerHungUp),
+        _ => (Party::Callee, Refusal::CalleeHungUp),
+    };
+    let q850 = reason_q850(bye).unwrap_or(why.q850());
+    finish(call, core, turn, party, why, q850);
+}
+
+/// The Q.850 cause a Reason header gives (RFC 3326).
+fn reason_q850(message: &Message) -> Option<u8> {
+    let mut reasons = message.options(Name::Reason);
+    let q850 = reasons.find(|r| r.len() >= 5 && r[..5].eq_ignore_ascii_case(b"Q.850"))?;
+    let cause = q850.split(|b| *b == b';').find_map(|p| p.trim_ascii().strip_prefix(b"cause="))?;
+    core::str::from_utf8(cause.trim_ascii()).ok()?.parse().ok()
+}
+
+/// Closes the CDR, the media and the trunks' places, and takes leave of every leg.
+fn finish(call: &mut Call, core: &mut Core, turn: &mut Turn, party: Party, why: Refusal, q850: u8) {
+    if call.has_ended() {
+        return;
+    }
+    call.state = CallState::Ended;
+    call.candidates.clear();
+    call.trying_deadline = Instant::NEVER;
+    call.ring_deadline = Instant::NEVER;
+    call.duration_deadline = Instant::NEVER;
+    call.interim_deadline = Instant::NEVER;
+    call.cdr.end = Some(turn.now.into());
+    call.cdr.released_by = party;
+    call.cdr.q850 = q850;
+    call.cdr.reason = why.name().as_bytes().into();
+    if call.cdr.answer.is_none()
+        && let Some(last) = call.cdr.attempts.last_mut()
+        && last.status == 0
+        && call.callee.is_some()
+    {
+        last.reason = why.name().as_bytes().into();
+    }
+    core.counters.refusals.add(why.index());
+    close_media(call, turn);
+    for trunk in call.holds.drain(..) {
+        admission::leave(&core.page, trunk);
+    }
+    core.journal(turn, &Frame::Stop(call.cdr.clone()));
+    for place in 0..call.legs.len() as u8 {
+        end_leg(call, core, turn, place, why);
+    }
+    call.exchange = None;
+}
+
+fn close_media(call: &mut Call, turn: &mut Turn) {
+    let callee = call.callee;
+    for (place, leg) in call.legs.iter_mut().enumerate() {
+        let Some(end) = leg.media.take() else { continue };
+        let Some(report) = turn.media.release(end, turn.now.mono) else { continue };
+        let side = usize::from(place as u8 != CALLER);
+        if side == 0 || callee == Some(place as u8) {
+            call.cdr.media[side] = LegMedia {
+                packets: report.packets,
+                octets: report.octets,
+                lost: report.lost,
+                discarded: report.discarded,
+                jitter_us: report.jitter_us,
+                mos_centi: report.mos_centi,
+            };
+        }
+    }
+}
+
+/// Takes leave of one leg in the way its state asks for.
+pub(crate) fn end_leg(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, why: Refusal) {
+    let status = call.cdr.status;
+    let (q850, text) = (call.cdr.q850, why.name());
+    let owes_ack = call.exchange.is_some_and(|e| e.answer_awaited && e.to == place);
+    if owes_ack {
+        // RFC 3261 15: no BYE before the ACK of the 2xx.
+        hunt::acknowledge(call, core, turn, place, None);
+        call.exchange = None;
+    }
+    let Some(leg) = call.leg(place) else { return };
+    let machine = leg.invite.and_then(|key| core.transactions.get(key)).map(|tx| tx.machine.clone());
+    let tag = leg.dialog.tag;
+    match (leg.phase, machine) {
+        (Phase::Trying | Phase::Early, Some(Machine::ServerInvite(m))) if m.awaits_final() => {
+            leg.phase = Phase::Over;
+            let Some(key) = leg.invite else { return };
+            let reply = Reply::plain(status.max(400), Some(tag));
+            core.respond(turn, key, reply, |print| reason(print, q850, text));
+        }
+        (Phase::Over, Some(Machine::ServerInvite(m))) if m.awaits_final() => {
+            // A BYE within an early dialog leaves the INVITE to be answered (15.1.2).
+            if let Some(key) = leg.invite {
+                core.respond(turn, key, Reply::plain(487, Some(tag)), |_| {});
+            }
+        }
+        (Phase::Trying | Phase::Early, Some(Machine::ClientInvite(m))) if m.is_open() => {
+            leg.phase = Phase::Over;
+            match m.may_cancel() {
+                true => send_cancel(call, core, turn, place),
+                false => leg.cancel_owed = true,
+            }
+        }
+        (Phase::Confirmed, machine) => {
+            leg.phase = Phase::Over;
+            let awaits_ack = matches!(&machine, Some(Machine::ServerInvite(m)) if m.awaits_ack());
+            if let (Some(Machine::ServerInvite(m)), Some(key)) = (&machine, leg.invite)
+                && m.awaits_final()
+            {
+                core.respond(turn, key, Reply::plain(487, None), |_| {});
+            }
+            match awaits_ack {
+                true => leg_owes_bye(call, place),
+                false => send_bye(call, core, turn, place),
+            }
+        }
+        (Phase::Trying | Phase::Early | Phase::Over, _) => leg.phase = Phase::Over,
+    }
+}
+
+fn leg_owes_bye(call: &mut Call, place: u8) {
+    if let Some(leg) = call.leg(place) {
+        leg.bye_owed = true;
+    }
+}
+
+/// Sends the BYE that waited for an ACK, or for the ACK's time-out.
+pub(crate) fn pay_bye(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8) {
+    if let Some(leg) = call.leg(place)
+        && leg.bye_owed
+    {
+        leg.bye_owed = false;
+        send_bye(call, core, turn, place);
+    }
+}
+
+/// Sends a BYE (RFC 3261 15.1.1) with the reason of the call's end.
+pub(crate) fn send_bye(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8) {
+    let (home, owner) = (call.home, Owner { call: call.key, leg: place });
+    let q850 = if call.cdr.q850 == 0 { 16 } else { call.cdr.q850 };
+    let text = String::from_utf8_lossy(&call.cdr.reason).into_owned();
+    let Some(leg) = call.leg(place) else { return };
+    let cseq = leg.dialog.next_cseq();
+    let port = leg.port;
+    let to = leg.dialog.next_hop(|a| core.permitted(port, a));
+    let sent_by = core.sent_by(port).to_owned();
+    let dialog = &leg.dialog;
+    let sent = core.send_request(turn, (home, owner), (port, to), Method::Bye, |out, branch| {
+        let mut print = dialog_request(out, dialog, (Method::Bye, cseq), &sent_by, branch);
+        reason(&mut print, q850, &text);
+        print.finish();
+    });
+    leg.others.extend(sent);
+}
+
+/// Cancels the INVITE we sent on `place` (RFC 3261 9.1): same branch, same CSeq number.
+pub(crate) fn send_cancel(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8) {
+    let owner = Owner { call: call.key, leg: place };
+    let home = call.home;
+    let timers = core.image.timers;
+    let Some(leg) = call.leg(place) else { return };
+    let Some(invite) = leg.invite else { return };
+    let Some(tx) = core.transactions.get_mut(invite) else { return };
+    let Machine::ClientInvite(machine) = &mut tx.machine else { return };
+    if !machine.is_open() || tx.cancel.is_some() {
+        return;
+    }
+    machine.cancelled(turn.now.mono, &timers);
+    let (port, peer, text) = (tx.port, tx.peer, tx.text.clone());
+    let sent = core.send_request(turn, (home, owner), (port, peer), Method::Cancel, |out, _| {
+        print_cancel(out, &text);
+    });
+    if let Some(tx) = core.transactions.get_mut(invite) {
+        tx.cancel = sent;
+    }
+    leg.others.extend(sent);
+    core.rearm(invite);
+}
+
+fn print_cancel(out: &mut Vec<u8>, invite: &[u8]) {
+    let mut index = message::Index::new();
+    let Ok(request) = message::parse(invite, &mut index) else { return };
+    let message::Start::Request(line) = request.start() else { return };
+    let mut print = Print::request(out, Method::Cancel, line.uri);
+    print.header(Name::Via, request.get(Name::Via).unwrap_or_default());
+    print.header(Name::MaxForwards, b"70");
+    request.all(Name::Route).for_each(|r| {
+        print.header(Name::Route, r);
+    });
+    for name in [Name::From, Name::To, Name::CallId] {
+        print.header(name, request.get(name).unwrap_or_default());
+    }
+    print.line(Name::CSeq, |v| {
+        v.u32(request.cseq().number).bytes(b" CANCEL");
+    });
+    print.finish();
+}
+
+/// Adds a Reason header (RFC 3326).
+pub(crate) fn reason(print: &mut Print, q850: u8, text: &str) {
+    print.line(Name::Reason, |v| {
+        v.bytes(b"Q.850;cause=").u32(u32::from(q850)).bytes(b";text=").quoted(text.as_bytes());
+    });
+}

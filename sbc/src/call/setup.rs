@@ -1,0 +1,344 @@
+//! An INVITE that begins a call: checks, decision, first candidate.
+
+use super::{Call, Leg, Phase, bridge, hunt, release};
+use crate::billing::{Cdr, CdrId, Frame, Party};
+use crate::core::{Core, Reply, Turn, respond_stateless};
+use crate::dialog::{Dialog, Tag};
+use crate::message::{Message, Name, NameAddr, Scheme, Uri};
+use crate::policy::decide::{Decision, Facts, decide};
+use crate::policy::{admission, realm};
+use crate::question::{self, Question};
+use crate::refusal::Refusal;
+use crate::transaction::Owner;
+use base::{Home, Instant, Key, PortId, Slab};
+use control::Event;
+use control::event::CallState;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The largest INVITE a call record can keep.
+pub(crate) const MAX_INVITE: usize = 12_000;
+
+/// Bytes of journal a call needs at most: start, answer, stop and a reserve of interims.
+pub(crate) const JOURNAL_RESERVE: usize = 64 * 1024;
+
+/// Where an INVITE came from and what matches it.
+#[derive(Copy, Clone)]
+pub(crate) struct Arrival {
+    pub(crate) home: Home,
+    pub(crate) port: PortId,
+    pub(crate) source: SocketAddr,
+    pub(crate) hash: u64,
+}
+
+/// Takes an INVITE outside any dialog: a call begins, or is refused with a CDR.
+pub(crate) fn invite(
+    calls: &mut Slab<Box<Call>>,
+    core: &mut Core,
+    turn: &mut Turn,
+    at: Arrival,
+    message: &Message,
+) -> Option<Key> {
+    core.counters.calls.add(1);
+    let checked = check(calls, core, turn, at, message);
+    let (trunk, number) = match checked {
+        Ok(passed) => passed,
+        Err((trunk, refusal)) => {
+            refuse(core, turn, at, message, trunk, refusal);
+            return None;
+        }
+    };
+    match begin(calls, core, turn, at, message, trunk, number) {
+        Ok(key) => Some(key),
+        Err(refusal) => {
+            admission::leave(&core.page, trunk);
+            refuse(core, turn, at, message, Some(trunk), refusal);
+            None
+        }
+    }
+}
+
+type Checked = Result<(u16, Box<[u8]>), (Option<u16>, Refusal)>;
+
+/// Everything that can refuse a call before it exists; on success a place on the ingress trunk is held.
+fn check(calls: &Slab<Box<Call>>, core: &Core, turn: &Turn, at: Arrival, message: &Message) -> Checked {
+    let uri = message.request_uri();
+    let number = uri.as_ref().ok().and_then(dialled);
+    let host = uri.as_ref().map_or(&b""[..], |u| u.host);
+    let digits = number.as_deref().unwrap_or(b"");
+    let interface = at.port.0 as u16;
+    let trunk = realm::trunk_of(&core.image, interface, at.source, digits, host);
+    let refuse = |refusal| Err((trunk, refusal));
+    if core.draining {
+        return refuse(Refusal::Draining);
+    }
+    if message.bytes().len() > MAX_INVITE {
+        return refuse(Refusal::TooLarge);
+    }
+    if message.max_forwards().is_ok_and(|m| m == Some(0)) {
+        return refuse(Refusal::TooManyHops);
+    }
+    if message.options(Name::Require).next().is_some() {
+        return refuse(Refusal::BadExtension);
+    }
+    match uri {
+        Ok(uri) if matches!(uri.scheme, Scheme::Sip | Scheme::Tel) => {}
+        Ok(_) | Err(_) => return refuse(Refusal::BadScheme),
+    }
+    let (Some(number), Some(trunk)) = (number, trunk) else {
+        return refuse(if trunk.is_none() { Refusal::NoRoute } else { Refusal::BadNumber });
+    };
+    if !message.body().is_empty() {
+        if !is_sdp(message) {
+            return refuse(Refusal::BadContentType);
+        }
+        bridge::acceptable(message.body()).map_err(|r| (Some(trunk), r))?;
+    }
+    if calls.is_full() {
+        return refuse(Refusal::CallsFull);
+    }
+    if core.transactions.lacks_room(8) {
+        return refuse(Refusal::TransactionsFull);
+    }
+    if turn.journal_room < JOURNAL_RESERVE {
+        return refuse(Refusal::JournalFull);
+    }
+    admission::enter(&core.image, &core.page, trunk, turn.now.mono).map_err(|r| (Some(trunk), r))?;
+    Ok((trunk, number))
+}
+
+/// Whether the body is a session description.
+pub(crate) fn is_sdp(message: &Message) -> bool {
+    let kind = message.content_type().unwrap_or_default();
+    let kind = kind.split(|&b| b == b';').next().unwrap_or_default();
+    kind.trim_ascii().eq_ignore_ascii_case(b"application/sdp")
+}
+
+/// The number a Request-URI asks for.
+fn dialled(uri: &Uri) -> Option<Box<[u8]>> {
+    let mut buffer = [0; 64];
+    let number = uri.number(&mut buffer)?;
+    (!number.is_empty()).then(|| number.into())
+}
+
+/// The calling number, or whatever stands for it.
+fn calling(message: &Message) -> Box<[u8]> {
+    let uri = message.from().ok().and_then(|f| Uri::parse(f.uri).ok());
+    uri.and_then(|u| u.user_name()).unwrap_or_default().into()
+}
+
+fn new_cdr(core: &mut Core, turn: &Turn, at: Arrival, message: &Message, trunk: Option<u16>) -> Cdr {
+    core.sequence += 1;
+    let uri = message.request_uri().ok();
+    let to = uri.as_ref().and_then(dialled).or_else(|| uri.and_then(|u| u.user.map(Into::into)));
+    let name = |t: u16| core.image.trunks.get(usize::from(t)).map(|t| t.name.as_bytes().into());
+    Cdr {
+        id: CdrId { epoch: core.epoch, shard: core.shard.0, sequence: core.sequence },
+        call_id_in: message.call_id().into(),
+        call_id_out: Box::default(),
+        from: calling(message),
+        to: to.unwrap_or_default(),
+        source: at.source,
+        trunk_in: trunk.and_then(name).unwrap_or_default(),
+        trunk_out: Box::default(),
+        setup: turn.now.into(),
+        ringing: None,
+        answer: None,
+        end: None,
+        status: 0,
+        q850: 0,
+        reason: Box::default(),
+        released_by: Party::Engine,
+        attempts: Vec::new(),
+        media: Default::default(),
+        recovered: false,
+    }
+}
+
+/// Refuses an INVITE that made no call: a response within a transaction if there is room, and a CDR.
+fn refuse(core: &mut Core, turn: &mut Turn, at: Arrival, message: &Message, trunk: Option<u16>, refusal: Refusal) {
+    core.counters.refusals.add(refusal.index());
+    let mut cdr = new_cdr(core, turn, at, message, trunk);
+    cdr.end = Some(turn.now.into());
+    cdr.status = refusal.status();
+    cdr.q850 = refusal.q850();
+    cdr.reason = refusal.name().as_bytes().into();
+    // The journal keeps a reserve beyond JOURNAL_RESERVE for what must be written in any case.
+    core.journal(turn, &Frame::Stop(cdr));
+    let tag = Tag {
+        home: at.home.0,
+        call: Key { index: u32::MAX, generation: 0 },
+        leg: 0,
+        fork: 0,
+        secret: core.random.next(),
+    };
+    let reply = Reply::plain(refusal.status(), Some(tag));
+    match core.serve_invite(at.hash, None, (at.port, at.source), message) {
+        Some(key) => core.respond(turn, key, reply, |print| explain(print, refusal, message)),
+        None => respond_stateless(turn, (at.port, at.source), message, &reply, core),
+    }
+}
+
+/// The headers that go with a refusal.
+fn explain(print: &mut crate::message::Print, refusal: Refusal, message: &Message) {
+    match refusal {
+        Refusal::BadExtension => {
+            message.options(Name::Require).for_each(|option| {
+                print.header(Name::Unsupported, option);
+            });
+        }
+        Refusal::BadContentType => {
+            print.header(Name::Accept, b"application/sdp");
+        }
+        _ => {}
+    }
+    release::reason(print, refusal.q850(), refusal.name());
+}
+
+fn begin(
+    calls: &mut Slab<Box<Call>>,
+    core: &mut Core,
+    turn: &mut Turn,
+    at: Arrival,
+    message: &Message,
+    trunk: u16,
+    number: Box<[u8]>,
+) -> Result<Key, Refusal> {
+    let dialog = caller_dialog(core, at, message)?;
+    let media = bridge::reserve(turn, at.port)?;
+    let cdr = new_cdr(core, turn, at, message, Some(trunk));
+    let draw = core.random.next();
+    let leg = Leg {
+        trunk,
+        port: at.port,
+        dialog,
+        phase: Phase::Trying,
+        invite: None,
+        others: Vec::new(),
+        cancel_owed: false,
+        bye_owed: false,
+        media: Some(media),
+        plan: None,
+        both_ways: false,
+        silent: false,
+        sdp_id: draw >> 2,
+        sdp_version: 1,
+        sdp_hash: 0,
+    };
+    let call = Call {
+        home: at.home,
+        key: Key::default(),
+        state: CallState::Deciding,
+        legs: vec![leg],
+        callee: None,
+        candidates: Default::default(),
+        awaited_host: None,
+        draw,
+        answer_upstream: Box::default(),
+        exchange: None,
+        failure: 0,
+        number,
+        max_forwards: message.max_forwards().ok().flatten().map_or(70, |m| m.saturating_sub(1) as u8),
+        holds: vec![trunk],
+        trying_deadline: Instant::NEVER,
+        ring_deadline: Instant::NEVER,
+        duration_deadline: Instant::NEVER,
+        interim_deadline: Instant::NEVER,
+        cdr,
+        timer: None,
+        dirty: false,
+        told: None,
+    };
+    let Ok(key) = calls.insert(Box::new(call)) else {
+        turn.media.release(media, turn.now.mono);
+        return Err(Refusal::CallsFull);
+    };
+    let Some(call) = calls.get_mut(key) else { return Err(Refusal::InternalError) };
+    call.key = key;
+    let owner = Some(Owner { call: key, leg: super::CALLER });
+    let served = core.serve_invite(at.hash, owner, (at.port, at.source), message);
+    if let Some(leg) = call.leg(super::CALLER) {
+        leg.dialog.tag.call = key;
+        leg.invite = served;
+    }
+    if let Ok(session) = bridge::acceptable(message.body()) {
+        bridge::program(call, core, turn, super::CALLER, &session);
+    }
+    core.journal(turn, &Frame::Start(call.cdr.clone()));
+    if let Some(invite) = served {
+        core.respond(turn, invite, Reply::plain(100, None), |_| {});
+    }
+    route(call, core, turn);
+    Ok(key)
+}
+
+fn caller_dialog(core: &mut Core, at: Arrival, message: &Message) -> Result<Dialog, Refusal> {
+    let (Ok(from), Ok(to), Ok(Some(contact))) = (message.from(), message.to(), message.contact()) else {
+        return Err(Refusal::BadNumber);
+    };
+    let routes = message.record_routes().map(|r| r.map(|r| r.raw.into()));
+    Ok(Dialog {
+        call_id: message.call_id().into(),
+        tag: Tag { home: at.home.0, call: Key::default(), leg: 0, fork: 0, secret: core.random.next() },
+        local: without_tag(&to),
+        remote: without_tag(&from),
+        remote_tag: from.tag().unwrap_or_default().into(),
+        target: contact.uri.into(),
+        routes: routes.collect::<Result<_, _>>().map_err(|_| Refusal::BadNumber)?,
+        local_cseq: 0,
+        remote_cseq: message.cseq().number,
+        peer: at.source,
+    })
+}
+
+/// A name-addr as we repeat it: display name and URI, no parameters.
+pub(crate) fn without_tag(address: &NameAddr) -> Box<[u8]> {
+    let mut out = Vec::with_capacity(address.display.len() + address.uri.len() + 3);
+    out.extend_from_slice(address.display);
+    if !address.display.is_empty() {
+        out.push(b' ');
+    }
+    out.push(b'<');
+    out.extend_from_slice(address.uri);
+    out.push(b'>');
+    out.into()
+}
+
+/// Decides, from the top, and acts upon it.
+pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
+    let facts = Facts {
+        trunk: call.legs.first().map_or(0, |l| l.trunk),
+        number: &call.number,
+        now: turn.now.mono,
+        names: &core.names,
+        draw: call.draw,
+    };
+    match decide(&core.image, &facts) {
+        Decision::Route(candidates) => {
+            call.state = CallState::Trying;
+            call.awaited_host = None;
+            call.ring_deadline = Instant::NEVER;
+            call.candidates = candidates.into();
+            hunt::next(call, core, turn, Refusal::RoutesExhausted);
+        }
+        Decision::Refuse(refusal) => release::fail(call, core, turn, refusal, refusal.status()),
+        Decision::Need(Question::Resolve(host)) => {
+            core.counters.questions.add(1);
+            turn.events.push(Event::Resolve { host: control::Text::from(&*host) });
+            call.awaited_host = Some(host.as_bytes().into());
+            call.ring_deadline = turn.now.mono + question::DEADLINE;
+        }
+    }
+}
+
+/// The answer did not come in time: silence is the answer.
+pub(crate) fn answer_is_late(call: &mut Call, core: &mut Core, turn: &mut Turn) {
+    core.counters.questions_late.add(1);
+    let host = call.awaited_host.take().unwrap_or_default();
+    core.names.give_up(&String::from_utf8_lossy(&host), turn.now.mono);
+    call.ring_deadline = Instant::NEVER;
+    route(call, core, turn);
+}
+
+/// How long after its first INVITE a merged copy is recognised (RFC 3261 8.2.2.2).
+pub(crate) const MERGED_FOR: Duration = Duration::from_secs(32);

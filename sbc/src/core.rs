@@ -1,0 +1,411 @@
+//! What every part of signalling shares: transactions, timers, counters, and how to send.
+//!
+//! Calls are kept apart, so that a call and the core can be changed side by side.
+
+use crate::billing::Frame;
+use crate::counters::{ClassCase, Counters, MethodCase};
+use crate::dialog::{Dialog, Tag};
+use crate::message::{self, Index, Message, Method, Name, Print, Status, response_head};
+use crate::policy::Image;
+use crate::question::Names;
+use crate::transaction::{
+    Branch, ClientInvite, ClientOther, Machine, Owner, ServerInvite, ServerOther, Transaction,
+    Transactions,
+};
+use base::page::Page;
+use base::random::{HashedMap, Random};
+use base::wheel::Wheel;
+use base::{Bytes, Home, Key, Now, PortId, ShardId, TextSend, Texts};
+use control::Event;
+use media::Media;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Methods we serve: the Allow header (RFC 3261 20.5).
+pub(crate) const ALLOW: &[u8] = b"INVITE, ACK, BYE, CANCEL, OPTIONS";
+
+/// What a timer is for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Alarm {
+    /// A transaction's own timers.
+    Transaction(Key),
+    /// A call's earliest deadline.
+    Call(Key),
+    /// A merged-request memory fades.
+    Merged(u64),
+}
+
+/// Lanes and clocks of one turn, lent by the shard.
+pub struct Turn<'a> {
+    /// The time.
+    pub now: Now,
+    /// The media half of the shard.
+    pub media: &'a mut Media,
+    /// SIP to send.
+    pub texts: &'a mut Texts,
+    /// Arena of journal frames and records.
+    pub plain: &'a mut Vec<u8>,
+    /// Journal frames to append.
+    pub journal: &'a mut Vec<Bytes>,
+    /// What the gate should know.
+    pub events: &'a mut Vec<Event>,
+    /// Bytes free in the journal region, this turn's frames not counted.
+    pub journal_room: usize,
+}
+
+/// Everything of signalling but the calls.
+pub(crate) struct Core {
+    pub(crate) shard: ShardId,
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+    pub(crate) image: Arc<Image>,
+    pub(crate) page: Page,
+    pub(crate) random: Random,
+    pub(crate) names: Names,
+    pub(crate) transactions: Transactions,
+    pub(crate) merged: HashedMap<()>,
+    pub(crate) wheel: Wheel<Alarm>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) index: Index,
+    pub(crate) draining: bool,
+    pub(crate) scratch: Vec<u8>,
+}
+
+/// A response to be sent within a server transaction.
+pub(crate) struct Reply<'a> {
+    pub(crate) status: u16,
+    pub(crate) reason: Option<&'a [u8]>,
+    pub(crate) tag: Option<Tag>,
+    /// The Contact we give, when the response creates or refreshes a dialog.
+    pub(crate) contact: Option<&'a str>,
+    /// Session description.
+    pub(crate) sdp: Option<&'a [u8]>,
+}
+
+impl<'a> Reply<'a> {
+    /// A response with its default phrase and nothing else.
+    pub(crate) fn plain(status: u16, tag: Option<Tag>) -> Reply<'a> {
+        Reply { status, reason: None, tag, contact: None, sdp: None }
+    }
+}
+
+/// A status code that is known to be valid.
+pub(crate) fn status(code: u16) -> Status {
+    Status::new(code).unwrap_or(Status::SERVER_ERROR)
+}
+
+impl Core {
+    /// Whether a message may be sent to `to` from this interface.
+    pub(crate) fn permitted(&self, port: PortId, to: SocketAddr) -> bool {
+        let Some(interface) = self.image.interfaces.get(port.0 as usize) else { return false };
+        let same_family = interface.sip.is_ipv4() == to.is_ipv4();
+        same_family && to.port() != 0 && base::address::permitted(to.ip(), allow(interface.allow_loopback))
+    }
+
+    /// Sends a text that is kept elsewhere: a retransmission.
+    pub(crate) fn send_text(turn: &mut Turn, port: PortId, to: SocketAddr, text: &[u8]) {
+        turn.texts.push(port, to, |out| out.extend_from_slice(text));
+    }
+
+    /// Sends what a transaction holds once more.
+    pub(crate) fn send_again(&mut self, turn: &mut Turn, key: Key) {
+        if let Some(tx) = self.transactions.get(key)
+            && !tx.text.is_empty()
+        {
+            self.counters.retransmissions_out.add(1);
+            Core::send_text(turn, tx.port, tx.peer, &tx.text);
+        }
+    }
+
+    /// Creates the server transaction of an INVITE; `None` when there is no room.
+    pub(crate) fn serve_invite(
+        &mut self,
+        hash: u64,
+        owner: Option<Owner>,
+        (port, peer): (PortId, SocketAddr),
+        request: &Message,
+    ) -> Option<Key> {
+        self.counters.transactions.add(1);
+        self.transactions.insert(Transaction {
+            machine: Machine::ServerInvite(ServerInvite::start()),
+            owner,
+            port,
+            peer,
+            text: Box::default(),
+            request: request.bytes().into(),
+            hash,
+            cancel: None,
+            timer: None,
+        })
+    }
+
+    /// Answers an INVITE within its transaction.
+    pub(crate) fn respond(
+        &mut self,
+        turn: &mut Turn,
+        key: Key,
+        reply: Reply,
+        fill: impl FnOnce(&mut Print),
+    ) {
+        let Some(tx) = self.transactions.get_mut(key) else { return };
+        let Machine::ServerInvite(machine) = &mut tx.machine else { return };
+        if !machine.awaits_final() {
+            return;
+        }
+        machine.respond(reply.status, turn.now.mono, &self.image.timers);
+        let request = core::mem::take(&mut tx.request);
+        let (port, peer) = (tx.port, tx.peer);
+        let sent = match message::parse(&request, &mut self.index) {
+            Ok(message) => print_response(turn, port, peer, &message, &reply, &self.image, fill),
+            Err(_) => return,
+        };
+        self.counters.responses_out.add(ClassCase::of(reply.status).index());
+        tx.text = turn.texts.get(sent).into();
+        if reply.status < 200 {
+            tx.request = request;
+        }
+        self.rearm(key);
+    }
+
+    /// Answers a request other than INVITE at once, and remembers the answer for its retransmissions.
+    pub(crate) fn respond_at_once(
+        &mut self,
+        turn: &mut Turn,
+        hash: u64,
+        (port, peer): (PortId, SocketAddr),
+        request: &Message,
+        reply: Reply,
+        fill: impl FnOnce(&mut Print),
+    ) {
+        let sent = print_response(turn, port, peer, request, &reply, &self.image, fill);
+        self.counters.responses_out.add(ClassCase::of(reply.status).index());
+        self.counters.transactions.add(1);
+        let machine = ServerOther::start(turn.now.mono, &self.image.timers);
+        let inserted = self.transactions.insert(Transaction {
+            machine: Machine::ServerOther(machine),
+            owner: None,
+            port,
+            peer: response_target(request, peer),
+            text: turn.texts.get(sent).into(),
+            request: Box::default(),
+            hash,
+            cancel: None,
+            timer: None,
+        });
+        // Without room the answer has gone out all the same; a retransmission is answered anew.
+        if let Some(key) = inserted {
+            self.rearm(key);
+        }
+    }
+
+    /// Sends a request in a new client transaction; `print` builds it around the given branch.
+    pub(crate) fn send_request(
+        &mut self,
+        turn: &mut Turn,
+        (home, owner): (Home, Owner),
+        (port, peer): (PortId, SocketAddr),
+        method: Method,
+        print: impl FnOnce(&mut Vec<u8>, &[u8]),
+    ) -> Option<Key> {
+        let timers = self.image.timers;
+        let machine = match method {
+            Method::Invite => Machine::ClientInvite(ClientInvite::start(turn.now.mono, &timers)),
+            _ => Machine::ClientOther(ClientOther::start(turn.now.mono, &timers)),
+        };
+        let secret = self.random.next();
+        let key = self.transactions.insert(Transaction {
+            machine,
+            owner: Some(owner),
+            port,
+            peer,
+            text: Box::default(),
+            request: Box::default(),
+            hash: secret,
+            cancel: None,
+            timer: None,
+        })?;
+        let mut branch = Vec::with_capacity(48);
+        Branch { home, transaction: key, secret }.print(&mut branch);
+        let sent = turn.texts.push(port, peer, |out| print(out, &branch));
+        if let Some(tx) = self.transactions.get_mut(key) {
+            tx.text = turn.texts.get(sent).into();
+        }
+        self.counters.transactions.add(1);
+        self.counters.requests_out.add(method_case(method).index());
+        self.rearm(key);
+        Some(key)
+    }
+
+    /// Schedules a transaction's timer anew.
+    pub(crate) fn rearm(&mut self, key: Key) {
+        let Some(tx) = self.transactions.get_mut(key) else { return };
+        if let Some(timer) = tx.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        let due = tx.deadline();
+        if due != base::Instant::NEVER {
+            tx.timer = Some(self.wheel.schedule(due, Alarm::Transaction(key)));
+        }
+    }
+
+    /// Forgets a transaction and its timer.
+    pub(crate) fn forget(&mut self, key: Key) {
+        if let Some(tx) = self.transactions.remove(key)
+            && let Some(timer) = tx.timer
+        {
+            self.wheel.cancel(timer);
+        }
+    }
+
+    /// Whether a transaction still holds its call back.
+    pub(crate) fn is_open(&self, key: Key) -> bool {
+        self.transactions.get(key).is_some_and(Transaction::is_open)
+    }
+
+    /// Appends a frame to the journal.
+    pub(crate) fn journal(&mut self, turn: &mut Turn, frame: &Frame) {
+        let at = turn.plain.len() as u32;
+        frame.seal(turn.plain);
+        let len = turn.plain.len() as u32 - at;
+        turn.journal.push(Bytes { at, len });
+        turn.journal_room = turn.journal_room.saturating_sub(len as usize);
+        if matches!(frame, Frame::Stop(_)) {
+            self.counters.cdrs.add(1);
+        }
+    }
+
+    /// Our `host:port` on an interface.
+    pub(crate) fn sent_by(&self, port: PortId) -> &str {
+        self.image.interfaces.get(port.0 as usize).map_or("", |i| &i.sent_by)
+    }
+}
+
+/// What an interface allows beyond ordinary unicast addresses.
+pub(crate) fn allow(loopback: bool) -> base::Allow {
+    if loopback { base::Allow::LOOPBACK } else { base::Allow::default() }
+}
+
+/// Where a response goes (RFC 3261 18.2.2, RFC 3581 4): back to the source with `rport`, to the source
+/// address and the port of the Via without.
+pub(crate) fn response_target(request: &Message, source: SocketAddr) -> SocketAddr {
+    match request.via() {
+        Ok(via) if via.rport.is_none() => {
+            SocketAddr::new(source.ip(), via.port.unwrap_or(5060))
+        }
+        _ => source,
+    }
+}
+
+fn print_response(
+    turn: &mut Turn,
+    port: PortId,
+    source: SocketAddr,
+    request: &Message,
+    reply: &Reply,
+    image: &Image,
+    fill: impl FnOnce(&mut Print),
+) -> Bytes {
+    let at = turn.texts.arena.len() as u32;
+    let tag = reply.tag.map(|t| t.text());
+    let received = Some((source.ip(), source.port()));
+    let tag = tag.as_ref().map(|t| t.as_slice());
+    let mut print =
+        response_head(&mut turn.texts.arena, request, status(reply.status), reply.reason, received, tag);
+    if reply.contact.is_some() && reply.status < 300 {
+        // 12.1.1: a response that creates a dialog repeats the Record-Route of its request.
+        request.all(Name::RecordRoute).for_each(|r| {
+            print.header(Name::RecordRoute, r);
+        });
+    }
+    if let Some(sent_by) = reply.contact {
+        contact(&mut print, sent_by);
+        print.header(Name::Allow, ALLOW);
+    }
+    if !image.software.is_empty() {
+        print.header(Name::Server, image.software.as_bytes());
+    }
+    fill(&mut print);
+    match reply.sdp {
+        Some(sdp) => print.body(Some(b"application/sdp"), sdp),
+        None => print.finish(),
+    }
+    let bytes = Bytes { at, len: turn.texts.arena.len() as u32 - at };
+    let to = response_target(request, source);
+    turn.texts.sends.push(TextSend { port, to, bytes });
+    bytes
+}
+
+/// Answers without a transaction: malformed requests, and everything when tables are full.
+pub(crate) fn respond_stateless(
+    turn: &mut Turn,
+    (port, source): (PortId, SocketAddr),
+    request: &Message,
+    reply: &Reply,
+    core: &Core,
+) {
+    core.counters.responses_out.add(ClassCase::of(reply.status).index());
+    print_response(turn, port, source, request, reply, &core.image, |_| {});
+}
+
+/// Adds our Contact.
+pub(crate) fn contact(print: &mut Print, sent_by: &str) {
+    print.line(Name::Contact, |v| {
+        v.bytes(b"<sip:").bytes(sent_by.as_bytes()).bytes(b">");
+    });
+}
+
+/// Adds our Via.
+pub(crate) fn via(print: &mut Print, sent_by: &str, branch: &[u8]) {
+    print.line(Name::Via, |v| {
+        v.bytes(b"SIP/2.0/UDP ").bytes(sent_by.as_bytes()).bytes(b";branch=").bytes(branch).bytes(b";rport");
+    });
+}
+
+/// The counter of a method.
+pub(crate) fn method_case(method: Method) -> MethodCase {
+    match method {
+        Method::Invite => MethodCase::Invite,
+        Method::Ack => MethodCase::Ack,
+        Method::Bye => MethodCase::Bye,
+        Method::Cancel => MethodCase::Cancel,
+        Method::Options => MethodCase::Options,
+        _ => MethodCase::Other,
+    }
+}
+
+/// Starts a request within a dialog (RFC 3261 12.2.1.1): everything but Contact and body.
+pub(crate) fn dialog_request<'o>(
+    out: &'o mut Vec<u8>,
+    dialog: &Dialog,
+    (method, cseq): (Method, u32),
+    sent_by: &str,
+    branch: &[u8],
+) -> Print<'o> {
+    let strict = dialog.strict_route();
+    let mut print = Print::request(out, method, strict.unwrap_or(&dialog.target));
+    via(&mut print, sent_by, branch);
+    print.header(Name::MaxForwards, b"70");
+    let routes = dialog.routes.iter().skip(usize::from(strict.is_some()));
+    routes.for_each(|r| {
+        print.header(Name::Route, r);
+    });
+    if strict.is_some() {
+        print.line(Name::Route, |v| {
+            v.uri(&dialog.target);
+        });
+    }
+    print.line(Name::From, |v| {
+        v.bytes(&dialog.local).param(b"tag", Some(&dialog.tag.text()));
+    });
+    print.line(Name::To, |v| {
+        v.bytes(&dialog.remote);
+        if !dialog.remote_tag.is_empty() {
+            v.param(b"tag", Some(&dialog.remote_tag));
+        }
+    });
+    print.header(Name::CallId, &dialog.call_id);
+    print.line(Name::CSeq, |v| {
+        v.u32(cseq).bytes(b" ").token(method.as_bytes());
+    });
+    print
+}

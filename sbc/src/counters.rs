@@ -1,0 +1,194 @@
+//! What signalling counts.
+
+use crate::message::Kind as ParseKind;
+use crate::refusal::Refusal;
+use base::{cases, counters};
+
+cases! {
+    /// Why a message from the wire was dropped without an answer or an effect.
+    pub enum Dropped {
+        /// The source address belongs to no trunk.
+        UnknownSource = "unknown_source",
+        /// A malformed message that cannot be answered.
+        Malformed = "malformed",
+        /// A response that belongs to no transaction of ours.
+        StrayResponse = "stray_response",
+        /// An ACK that belongs to no dialog or transaction.
+        StrayAck = "stray_ack",
+        /// A request within a dialog from an address that is not the dialog's peer.
+        WrongPeer = "wrong_peer",
+        /// A datagram larger than the receive buffer.
+        Truncated = "truncated",
+        /// A message that crossed the mesh to a shard that is not its owner either.
+        Misrouted = "misrouted",
+        /// A keep-alive of empty lines.
+        KeepAlive = "keep_alive",
+        /// A datagram from a source whose messages made the engine fail before.
+        Quarantined = "quarantined",
+    }
+}
+
+cases! {
+    /// Requests by method.
+    pub enum MethodCase {
+        /// INVITE.
+        Invite = "INVITE",
+        /// ACK.
+        Ack = "ACK",
+        /// BYE.
+        Bye = "BYE",
+        /// CANCEL.
+        Cancel = "CANCEL",
+        /// OPTIONS.
+        Options = "OPTIONS",
+        /// Any other method.
+        Other = "other",
+    }
+}
+
+cases! {
+    /// Responses by class.
+    pub enum ClassCase {
+        /// Provisional.
+        C1 = "1xx",
+        /// Success.
+        C2 = "2xx",
+        /// Redirection.
+        C3 = "3xx",
+        /// Client error.
+        C4 = "4xx",
+        /// Server error.
+        C5 = "5xx",
+        /// Global failure.
+        C6 = "6xx",
+    }
+}
+
+impl ClassCase {
+    /// The class of a status code.
+    pub fn of(status: u16) -> ClassCase {
+        match status / 100 {
+            1 => ClassCase::C1,
+            2 => ClassCase::C2,
+            3 => ClassCase::C3,
+            4 => ClassCase::C4,
+            5 => ClassCase::C5,
+            _ => ClassCase::C6,
+        }
+    }
+}
+
+cases! {
+    /// Upper bounds of the set-up delay histogram, in seconds.
+    pub enum SetupBucket {
+        /// One millisecond.
+        Ms1 = "0.001",
+        /// Two milliseconds.
+        Ms2 = "0.002",
+        /// Five milliseconds.
+        Ms5 = "0.005",
+        /// Ten milliseconds.
+        Ms10 = "0.01",
+        /// Fifty milliseconds.
+        Ms50 = "0.05",
+        /// A quarter of a second.
+        Ms250 = "0.25",
+        /// One second.
+        S1 = "1",
+        /// Two and a half seconds.
+        S2 = "2.5",
+        /// Five seconds.
+        S5 = "5",
+        /// Ten seconds.
+        S10 = "10",
+        /// Thirty seconds.
+        S30 = "30",
+        /// Everything.
+        Inf = "+Inf",
+    }
+}
+
+impl SetupBucket {
+    /// Upper bounds in nanoseconds, in the order of `ALL`.
+    pub const BOUNDS: [u64; 12] = [
+        1_000_000,
+        2_000_000,
+        5_000_000,
+        10_000_000,
+        50_000_000,
+        250_000_000,
+        1_000_000_000,
+        2_500_000_000,
+        5_000_000_000,
+        10_000_000_000,
+        30_000_000_000,
+        u64::MAX,
+    ];
+}
+
+counters! {
+    /// One shard's signalling counters.
+    #[derive(Debug)]
+    pub struct Counters {
+        /// SIP requests received, by method.
+        requests_in: counter "tandem_sip_requests_received_total" of MethodCase by "method",
+        /// SIP requests sent, by method; retransmissions are counted apart.
+        requests_out: counter "tandem_sip_requests_sent_total" of MethodCase by "method",
+        /// SIP responses received, by class.
+        responses_in: counter "tandem_sip_responses_received_total" of ClassCase by "class",
+        /// SIP responses sent, by class; retransmissions are counted apart.
+        responses_out: counter "tandem_sip_responses_sent_total" of ClassCase by "class",
+        /// SIP messages dropped without an answer, by reason.
+        dropped: counter "tandem_sip_dropped_total" of Dropped by "reason",
+        /// Malformed SIP messages, by what is wrong with them.
+        parse_errors: counter "tandem_sip_parse_errors_total" of ParseKind by "kind",
+        /// Messages handed to the shard that owns their call.
+        steered: counter "tandem_sip_steered_total",
+        /// Retransmissions received and absorbed.
+        retransmissions_in: counter "tandem_sip_retransmissions_received_total",
+        /// Retransmissions sent.
+        retransmissions_out: counter "tandem_sip_retransmissions_sent_total",
+        /// Transactions created.
+        transactions: counter "tandem_sip_transactions_total",
+        /// Transactions that ended without the response or ACK they waited for.
+        transaction_timeouts: counter "tandem_sip_transaction_timeouts_total",
+        /// Transactions held now, lingering ones included.
+        transactions_held: gauge "tandem_sip_transactions",
+        /// Calls begun, refused ones included.
+        calls: counter "tandem_calls_total",
+        /// Calls answered.
+        answered: counter "tandem_calls_answered_total",
+        /// Calls held now.
+        calls_held: gauge "tandem_calls",
+        /// Calls answered and not ended now.
+        calls_active: gauge "tandem_calls_answered",
+        /// Route attempts made.
+        attempts: counter "tandem_route_attempts_total",
+        /// Calls refused or released, by reason.
+        refusals: counter "tandem_call_ends_total" of Refusal by "reason",
+        /// Questions asked (names to resolve).
+        questions: counter "tandem_questions_total",
+        /// Questions whose answer did not come in time.
+        questions_late: counter "tandem_questions_late_total",
+        /// Calls answered within this many seconds of their INVITE (cumulative).
+        setup: counter "tandem_setup_delay_seconds_bucket" of SetupBucket by "le",
+        /// Sum of the set-up delays of answered calls, in microseconds.
+        setup_sum_us: counter "tandem_setup_delay_microseconds_sum",
+        /// CDRs written.
+        cdrs: counter "tandem_cdrs_total",
+        /// Call records that were too large for their slot and were not kept.
+        records_too_large: counter "tandem_records_too_large_total",
+    }
+}
+
+impl Counters {
+    /// Counts one answered call's set-up delay.
+    pub fn setup_delay(&self, delay_ns: u64) {
+        for (i, bound) in SetupBucket::BOUNDS.iter().enumerate() {
+            if delay_ns <= *bound {
+                self.setup.add(i);
+            }
+        }
+        self.setup_sum_us.add(delay_ns / 1000);
+    }
+}

@@ -1,0 +1,92 @@
+//! Which headers cross from one leg to the other.
+//!
+//! Between interfaces of one trust domain everything passes but what is ours to say; anywhere else an
+//! allow-list does, plus what a trunk asks for by name. Identity stays within its trust domain
+//! (RFC 3325 section 7).
+
+use crate::message::{Message, Name, Print};
+
+/// What the egress side accepts.
+#[derive(Copy, Clone)]
+pub struct Boundary<'a> {
+    /// Both interfaces belong to one trust domain.
+    pub trusted: bool,
+    /// Headers the egress trunk accepts besides the allow-list, lower case.
+    pub extra: &'a [Box<[u8]>],
+}
+
+/// Copies the headers that may cross, in their order.
+pub fn pass(message: &Message, boundary: Boundary, print: &mut Print) {
+    for header in message.headers() {
+        if is_ours(header.name) {
+            continue;
+        }
+        let named = || boundary.extra.iter().any(|e| header.raw_name.eq_ignore_ascii_case(e));
+        if boundary.trusted || is_harmless(header.name) || named() {
+            match header.name {
+                Name::Other => print.raw(header.raw_name, header.value),
+                name => print.header(name, header.value),
+            };
+        }
+    }
+}
+
+/// Headers that describe our own dialogs, transactions and abilities: never copied.
+fn is_ours(name: Name) -> bool {
+    matches!(
+        name,
+        Name::Via
+            | Name::From
+            | Name::To
+            | Name::CallId
+            | Name::CSeq
+            | Name::MaxForwards
+            | Name::Contact
+            | Name::RecordRoute
+            | Name::Route
+            | Name::ContentLength
+            | Name::ContentType
+            | Name::Require
+            | Name::ProxyRequire
+            | Name::Supported
+            | Name::Unsupported
+            | Name::Allow
+            | Name::Accept
+            | Name::Expires
+            | Name::RetryAfter
+            | Name::UserAgent
+            | Name::Server
+            | Name::Authorization
+            | Name::ProxyAuthorization
+            | Name::WwwAuthenticate
+            | Name::ProxyAuthenticate
+            | Name::Warning
+            | Name::SessionExpires
+            | Name::MinSe
+            | Name::RSeq
+            | Name::RAck
+            | Name::ReferTo
+            | Name::ReferredBy
+            | Name::Replaces
+            | Name::Timestamp
+    )
+}
+
+/// The allow-list.
+fn is_harmless(name: Name) -> bool {
+    matches!(
+        name,
+        Name::Subject
+            | Name::Date
+            | Name::Priority
+            | Name::Organization
+            | Name::AcceptLanguage
+            | Name::AlertInfo
+            | Name::CallInfo
+            | Name::UserToUser
+            | Name::Diversion
+            | Name::HistoryInfo
+            | Name::Privacy
+            | Name::Reason
+    )
+}

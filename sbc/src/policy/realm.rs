@@ -1,0 +1,56 @@
+//! Who sent this? A source address and a Request-URI to a trunk.
+//!
+//! Source IP and port come before IP, IP before prefix; among trunks that share a source the tech prefix
+//! decides, then the domain, then the trunk that asks for neither.
+
+use super::{Image, Source, Trunk};
+use std::net::SocketAddr;
+
+/// The trunk that a request with this called number and Request-URI host belongs to.
+pub fn trunk_of(
+    image: &Image,
+    interface: u16,
+    source: SocketAddr,
+    number: &[u8],
+    host: &[u8],
+) -> Option<u16> {
+    let candidates = image.trunks.iter().enumerate().filter(|(_, t)| t.interface == interface);
+    candidates
+        .filter(|(_, trunk)| selects(trunk, number, host))
+        .filter_map(|(i, trunk)| {
+            let place = trunk.sources.iter().filter_map(|s| specificity(s, source)).max()?;
+            let selector = trunk.tech_prefix.as_ref().map_or(0, |p| p.len() + 1);
+            let domain = usize::from(trunk.domain.is_some());
+            Some(((place, selector, domain), i))
+        })
+        // The first of equals wins; the configuration check refuses equals.
+        .max_by_key(|&(rank, i)| (rank, core::cmp::Reverse(i)))
+        .map(|(_, i)| i as u16)
+}
+
+/// Whether any trunk of the interface admits this source: everyone else gets silence.
+pub fn is_known(image: &Image, interface: u16, source: SocketAddr) -> bool {
+    let mut trunks = image.trunks.iter().filter(|t| t.interface == interface);
+    trunks.any(|t| admits(t, source))
+}
+
+/// Whether this trunk's calls may come from `source`.
+pub fn admits(trunk: &Trunk, source: SocketAddr) -> bool {
+    trunk.sources.iter().any(|s| specificity(s, source).is_some())
+}
+
+fn selects(trunk: &Trunk, number: &[u8], host: &[u8]) -> bool {
+    trunk.tech_prefix.as_ref().is_none_or(|p| number.starts_with(p))
+        && trunk.domain.as_ref().is_none_or(|d| d.as_bytes().eq_ignore_ascii_case(host))
+}
+
+/// How precisely a source names this address: with its port, then by length of the prefix.
+fn specificity(allowed: &Source, source: SocketAddr) -> Option<(bool, u8)> {
+    if !allowed.prefix.contains(source.ip()) {
+        return None;
+    }
+    match allowed.port {
+        Some(port) if port != source.port() => None,
+        port => Some((port.is_some(), allowed.prefix.len())),
+    }
+}

@@ -1,0 +1,169 @@
+//! Why a call was refused or released: one case, one counter, one SIP status, one Q.850 cause.
+
+use base::cases;
+
+cases! {
+    /// A decision against a call, named for counters, CDRs and operators.
+    pub enum Refusal {
+        /// The called number has no route.
+        NoRoute = "no_route",
+        /// Every candidate route failed or was skipped.
+        RoutesExhausted = "routes_exhausted",
+        /// The source trunk is at its capacity of simultaneous calls.
+        TrunkCapacity = "trunk_capacity",
+        /// The source trunk sends more calls per second than agreed.
+        TrunkRate = "trunk_rate",
+        /// The shard holds as many calls as its limits allow.
+        CallsFull = "calls_full",
+        /// The shard holds as many transactions as its limits allow.
+        TransactionsFull = "transactions_full",
+        /// No media port is free.
+        NoMediaPort = "no_media_port",
+        /// The CDR journal is full: the disk does not keep up or is full.
+        JournalFull = "journal_full",
+        /// The node is draining and takes no new calls.
+        Draining = "draining",
+        /// Max-Forwards reached zero (RFC 3261 8.1.1.6).
+        TooManyHops = "too_many_hops",
+        /// The same request arrived over two paths (RFC 3261 8.2.2.2).
+        LoopDetected = "loop_detected",
+        /// The request requires an extension that is not supported (RFC 3261 8.2.2.3).
+        BadExtension = "bad_extension",
+        /// The Request-URI has a scheme that cannot be routed.
+        BadScheme = "bad_scheme",
+        /// The Request-URI has no number that can be routed.
+        BadNumber = "bad_number",
+        /// The body is of a type that is not understood.
+        BadContentType = "bad_content_type",
+        /// The session description cannot be parsed.
+        BadSdp = "bad_sdp",
+        /// The session description offers no media that can be relayed.
+        NotAcceptable = "not_acceptable",
+        /// The message is larger than a call record may be.
+        TooLarge = "too_large",
+        /// The addresses of a route's host name could not be found in time.
+        NameUnresolved = "name_unresolved",
+        /// A second answer does not fit the one the caller already has, and no further early dialog is allowed.
+        EarlyMediaConflict = "early_media_conflict",
+        /// The callee rang longer than allowed.
+        RingTimeout = "ring_timeout",
+        /// The route did not answer the INVITE at all.
+        NoResponse = "no_response",
+        /// The route refused the call.
+        RouteRefused = "route_refused",
+        /// The caller gave up before the answer.
+        Cancelled = "cancelled",
+        /// The caller never acknowledged the answer.
+        NoAck = "no_ack",
+        /// Neither side sent media for longer than allowed.
+        MediaTimeout = "media_timeout",
+        /// The call reached its maximum duration.
+        MaxDuration = "max_duration",
+        /// A dialog of the call vanished at its peer (481 or 408 to a request within it).
+        DialogLost = "dialog_lost",
+        /// An operator released the call.
+        Operator = "operator",
+        /// The process that carried the call died; its successor released it.
+        Restart = "restart",
+        /// A packet made the engine fail; the call it belonged to was closed.
+        InternalError = "internal_error",
+        /// The caller hung up.
+        CallerHungUp = "caller_hung_up",
+        /// The callee hung up.
+        CalleeHungUp = "callee_hung_up",
+    }
+}
+
+impl Refusal {
+    /// The SIP status a caller gets when this ends the call before its answer.
+    pub fn status(self) -> u16 {
+        match self {
+            Refusal::NoRoute => 404,
+            Refusal::BadNumber => 484,
+            Refusal::RoutesExhausted | Refusal::NameUnresolved | Refusal::RouteRefused => 503,
+            Refusal::TrunkCapacity
+            | Refusal::TrunkRate
+            | Refusal::CallsFull
+            | Refusal::TransactionsFull
+            | Refusal::NoMediaPort
+            | Refusal::JournalFull
+            | Refusal::Draining
+            | Refusal::Operator
+            | Refusal::Restart => 503,
+            Refusal::TooManyHops => 483,
+            Refusal::LoopDetected => 482,
+            Refusal::BadExtension => 420,
+            Refusal::BadScheme => 416,
+            Refusal::BadContentType => 415,
+            Refusal::BadSdp => 400,
+            Refusal::NotAcceptable => 488,
+            Refusal::TooLarge => 513,
+            Refusal::RingTimeout => 480,
+            Refusal::NoResponse | Refusal::NoAck | Refusal::MediaTimeout => 408,
+            Refusal::EarlyMediaConflict => 480,
+            Refusal::Cancelled | Refusal::CallerHungUp => 487,
+            Refusal::MaxDuration | Refusal::DialogLost | Refusal::InternalError => 500,
+            Refusal::CalleeHungUp => 480,
+        }
+    }
+
+    /// The Q.850 cause that goes into Reason headers and the CDR.
+    pub fn q850(self) -> u8 {
+        match self {
+            Refusal::NoRoute => 3,
+            Refusal::BadNumber | Refusal::BadScheme => 28,
+            Refusal::TooManyHops | Refusal::LoopDetected => 25,
+            Refusal::RoutesExhausted | Refusal::NoMediaPort | Refusal::TrunkCapacity => 34,
+            Refusal::TrunkRate
+            | Refusal::CallsFull
+            | Refusal::TransactionsFull
+            | Refusal::JournalFull
+            | Refusal::Draining => 42,
+            Refusal::BadExtension | Refusal::BadContentType | Refusal::BadSdp => 111,
+            Refusal::TooLarge => 111,
+            Refusal::NotAcceptable | Refusal::EarlyMediaConflict => 88,
+            Refusal::NameUnresolved | Refusal::DialogLost | Refusal::Restart => 41,
+            Refusal::RingTimeout => 19,
+            Refusal::NoResponse => 18,
+            Refusal::RouteRefused => 21,
+            Refusal::Cancelled | Refusal::CallerHungUp | Refusal::CalleeHungUp => 16,
+            Refusal::NoAck | Refusal::MediaTimeout | Refusal::MaxDuration => 102,
+            Refusal::Operator => 31,
+            Refusal::InternalError => 41,
+        }
+    }
+}
+
+/// Q.850 cause of a SIP final status, as gateways map them (RFC 3398 7.2.4.1).
+pub fn q850_of_status(status: u16) -> u8 {
+    match status {
+        400 | 401 | 402 | 403 | 407 | 603 => 21,
+        404 | 604 => 1,
+        405 | 501 | 606 => 79,
+        406 | 415 | 488 => 88,
+        408 | 504 => 102,
+        410 => 22,
+        413 | 414 | 416 | 420 | 421 | 423 | 505 | 513 => 127,
+        480 => 18,
+        481 | 500 | 502 | 503 => 41,
+        482 | 483 => 25,
+        484 | 485 => 28,
+        486 | 600 => 17,
+        487 => 16,
+        200..=299 => 16,
+        _ => 31,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_a_final_status_and_a_cause() {
+        for r in Refusal::ALL {
+            assert!((400..=699).contains(&r.status()), "{}", r.name());
+            assert!((1..=127).contains(&r.q850()), "{}", r.name());
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Whose message is this? The home in our branch, in our tag, or in the hash of the Call-ID.
+//!
+//! A pure reading of the message, the same on every shard, so that retransmissions, CANCEL, ACK and
+//! merged copies of a request agree with its first arrival.
+
+use crate::dialog::Tag;
+use crate::message::Message;
+use crate::transaction::Branch;
+use base::Home;
+use base::random::Random;
+
+/// The home that owns a message; `None` for a response that answers no request of ours.
+pub fn owner(message: &Message, keyed: &Random) -> Option<Home> {
+    if !message.is_request() {
+        let via = message.via().ok()?;
+        return Some(Branch::parse(via.branch?)?.home);
+    }
+    let tag = message.to().ok().and_then(|to| to.tag()).and_then(Tag::parse);
+    Some(tag.map_or_else(|| of_call_id(message.call_id(), keyed), |tag| tag.home()))
+}
+
+/// The home of calls with this Call-ID.
+pub fn of_call_id(call_id: &[u8], keyed: &Random) -> Home {
+    Home((keyed.hash(&[call_id]) >> 56) as u8)
+}
