@@ -1,1 +1,4 @@
 //! SIP, SDP, policy and billing, sans-IO.
+
+pub mod message;
+pub mod sdp;
