@@ -176,10 +176,10 @@ impl<'a> Reader<'_, 'a> {
                 .map_err(|fault| ParseError::new(at, fault))?;
         }
         if count == 0 {
-            Err(ParseError::new(0, Fault::SdpVersion))
-        } else {
-            self.close()
+            return Err(ParseError::new(0, Fault::SdpVersion));
         }
+        self.end_section(self.text.len());
+        Ok(())
     }
 
     fn line(&mut self, line: &'a [u8], rest: &'a [u8]) -> Result<(), Fault> {
