@@ -109,7 +109,8 @@ pub(crate) fn lines(text: &[u8]) -> impl Iterator<Item = Line<'_>> {
 fn next_line<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     let text = *rest;
     let end = memchr(b'\n', text).unwrap_or(text.len());
-    *rest = text.get(end + 1..).unwrap_or_default();
+    // Never a slice from elsewhere: the reader takes offsets of what this leaves.
+    *rest = text.get((end + 1).min(text.len())..).unwrap_or_default();
     let line = text.get(..end).unwrap_or_default();
     line.strip_suffix(b"\r").unwrap_or(line)
 }
