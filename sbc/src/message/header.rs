@@ -18,10 +18,8 @@ macro_rules! names {
             /// Every known name, without `Other`.
             pub const ALL: &[Name] = &[$(Name::$name,)*];
 
-            /// The name as we write it; `Other` has none.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Name::$name => $text,)* Name::Other => "" }
-            }
+            /// What `as_str` gives, by discriminant.
+            const TEXTS: [&'static str; Name::COUNT] = [$($text,)* ""];
         }
     };
 }
@@ -190,6 +188,12 @@ const fn hash(name: &[u8]) -> usize {
 impl Name {
     /// How many values there are, `Other` included: the size of a table by name.
     pub const COUNT: usize = Self::ALL.len() + 1;
+
+    /// The name as we write it; `Other` has none.
+    #[inline]
+    pub const fn as_str(self) -> &'static str {
+        Self::TEXTS[self as usize]
+    }
 
     /// Finds a name, long or compact, in any case.
     pub fn from_bytes(bytes: &[u8]) -> Self {

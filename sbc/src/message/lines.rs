@@ -59,8 +59,9 @@ pub(crate) fn scan(bytes: &[u8], from: usize, index: &mut Index, fault: &mut Fau
         line_at = feed + 1;
     }
     let header = bytes.get(from..line_at).unwrap_or_default();
-    // Each line brought one CR and one LF: any other count means a control byte somewhere.
-    if control_bytes(header) != 2 * lines {
+    // Each line brought one CR and one LF: any other count means a control byte somewhere, or
+    // something else unusual, which is then looked at closely.
+    if unusual_bytes(header) != 2 * lines {
         find_control(header, from, fault);
     }
     block
@@ -155,20 +156,20 @@ const fn is_control(byte: u8) -> bool {
     ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f)
 }
 
-/// Counts control bytes but HTAB; the chunks let the compiler use vectors of byte counters.
-fn control_bytes(bytes: &[u8]) -> usize {
-    bytes
-        .chunks(128)
-        .map(|chunk| {
-            chunk.iter().fold(0_u8, |count, &byte| {
-                count.wrapping_add(u8::from(is_control(byte)))
-            })
-        })
-        .map(usize::from)
-        .sum()
+/// Counts what is not printable ASCII; the chunks let the compiler use vectors of byte counters.
+fn unusual_bytes(bytes: &[u8]) -> usize {
+    let count = |chunk: &[u8]| {
+        let unusual = |byte: u8| u8::from(byte.wrapping_sub(0x20) > 0x5e);
+        usize::from(
+            chunk
+                .iter()
+                .fold(0_u8, |count, &byte| count.wrapping_add(unusual(byte))),
+        )
+    };
+    bytes.chunks(128).map(count).sum()
 }
 
-/// Finds the control byte the count told of. One escaped inside a quoted string is legal
+/// Finds a control byte, if that is what the count told of. One escaped inside a quoted string is legal
 /// (RFC 3261 §25.1, `quoted-pair`); the printer replaces it by a space.
 #[cold]
 fn find_control(header: &[u8], base: usize, fault: &mut Fault) {
