@@ -1,0 +1,181 @@
+//! Cutting a stream into messages (RFC 3261 §18.3, RFC 5626 §3.5.1).
+//!
+//! On a stream Content-Length is mandatory, and a framing error has no way back: the connection
+//! is closed. Nothing but the length is read here.
+
+use memchr::{memchr_iter, memmem};
+
+use super::error::{Kind, ParseError};
+use super::header::Name;
+use super::{MAX_MESSAGE, lex};
+
+/// What stands at the front of a stream's buffer.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Not a whole message yet.
+    Need,
+    /// A message of this many bytes, to be given to `parse`.
+    Message(usize),
+    /// This many bytes of CRLF: 2 answer a ping, 4 are one. A ping may arrive in two parts, so
+    /// the connection adds neighbours up.
+    KeepAlive(usize),
+    /// The stream cannot be read any further.
+    Error(ParseError),
+}
+
+/// Looks at the front of a buffer.
+pub fn frame(buffer: &[u8]) -> Framing {
+    frame_resumed(buffer, &mut 0)
+}
+
+/// The same, without looking again at the `scanned` bytes an earlier `Need` has seen. The caller
+/// keeps `scanned` with the buffer and sets it to 0 when bytes are taken off its front.
+pub fn frame_resumed(buffer: &[u8], scanned: &mut usize) -> Framing {
+    match read(buffer, scanned) {
+        Ok(framing) => framing,
+        Err(error) => Framing::Error(error),
+    }
+}
+
+fn read(buffer: &[u8], scanned: &mut usize) -> Result<Framing, ParseError> {
+    match buffer {
+        [] | [b'\r'] => return Ok(Framing::Need),
+        [b'\r', b'\n', b'\r', b'\n', ..] => return Ok(Framing::KeepAlive(4)),
+        [b'\r', b'\n', ..] => return Ok(Framing::KeepAlive(2)),
+        [first, ..] if !lex::is(*first, lex::TOKEN) => {
+            return Err(ParseError::new(0, Kind::StartLine));
+        }
+        _ => {}
+    }
+    // The end may straddle what was seen and what is new.
+    let from = scanned.saturating_sub(3).min(buffer.len());
+    let Some(end) = memmem::find(buffer.get(from..).unwrap_or_default(), b"\r\n\r\n") else {
+        *scanned = buffer.len();
+        return if buffer.len() > MAX_MESSAGE {
+            Err(too_long())
+        } else {
+            Ok(Framing::Need)
+        };
+    };
+    let header_len = from + end + 4;
+    *scanned = from + end;
+    let header = buffer.get(..header_len).unwrap_or_default();
+    let total = header_len as u64 + content_length(header)?.min(u64::from(u32::MAX));
+    match usize::try_from(total) {
+        Ok(total) if total > MAX_MESSAGE => Err(too_long()),
+        Ok(total) if total <= buffer.len() => Ok(Framing::Message(total)),
+        _ => Ok(Framing::Need),
+    }
+}
+
+fn too_long() -> ParseError {
+    ParseError::new(MAX_MESSAGE, Kind::MessageTooLong)
+}
+
+/// Finds the one Content-Length. Every line must end in CRLF, or this and `parse` could see
+/// different lines.
+fn content_length(header: &[u8]) -> Result<u64, ParseError> {
+    let mut found = None;
+    let mut line_at = 0;
+    for feed in memchr_iter(b'\n', header) {
+        let line = header.get(line_at..feed).unwrap_or_default();
+        let Some(text) = line.strip_suffix(b"\r") else {
+            return Err(ParseError::new(feed, Kind::BareLf));
+        };
+        if matches!(text.first(), Some(b'c' | b'C' | b'l' | b'L'))
+            && let Some(colon) = text.iter().position(|&byte| byte == b':')
+            && let name = lex::trim(text.get(..colon).unwrap_or_default())
+            && Name::from_bytes(name) == Name::ContentLength
+        {
+            let value = lex::trim(logical(header, line_at + colon + 1));
+            let length = lex::number(value);
+            let length = length.ok_or(ParseError::new(line_at, Kind::ContentLength))?;
+            if found.replace(length).is_some() {
+                return Err(ParseError::new(line_at, Kind::DuplicateHeader));
+            }
+        }
+        line_at = feed + 1;
+    }
+    found.ok_or(ParseError::new(header.len(), Kind::MissingContentLength))
+}
+
+/// From an offset to the end of its header field, folds included.
+fn logical(header: &[u8], from: usize) -> &[u8] {
+    let text = header.get(from..).unwrap_or_default();
+    let folded = |feed: usize| matches!(text.get(feed + 1), Some(b' ' | b'\t'));
+    let end = memchr_iter(b'\n', text)
+        .find(|&feed| !folded(feed))
+        .unwrap_or(text.len());
+    text.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "OPTIONS sip:a SIP/2.0\r\nX: y\r\nContent-Length : \r\n  4\r\n\r\nbody";
+
+    #[test]
+    fn a_message_is_whole_at_its_last_byte() {
+        let stream = format!("{ONE}{ONE}");
+        for split in 1..ONE.len() {
+            assert_eq!(frame(&stream.as_bytes()[..split]), Framing::Need, "{split}");
+        }
+        for split in ONE.len()..stream.len() {
+            assert_eq!(
+                frame(&stream.as_bytes()[..split]),
+                Framing::Message(ONE.len())
+            );
+        }
+    }
+
+    #[test]
+    fn resuming_sees_what_starting_over_sees() {
+        for first in 0..ONE.len() {
+            for second in first..=ONE.len() {
+                let mut scanned = 0;
+                frame_resumed(&ONE.as_bytes()[..first], &mut scanned);
+                let resumed = frame_resumed(&ONE.as_bytes()[..second], &mut scanned);
+                assert_eq!(
+                    resumed,
+                    frame(&ONE.as_bytes()[..second]),
+                    "{first} {second}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn keep_alives_are_counted() {
+        assert_eq!(frame(b"\r\n\r\nOPTIONS"), Framing::KeepAlive(4));
+        assert_eq!(frame(b"\r\n"), Framing::KeepAlive(2));
+        assert_eq!(frame(b"\r\nOPTIONS"), Framing::KeepAlive(2));
+        assert_eq!(frame(b"\r"), Framing::Need);
+        assert_eq!(frame(b""), Framing::Need);
+    }
+
+    #[test]
+    fn what_cannot_be_framed_is_an_error() {
+        let kind = |text: &str| match frame(text.as_bytes()) {
+            Framing::Error(error) => Some(error.kind),
+            Framing::Need | Framing::Message(_) | Framing::KeepAlive(_) => None,
+        };
+        let with = |text: &str| kind(&format!("OPTIONS sip:a SIP/2.0\r\n{text}\r\n\r\n"));
+        assert_eq!(with("X: y"), Some(Kind::MissingContentLength));
+        assert_eq!(with("l: -1"), Some(Kind::ContentLength));
+        assert_eq!(with("l: 99999999999999999999"), Some(Kind::ContentLength));
+        assert_eq!(with("l: 18446744073709551615"), Some(Kind::MessageTooLong));
+        assert_eq!(
+            with("l: 0\r\nContent-Length: 0"),
+            Some(Kind::DuplicateHeader)
+        );
+        assert_eq!(with("l: 65536"), Some(Kind::MessageTooLong));
+        assert_eq!(with("X: y\nl: 3"), Some(Kind::BareLf));
+        assert_eq!(kind(" "), Some(Kind::StartLine));
+        assert_eq!(kind("\x16\x03\x01"), Some(Kind::StartLine));
+        assert_eq!(
+            kind(&"x".repeat(MAX_MESSAGE + 1)),
+            Some(Kind::MessageTooLong)
+        );
+    }
+}

@@ -1,0 +1,148 @@
+//! `rewrite`: a description with our addresses in the place of the writer's.
+//!
+//! Kept: formats, bandwidth, times, unknown attributes, in their order. Dropped: what names the
+//! writer (`o=` user, `s=`, `i=`, `u=`, `e=`, `p=`), what is between neighbours only (ICE,
+//! `crypto`, `fingerprint`, `setup`, `k=`; the media side adds its own), and BUNDLE, since each
+//! line gets ports of its own. It does not choose codecs.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::media::{Attribute, Direction, Media};
+use super::parse::{Line, Session, lines};
+use super::print::Lines;
+
+/// What our `o=` line says.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Session id, the same for the life of the dialog.
+    pub id: u64,
+    /// Version, one more with every change (RFC 3264 §8).
+    pub version: u64,
+    /// Address of `o=` and of the session's `c=`.
+    pub address: IpAddr,
+}
+
+/// Our ends of one media line.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// Where we receive RTP.
+    pub rtp: SocketAddr,
+    /// Where we receive RTCP.
+    pub rtcp: SocketAddr,
+    /// Whether `a=rtcp-mux` may stay.
+    pub rtcp_mux: bool,
+}
+
+/// Appends the description, rewritten, to `out`. `local` is asked once for every line of `media()`
+/// that is not refused; nothing refuses the line.
+pub fn rewrite(
+    out: &mut Vec<u8>,
+    session: &Session<'_>,
+    origin: Origin,
+    local: impl Fn(usize) -> Option<Local>,
+) {
+    let mut print = Lines { out };
+    head(&mut print, session, origin);
+    for (i, media) in session.media().iter().enumerate() {
+        match if media.is_refused() { None } else { local(i) } {
+            None => print.media(media.raw_kind, 0, media.raw_protocol, media.raw_formats),
+            Some(local) => section(&mut print, session, media, origin, local),
+        }
+    }
+}
+
+fn head(print: &mut Lines<'_>, session: &Session<'_>, origin: Origin) {
+    print.raw(b"v=0");
+    print.origin(origin.id, origin.version, origin.address);
+    print.raw(b"s=-");
+    print.connection(origin.address);
+    let mut times = 0;
+    for kind in [b'b', b't'] {
+        for line in lines(session.head) {
+            // Repeats and zones belong to the times they follow.
+            let is_time = kind == b't' && matches!(line.kind, b'r' | b'z');
+            if line.kind == kind || is_time {
+                print.raw(line.raw);
+                times += usize::from(line.kind == b't');
+            }
+        }
+    }
+    if times == 0 {
+        print.raw(b"t=0 0");
+    }
+    for line in lines(session.head).filter(|line| is_kept_in_head(line)) {
+        print.raw(line.raw);
+    }
+}
+
+/// Known letters were handled or name the writer; attributes and unknown letters are kept.
+fn is_kept_in_head(line: &Line<'_>) -> bool {
+    match line.kind {
+        b'a' => !is_hop_by_hop(Attribute::new(line.text)),
+        kind => !b"vosiuepcbtrzk".contains(&kind),
+    }
+}
+
+fn section(
+    print: &mut Lines<'_>,
+    session: &Session<'_>,
+    media: &Media<'_>,
+    origin: Origin,
+    local: Local,
+) {
+    print.media(
+        media.raw_kind,
+        local.rtp.port(),
+        media.raw_protocol,
+        media.raw_formats,
+    );
+    for line in lines(media.lines).filter(|line| line.kind == b'i') {
+        print.raw(line.raw);
+    }
+    if local.rtp.ip() != origin.address {
+        print.connection(local.rtp.ip());
+    }
+    // Old-style hold lives in the address we replace, so it is said as RFC 3264 §8.4 says it now.
+    let held = media.is_held_by_address();
+    for line in lines(media.lines).filter(|line| !matches!(line.kind, b'i' | b'c' | b'k')) {
+        let attribute = Attribute::new(line.text);
+        let is_dropped = match attribute.name {
+            b"rtcp" => true,
+            b"rtcp-mux" => !local.rtcp_mux,
+            name => is_hop_by_hop(attribute) || (held && Direction::from_bytes(name).is_some()),
+        };
+        if line.kind != b'a' || !is_dropped {
+            print.raw(line.raw);
+        }
+    }
+    if held && media.direction != session.direction {
+        print.raw(format_direction(media.direction));
+    }
+    let (rtp, rtcp) = (local.rtp, local.rtcp);
+    let is_next = rtcp.ip() == rtp.ip() && Some(rtcp.port()) == rtp.port().checked_add(1);
+    let is_muxed = local.rtcp_mux && media.rtcp_mux && rtcp == rtp;
+    if !is_next && !is_muxed {
+        print.rtcp(rtp, rtcp);
+    }
+}
+
+fn format_direction(direction: Direction) -> &'static [u8] {
+    match direction {
+        Direction::SendRecv => b"a=sendrecv",
+        Direction::SendOnly => b"a=sendonly",
+        Direction::RecvOnly => b"a=recvonly",
+        Direction::Inactive => b"a=inactive",
+    }
+}
+
+/// Attributes that speak of the writer's own transport.
+fn is_hop_by_hop(attribute: Attribute<'_>) -> bool {
+    match attribute.name {
+        b"candidate" | b"remote-candidates" | b"end-of-candidates" | b"ice-ufrag" | b"ice-pwd"
+        | b"ice-options" | b"ice-lite" | b"ice-mismatch" | b"ice-pacing" | b"crypto"
+        | b"fingerprint" | b"setup" | b"connection" | b"tls-id" | b"dtls-id" | b"identity"
+        | b"bundle-only" | b"rtcp-mux-only" => true,
+        b"group" => attribute.value.starts_with(b"BUNDLE"),
+        _ => false,
+    }
+}
