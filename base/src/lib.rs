@@ -4,6 +4,7 @@
 //! and the lanes through which a shard talks to its driver. Nothing here knows about SIP, RTP, sockets
 //! or threads, and nothing here makes a system call.
 
+pub mod address;
 pub mod case;
 pub mod counter;
 pub mod id;
@@ -16,6 +17,7 @@ pub mod slab;
 pub mod time;
 pub mod wheel;
 
+pub use address::{Allow, Prefix};
 pub use id::{Home, PortId, ShardId};
 pub use lanes::{PacketSend, TextSend, Texts};
 pub use pool::{Bytes, Pool};

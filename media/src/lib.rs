@@ -1,1 +1,39 @@
-//! Media relay, sans-IO.
+//! The media relay, sans-IO. It has never heard of SIP.
+//!
+//! Signalling reserves an endpoint per leg, programs it with a [`Plan`], joins two of them, and hears
+//! [`Notice`]s. Per packet there is [`Media::receive`] and its [`Verdict`]; start reading in
+//! `relay.rs`. Bytes, time and addresses come in as values; what leaves is pushed into an output
+//! argument.
+
+mod counters;
+pub mod demux;
+mod end;
+mod freeze;
+pub mod latch;
+mod list;
+mod media;
+pub mod notice;
+pub mod plan;
+pub mod port;
+pub mod quality;
+pub mod reception;
+mod relay;
+pub mod rtcp;
+pub mod rtp;
+mod sweep;
+pub mod verdict;
+
+pub use counters::Counters;
+pub use end::{Local, Report};
+pub use freeze::{CannotThaw, EndRecord};
+pub use list::List;
+pub use media::{Media, MediaPort};
+pub use notice::Notice;
+pub use plan::{Learn, MAX_CLOCK_RATES, MAX_SOURCES, Plan};
+pub use port::{NoPort, QUARANTINE, SHORTEST_QUARANTINE};
+pub use reception::Reception;
+pub use rtcp::Block;
+pub use verdict::{Discard, Verdict};
+
+/// A media endpoint facing one leg: an RTP and an RTCP port.
+pub type EndKey = base::Key;

@@ -1,0 +1,74 @@
+//! Nanoseconds of logic per relayed packet, with the endpoints of one call and of many.
+
+use base::{Bytes, Instant, Now, Pool, PortId, Wall};
+use core::time::Duration;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use media::{Media, MediaPort, Plan, Verdict};
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+const PACKET: Bytes = Bytes { at: 0, len: 172 };
+
+fn leg(index: u32) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 1024 + index as u16)
+}
+
+/// `calls` joined pairs: endpoint `i` faces `leg(i)` on port 2·i.
+fn calls(calls: u32) -> Media {
+    let now = Instant(1_000_000_000);
+    let port = |i: u32| MediaPort {
+        rtp: PortId(2 * i),
+        rtcp: PortId(2 * i + 1),
+        address: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), 2 * i as u16),
+        interface: 0,
+    };
+    let mut media = Media::new((0..2 * calls).map(port).collect(), now);
+    for call in 0..calls {
+        let pair = [2 * call, 2 * call + 1].map(|i| {
+            let end = media.reserve(0, now).expect("as many ports as endpoints");
+            media.program(now, end, Plan::towards(leg(i)));
+            end
+        });
+        media.join(pair[0], pair[1]);
+    }
+    media
+}
+
+fn relay(c: &mut Criterion) {
+    let mut group = c.benchmark_group("relay");
+    group.throughput(Throughput::Elements(1));
+    for count in [1u32, 1_000, 10_000] {
+        let (mut media, mut pool) = (calls(count), Pool::new(2048));
+        let mut out = Vec::with_capacity(64);
+        let mut now = Now {
+            mono: Instant(1_000_000_000),
+            wall: Wall(0),
+        };
+        pool.get_mut(PACKET)[0] = 0x80;
+        let (mut end, mut sequence) = (0, 0u16);
+        group.bench_function(format!("calls={count}"), |b| {
+            b.iter(|| {
+                end += 1;
+                if end == 2 * count {
+                    (end, sequence) = (0, sequence.wrapping_add(1));
+                    now = now.after(Duration::from_millis(20));
+                    let header = pool.get_mut(PACKET);
+                    header[2..4].copy_from_slice(&sequence.to_be_bytes());
+                    header[4..8].copy_from_slice(&(u32::from(sequence) * 160).to_be_bytes());
+                }
+                let port = PortId(2 * end);
+                let verdict = media.receive(now, port, leg(end), PACKET, &mut pool, &mut out);
+                debug_assert_eq!(verdict, Verdict::Forward);
+                if out.len() == 64 {
+                    black_box(&out);
+                    out.clear();
+                }
+                verdict
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, relay);
+criterion_main!(benches);

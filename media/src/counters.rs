@@ -1,0 +1,45 @@
+//! What a shard's media counts. Written by the shard, read by anyone who holds the `Arc`.
+
+use crate::port::NoPort;
+use crate::verdict::Discard;
+
+base::counters! {
+    /// Counters and gauges of one shard's media.
+    #[derive(Debug)]
+    pub struct Counters {
+        /// RTP packets relayed.
+        packets_relayed: counter "tandem_media_packets_relayed_total",
+        /// Octets of UDP payload relayed in RTP packets.
+        octets_relayed: counter "tandem_media_octets_relayed_total",
+        /// RTCP packets relayed.
+        rtcp_relayed: counter "tandem_media_rtcp_relayed_total",
+        /// RTCP packets read but not relayed, because the other leg has no address for them.
+        rtcp_absorbed: counter "tandem_media_rtcp_absorbed_total",
+        /// Empty datagrams of a leg that keeps its NAT binding alive (RFC 6263).
+        keepalives: counter "tandem_media_keepalives_total",
+        /// Packets dropped, by reason.
+        discards: counter "tandem_media_discards_total" of Discard by "reason",
+        /// Changes of SSRC, and jumps of the sequence number that persisted (RFC 3550 A.1).
+        restarts: counter "tandem_media_source_restarts_total",
+        /// Addresses learned from a leg's first packet (RFC 7362).
+        latches: counter "tandem_media_latches_total",
+        /// Silences of a leg longer than its plan allows.
+        silences: counter "tandem_media_silences_total",
+        /// Packets the kernel could not deliver.
+        undeliverable: counter "tandem_media_undeliverable_total",
+        /// Targets in plans that were dropped because nothing may be sent there.
+        targets_refused: counter "tandem_media_targets_refused_total",
+        /// Endpoints reserved.
+        reserved: counter "tandem_media_ports_reserved_total",
+        /// Endpoints reused before their quarantine of two seconds was over.
+        quarantine_shortened: counter "tandem_media_quarantine_shortened_total",
+        /// Endpoints asked for and not given, by reason.
+        no_port: counter "tandem_media_no_port_total" of NoPort by "reason",
+        /// Endpoints used by a leg.
+        in_use: gauge "tandem_media_ports_in_use",
+        /// Endpoints ready to be used.
+        ready: gauge "tandem_media_ports_ready",
+        /// Endpoints waiting for late packets to die out.
+        quarantined: gauge "tandem_media_ports_quarantined",
+    }
+}

@@ -1,0 +1,101 @@
+//! Endpoints as plain records, and back: how a call's media survives its process.
+//!
+//! A record names its ports by their bound local address, because another process may number them
+//! otherwise. Everything else (the look-up by port, the walk of the sweep) is derived.
+
+use crate::EndKey;
+use crate::end::{End, Sent};
+use crate::latch::Latch;
+use crate::media::Media;
+use crate::plan::Plan;
+use crate::reception::Reception;
+use crate::rtcp::{Block, RoundTrip};
+use base::Instant;
+use std::net::SocketAddr;
+
+/// An endpoint, frozen.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct EndRecord {
+    /// The bound address of its RTP port.
+    pub local: SocketAddr,
+    /// The endpoint it was joined to.
+    pub peer: Option<EndKey>,
+    plan: Option<Plan>,
+    programmed: Instant,
+    latch: Latch,
+    reception: Reception,
+    sent: Sent,
+    discarded: u64,
+    rtcp_received: u64,
+    round_trip: RoundTrip,
+    heard_by_leg: Option<Block>,
+    last_heard: Option<Instant>,
+    silence_told: bool,
+}
+base::plain!(struct EndRecord { local, peer, plan, programmed, latch, reception, sent, discarded,
+    rtcp_received, round_trip, heard_by_leg, last_heard, silence_told });
+
+base::cases! {
+    /// Why a record could not be thawed.
+    pub enum CannotThaw {
+        /// No port of this shard is bound to the record's address.
+        NoSuchPort = "no_such_port",
+        /// Another endpoint has that port.
+        PortTaken = "port_taken",
+        /// Another endpoint has that key.
+        KeyTaken = "key_taken",
+    }
+}
+
+impl Media {
+    /// The record of an endpoint as it is now.
+    pub fn freeze(&self, end: EndKey) -> Option<EndRecord> {
+        let end = self.ends.get(end)?;
+        Some(EndRecord {
+            local: end.ports.address,
+            peer: end.peer,
+            plan: end.plan,
+            programmed: end.programmed,
+            latch: end.latch,
+            reception: end.reception,
+            sent: end.sent,
+            discarded: end.discarded,
+            rtcp_received: end.rtcp_received,
+            round_trip: end.round_trip,
+            heard_by_leg: end.heard_by_leg,
+            last_heard: end.last_heard,
+            silence_told: end.silence_told,
+        })
+    }
+
+    /// Puts a frozen endpoint back under its key, joined to its peer as soon as both are there. The
+    /// patience for silence starts at `now`: nobody could be heard while the process was away.
+    pub fn thaw(&mut self, key: EndKey, record: EndRecord, now: Instant) -> Result<(), CannotThaw> {
+        let slot = self.slot_by_address.get(&record.local).copied();
+        let slot = slot.ok_or(CannotThaw::NoSuchPort)?;
+        let ports = self.slots[slot as usize];
+        if !self.ports.claim(ports.interface, slot) {
+            return Err(CannotThaw::PortTaken);
+        }
+        let mut end = End::new(ports, slot, record.programmed);
+        end.peer = record.peer;
+        end.plan = record.plan;
+        end.latch = record.latch;
+        end.reception = record.reception;
+        end.sent = record.sent;
+        end.discarded = record.discarded;
+        end.rtcp_received = record.rtcp_received;
+        end.round_trip = record.round_trip;
+        end.heard_by_leg = record.heard_by_leg;
+        end.last_heard = record.last_heard;
+        end.thawed = now;
+        end.silence_told = record.silence_told;
+        if self.ends.restore(key, end).is_err() {
+            self.ports.free(ports.interface, slot, now);
+            return Err(CannotThaw::KeyTaken);
+        }
+        self.occupy(slot, Some(key));
+        self.publish();
+        Ok(())
+    }
+}

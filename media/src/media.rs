@@ -1,0 +1,250 @@
+//! A shard's media: its endpoints, and the calls signalling programs them with.
+
+use crate::EndKey;
+use crate::counters::Counters;
+use crate::demux::Component;
+use crate::end::{End, Local, Report};
+use crate::latch::Latch;
+use crate::plan::Plan;
+use crate::port::{NoPort, Ports};
+use crate::sweep::Sweep;
+use crate::verdict::Discard;
+use base::{Instant, PortId, Slab, address};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A pair of bound local ports.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct MediaPort {
+    /// The RTP port.
+    pub rtp: PortId,
+    /// The RTCP port, bound to the number after RTP's.
+    pub rtcp: PortId,
+    /// The bound RTP address.
+    pub address: SocketAddr,
+    /// Index of its interface in the configuration.
+    pub interface: u16,
+}
+
+/// Who a local port belongs to now.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Occupant {
+    /// Not a media port of this shard.
+    Unknown,
+    /// Ready or quarantined.
+    Idle,
+    /// An endpoint's.
+    End(EndKey, Component),
+}
+
+/// All endpoints of a shard.
+pub struct Media {
+    /// What it counts; the gate reads it.
+    pub counters: Arc<Counters>,
+    pub(crate) slots: Vec<MediaPort>,
+    /// Slots by bound RTP address: how a record finds its ports again.
+    pub(crate) slot_by_address: BTreeMap<SocketAddr, u32>,
+    pub(crate) ports: Ports,
+    /// By `PortId`: the relay's only look-up.
+    pub(crate) ports_by_id: Vec<Occupant>,
+    pub(crate) ends: Slab<End>,
+    /// Endpoints that learned an address since the last sweep.
+    pub(crate) latched: Vec<EndKey>,
+    pub(crate) sweep: Sweep,
+}
+
+impl Media {
+    /// Media over these ports, all ready. Memory for every endpoint's index is taken here.
+    pub fn new(ports: Vec<MediaPort>, now: Instant) -> Media {
+        let highest = ports.iter().map(|p| p.rtp.0.max(p.rtcp.0)).max();
+        let mut ports_by_id = vec![Occupant::Unknown; highest.map_or(0, |id| id as usize + 1)];
+        for port in &ports {
+            ports_by_id[port.rtp.0 as usize] = Occupant::Idle;
+            ports_by_id[port.rtcp.0 as usize] = Occupant::Idle;
+        }
+        let media = Media {
+            counters: Arc::default(),
+            ports: Ports::new(ports.iter().map(|p| p.interface)),
+            ends: Slab::new(u32::try_from(ports.len()).unwrap_or(u32::MAX)),
+            latched: Vec::with_capacity(2 * ports.len()),
+            sweep: Sweep::new(now, ports.len()),
+            slot_by_address: (0u32..)
+                .zip(&ports)
+                .map(|(slot, p)| (p.address, slot))
+                .collect(),
+            slots: ports,
+            ports_by_id,
+        };
+        media.publish();
+        media
+    }
+
+    /// Takes an endpoint on `interface`, the oldest-freed first.
+    pub fn reserve(&mut self, interface: u16, now: Instant) -> Result<EndKey, NoPort> {
+        let taken = self.ports.take(interface, now).inspect_err(|why| {
+            self.counters.no_port.add(why.index());
+        })?;
+        if taken.shortened {
+            self.counters.quarantine_shortened.add(1);
+        }
+        let end = End::new(self.slots[taken.slot as usize], taken.slot, now);
+        let Ok(key) = self.ends.insert(end) else {
+            // As many places as slots: a free slot has a free place.
+            debug_assert!(false, "more slots than places");
+            return Err(NoPort::AllInUse);
+        };
+        self.occupy(taken.slot, Some(key));
+        self.counters.reserved.add(1);
+        self.publish();
+        Ok(key)
+    }
+
+    /// The local addresses of an endpoint.
+    pub fn local(&self, end: EndKey) -> Option<Local> {
+        self.ends.get(end).map(End::local)
+    }
+
+    /// Replaces an endpoint's plan; a dead key is ignored. What was learned stays while the remote
+    /// addresses stay (a hold, a changed direction) and is forgotten when they change; the learning
+    /// window and the patience for silence start anew. Targets nothing may be sent to are dropped.
+    pub fn program(&mut self, now: Instant, end: EndKey, mut plan: Plan) {
+        let Some(end) = self.ends.get_mut(end) else {
+            return;
+        };
+        for target in [&mut plan.remote_rtp, &mut plan.remote_rtcp] {
+            *target = target.map(address::canonical_socket);
+            if let Some(to) = *target
+                && !may_target(to, &plan.allow, end.ports.address)
+            {
+                *target = None;
+                self.counters.targets_refused.add(1);
+            }
+        }
+        let remotes = |p: &Plan| (p.remote_rtp, p.remote_rtcp);
+        if end.plan.as_ref().map(remotes) != Some(remotes(&plan)) {
+            end.latch = Latch::default();
+        }
+        end.plan = Some(plan);
+        end.programmed = now;
+        end.silence_told = false;
+    }
+
+    /// Joins two endpoints: what one leg sends goes to the other. Parts them from others first. Dead
+    /// keys and an endpoint with itself are ignored.
+    pub fn join(&mut self, a: EndKey, b: EndKey) {
+        if a == b || self.ends.get(a).is_none() || self.ends.get(b).is_none() {
+            return;
+        }
+        self.part(a);
+        self.part(b);
+        for (end, peer) in [(a, b), (b, a)] {
+            if let Some(end) = self.ends.get_mut(end) {
+                end.peer = Some(peer);
+            }
+        }
+    }
+
+    /// Undoes a join, on both sides.
+    pub fn part(&mut self, a: EndKey) {
+        let Some(peer) = self.ends.get_mut(a).and_then(|end| end.peer.take()) else {
+            return;
+        };
+        if let Some(other) = self
+            .ends
+            .get_mut(peer)
+            .filter(|other| other.peer == Some(a))
+        {
+            other.peer = None;
+        }
+    }
+
+    /// The endpoint `end` is joined to.
+    pub fn peer(&self, end: EndKey) -> Option<EndKey> {
+        self.ends.get(end)?.peer
+    }
+
+    /// The plan in force, with its refused targets gone.
+    pub fn plan(&self, end: EndKey) -> Option<&Plan> {
+        self.ends.get(end)?.plan.as_ref()
+    }
+
+    /// Where RTP for the leg goes now: what was learned, else its SDP address.
+    pub fn target(&self, end: EndKey) -> Option<SocketAddr> {
+        let end = self.ends.get(end)?;
+        end.latch.target(end.plan.as_ref()?, Component::Rtp)
+    }
+
+    /// The RTP address learned from the leg, if its plan let one be learned.
+    pub fn learned(&self, end: EndKey) -> Option<SocketAddr> {
+        self.ends.get(end)?.latch.learned()
+    }
+
+    /// The driver could not deliver something sent from `port`. Counted; never the end of a call.
+    pub fn undeliverable(&mut self, _port: PortId) {
+        self.counters.undeliverable.add(1);
+    }
+
+    /// The driver received something on `port` larger than its buffer.
+    pub fn truncated(&mut self, port: PortId) {
+        self.blame(port, Discard::Truncated);
+    }
+
+    /// What an endpoint has seen so far.
+    pub fn report(&self, end: EndKey) -> Option<Report> {
+        self.ends.get(end).map(End::report)
+    }
+
+    /// Gives an endpoint back, parted, its ports quarantined; says what it has seen.
+    pub fn release(&mut self, end: EndKey, now: Instant) -> Option<Report> {
+        self.part(end);
+        let gone = self.ends.remove(end)?;
+        self.occupy(gone.slot, None);
+        self.ports.free(gone.ports.interface, gone.slot, now);
+        self.publish();
+        Some(gone.report())
+    }
+
+    /// Endpoints used by a leg. Together with `ready` and `quarantined` always `capacity`.
+    pub fn in_use(&self) -> usize {
+        self.ports.in_use()
+    }
+
+    /// Endpoints ready to be used.
+    pub fn ready(&self) -> usize {
+        self.ports.ready()
+    }
+
+    /// Endpoints resting before reuse.
+    pub fn quarantined(&self) -> usize {
+        self.ports.quarantined()
+    }
+
+    /// Endpoints in all.
+    pub fn capacity(&self) -> usize {
+        self.ports.capacity()
+    }
+
+    pub(crate) fn occupy(&mut self, slot: u32, key: Option<EndKey>) {
+        let ports = self.slots[slot as usize];
+        for (id, component) in [(ports.rtp, Component::Rtp), (ports.rtcp, Component::Rtcp)] {
+            self.ports_by_id[id.0 as usize] =
+                key.map_or(Occupant::Idle, |key| Occupant::End(key, component));
+        }
+    }
+
+    /// Shows the pool's state in the gauges.
+    pub(crate) fn publish(&self) {
+        debug_assert_eq!(self.ports.in_use(), self.ends.len());
+        self.counters.in_use.set(self.ports.in_use() as u64);
+        self.counters.ready.set(self.ports.ready() as u64);
+        self.counters
+            .quarantined
+            .set(self.ports.quarantined() as u64);
+    }
+}
+
+/// Whether a plan may name `to` on an endpoint bound to `local`.
+fn may_target(to: SocketAddr, allow: &base::Allow, local: SocketAddr) -> bool {
+    to.port() != 0 && to.is_ipv4() == local.is_ipv4() && address::permitted(to.ip(), *allow)
+}

@@ -1,0 +1,26 @@
+//! Notices: what signalling should know about an endpoint. Media never decides about a call.
+
+use crate::EndKey;
+use base::Instant;
+use std::net::SocketAddr;
+
+/// Something signalling may want to act on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Neither RTP nor RTCP was heard from this leg for its plan's `inactivity`. Told once per
+    /// silence; signalling decides what hold and the other direction make of it.
+    Silent {
+        /// The endpoint facing the leg.
+        end: EndKey,
+        /// When it was last heard, or when its plan was programmed, whichever is later.
+        since: Instant,
+    },
+    /// The leg's address was learned and differs from its SDP: RTP goes to `to` from now on, and the
+    /// endpoint's record should be frozen again.
+    Latched {
+        /// The endpoint facing the leg.
+        end: EndKey,
+        /// Where it sends from.
+        to: SocketAddr,
+    },
+}

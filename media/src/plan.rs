@@ -1,0 +1,195 @@
+//! A plan: what signalling lets one media endpoint send, receive and learn.
+//!
+//! A plan is data. The relay executes it per packet and a kernel map could execute the same one.
+//! Signalling replaces it whole whenever an offer/answer changes something; it never edits one.
+
+use crate::list::List;
+use base::record::{Plain, Unreadable};
+use base::{Allow, Prefix};
+use core::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+
+/// The most prefixes a plan's `sources` holds.
+pub const MAX_SOURCES: usize = 8;
+/// The most payload types a plan's `clock_rates` holds.
+pub const MAX_CLOCK_RATES: usize = 8;
+
+/// What one endpoint may do. The default refuses everything.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Where the leg's SDP wants RTP. Programming drops a target that [`base::address::permitted`]
+    /// denies, that has port 0, or that is of another address family than the endpoint.
+    pub remote_rtp: Option<SocketAddr>,
+    /// Where the leg's SDP wants RTCP (RFC 3605, or RTP's port + 1). Unused with `rtcp_mux`.
+    pub remote_rtcp: Option<SocketAddr>,
+    /// RTP and RTCP share the RTP port on this leg (RFC 5761).
+    pub rtcp_mux: bool,
+    /// Whether RTP may be sent to this leg. RTCP flows regardless (RFC 3264 §5.1).
+    pub send: bool,
+    /// Whether RTP that this leg sends is relayed. RTCP flows regardless.
+    pub receive: bool,
+    /// Whether the leg's address may be learned from its packets (RFC 7362).
+    pub learn: Learn,
+    /// Networks this leg may send from besides its SDP address, from any port. They never move the
+    /// address we send to: asymmetric RTP.
+    pub sources: List<Prefix, MAX_SOURCES>,
+    /// RTP clock rate in Hz of each negotiated payload type (0..=127); the static ones of RFC 3551
+    /// need no entry.
+    pub clock_rates: List<(u8, u32), MAX_CLOCK_RATES>,
+    /// How long the leg may be silent before [`crate::Notice::Silent`]; counted from the later of its
+    /// last packet and the programming of the plan. `None`: for ever.
+    pub inactivity: Option<Duration>,
+    /// What the endpoint's interface allows beyond ordinary unicast targets.
+    pub allow: Allow,
+}
+
+/// Whether a leg's address may be learned from what it sends.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Learn {
+    /// Never: the SDP address and `sources` are all there is. Trunks.
+    #[default]
+    Off,
+    /// The first valid packet within `window` after the plan was programmed pins its source; nothing
+    /// moves it until a plan with another remote arrives. Access networks behind NAT.
+    First {
+        /// How long after programming.
+        window: Duration,
+        /// Only from this address: the one signalling came from.
+        same_ip: Option<IpAddr>,
+    },
+}
+
+impl Plan {
+    /// Sends to and receives from `remote` alone, RTCP on the port after it, learning nothing.
+    pub fn towards(remote: SocketAddr) -> Plan {
+        let rtcp = remote.port().checked_add(1);
+        Plan {
+            remote_rtp: Some(remote),
+            remote_rtcp: rtcp.map(|port| SocketAddr::new(remote.ip(), port)),
+            send: true,
+            receive: true,
+            ..Plan::default()
+        }
+    }
+
+    /// The clock rate in Hz of payload type `payload_type`: the plan's, or RFC 3551 table 4 and 5's,
+    /// or 8000.
+    pub fn clock_rate(&self, payload_type: u8) -> u32 {
+        self.clock_rates
+            .iter()
+            .find(|&(pt, hz)| pt == payload_type && hz != 0)
+            .map_or_else(|| static_clock_rate(payload_type), |(_, hz)| hz)
+    }
+}
+
+fn static_clock_rate(payload_type: u8) -> u32 {
+    match payload_type {
+        6 => 16_000,
+        10 | 11 => 44_100,
+        14 | 25..=34 => 90_000,
+        16 => 11_025,
+        17 => 22_050,
+        _ => 8_000,
+    }
+}
+
+fn nanos(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Plain for Learn {
+    fn put(&self, out: &mut Vec<u8>) {
+        match *self {
+            Learn::Off => out.push(0),
+            Learn::First { window, same_ip } => {
+                out.push(1);
+                nanos(window).put(out);
+                same_ip.put(out);
+            }
+        }
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        match u8::take(from)? {
+            0 => Ok(Learn::Off),
+            1 => Ok(Learn::First {
+                window: Duration::from_nanos(u64::take(from)?),
+                same_ip: Plain::take(from)?,
+            }),
+            _ => Err(Unreadable::Value),
+        }
+    }
+}
+
+impl Plain for Plan {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.remote_rtp.put(out);
+        self.remote_rtcp.put(out);
+        (self.rtcp_mux, (self.send, self.receive)).put(out);
+        self.learn.put(out);
+        self.sources.put(out);
+        self.clock_rates.put(out);
+        self.inactivity.map(nanos).put(out);
+        self.allow.put(out);
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        let (remote_rtp, remote_rtcp) = Plain::take(from)?;
+        let (rtcp_mux, (send, receive)) = Plain::take(from)?;
+        Ok(Plan {
+            remote_rtp,
+            remote_rtcp,
+            rtcp_mux,
+            send,
+            receive,
+            learn: Plain::take(from)?,
+            sources: Plain::take(from)?,
+            clock_rates: Plain::take(from)?,
+            inactivity: <Option<u64> as Plain>::take(from)?.map(Duration::from_nanos),
+            allow: Plain::take(from)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clock_rates_are_the_plans_then_the_static_ones() {
+        let mut plan = Plan::default();
+        assert!(plan.clock_rates.push((111, 48_000)));
+        assert!(plan.clock_rates.push((99, 0)));
+        let rates = [
+            (0, 8_000),
+            (9, 8_000),
+            (6, 16_000),
+            (31, 90_000),
+            (111, 48_000),
+            (99, 8_000),
+        ];
+        for (pt, hz) in rates {
+            assert_eq!(plan.clock_rate(pt), hz, "payload type {pt}");
+        }
+    }
+
+    #[test]
+    fn a_plan_reads_back_as_it_was_written() {
+        let mut plan = Plan::towards("[2001:db8::1]:4000".parse().unwrap());
+        plan.learn = Learn::First {
+            window: Duration::from_millis(300),
+            same_ip: Some("192.0.2.1".parse().unwrap()),
+        };
+        assert!(plan.sources.push("192.0.2.0/24".parse().unwrap()));
+        assert!(plan.clock_rates.push((111, 48_000)));
+        plan.inactivity = Some(Duration::from_secs(60));
+        plan.allow = Allow::LOOPBACK;
+        let mut bytes = Vec::new();
+        plan.put(&mut bytes);
+        let mut rest = &bytes[..];
+        assert_eq!(Plan::take(&mut rest), Ok(plan));
+        assert!(rest.is_empty());
+        assert_eq!(
+            Plan::towards("192.0.2.1:65535".parse().unwrap()).remote_rtcp,
+            None
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! The hot path: one received datagram, one verdict.
+//!
+//! Port → endpoint → class (RFC 7983, RFC 5761) → header → source (RFC 7362) → quality → the other leg.
+//! Nothing here allocates, locks, logs or formats. A datagram is never copied or changed: what leaves
+//! is a range of the buffer it arrived in. Being held, unanswered or unjoined is a verdict of its own,
+//! and every discard is counted by name; no number of bad packets ends a call.
+
+use crate::EndKey;
+use crate::counters::Counters;
+use crate::demux::{Class, Component, classify};
+use crate::end::{End, News};
+use crate::latch::Source;
+use crate::media::{Media, Occupant};
+use crate::rtcp::{self, Compound};
+use crate::rtp;
+use crate::verdict::{Discard, Verdict};
+use base::{Bytes, Instant, Now, PacketSend, Pool, PortId, address};
+use std::net::SocketAddr;
+
+/// A datagram and where it came from.
+struct Arrival<'a> {
+    datagram: &'a [u8],
+    component: Component,
+    source: SocketAddr,
+    now: Instant,
+}
+
+/// What an endpoint took in from its leg.
+enum Heard {
+    Rtp,
+    Rtcp(Compound),
+    Keepalive,
+}
+
+/// The port something leaves from, and where it goes.
+type Way = (PortId, SocketAddr);
+
+impl Media {
+    /// Decides about one datagram and queues it in `out` if it is to be relayed. The bytes stay where
+    /// they are in the pool until the driver has sent them.
+    pub fn receive(
+        &mut self,
+        now: Now,
+        port: PortId,
+        source: SocketAddr,
+        bytes: Bytes,
+        pool: &mut Pool,
+        out: &mut Vec<PacketSend>,
+    ) -> Verdict {
+        match self.relay(now.mono, port, source, pool.get(bytes)) {
+            Ok(Some((port, to))) => {
+                out.push(PacketSend { port, to, bytes });
+                Verdict::Forward
+            }
+            Ok(None) => Verdict::Absorb,
+            Err(reason) => {
+                self.blame(port, reason);
+                Verdict::Discard(reason)
+            }
+        }
+    }
+
+    /// Where it goes on to; `None` when it was for us alone.
+    fn relay(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        source: SocketAddr,
+        datagram: &[u8],
+    ) -> Result<Option<Way>, Discard> {
+        let (key, component) = self.find(port)?;
+        let end = self.ends.get_mut(key).ok_or(Discard::IdlePort)?;
+        let arrival = Arrival {
+            datagram,
+            component,
+            source: address::canonical_socket(source),
+            now,
+        };
+        let heard = end.hear(&arrival, &self.counters)?;
+        if end.news == News::Fresh {
+            // Queued once until told, so the queue never outgrows the endpoints.
+            end.news = News::Queued;
+            self.latched.push(key);
+        }
+        let peer = end.peer;
+        match heard {
+            Heard::Rtp if !end.receives() => Err(Discard::NotReceiving),
+            Heard::Rtp => self.pass_rtp(peer, datagram.len()).map(Some),
+            Heard::Rtcp(compound) => Ok(self.pass_rtcp(peer, &compound, now)),
+            Heard::Keepalive => Ok(None),
+        }
+    }
+
+    /// RTP goes on if the other leg may be sent to.
+    fn pass_rtp(&mut self, peer: Option<EndKey>, octets: usize) -> Result<Way, Discard> {
+        let peer = peer
+            .and_then(|peer| self.ends.get_mut(peer))
+            .ok_or(Discard::NoPeer)?;
+        let to = peer.rtp_target()?;
+        peer.sent.packets += 1;
+        peer.sent.octets += octets as u64;
+        self.counters.packets_relayed.add(1);
+        self.counters.octets_relayed.add(octets as u64);
+        Ok((peer.ports.rtp, to))
+    }
+
+    /// RTCP goes on whatever the direction of the media (RFC 3264 §5.1), from the other leg's RTCP
+    /// port, or from its RTP port if that leg multiplexes. Where that leg takes none, it was for us.
+    fn pass_rtcp(&mut self, peer: Option<EndKey>, what: &Compound, now: Instant) -> Option<Way> {
+        let peer = peer.and_then(|peer| self.ends.get_mut(peer));
+        let way = peer.and_then(|peer| peer.rtcp_way(what, now));
+        match way {
+            Some(_) => self.counters.rtcp_relayed.add(1),
+            None => self.counters.rtcp_absorbed.add(1),
+        }
+        way
+    }
+
+    fn find(&self, port: PortId) -> Result<(EndKey, Component), Discard> {
+        match self.ports_by_id.get(port.0 as usize) {
+            Some(&Occupant::End(key, component)) => Ok((key, component)),
+            Some(Occupant::Idle) => Err(Discard::IdlePort),
+            Some(Occupant::Unknown) | None => Err(Discard::UnknownPort),
+        }
+    }
+
+    /// Counts a discard, and against its endpoint if it has one.
+    pub(crate) fn blame(&mut self, port: PortId, reason: Discard) {
+        self.counters.discards.add(reason.index());
+        if let Ok((key, _)) = self.find(port)
+            && let Some(end) = self.ends.get_mut(key)
+        {
+            end.discarded += 1;
+        }
+    }
+}
+
+impl End {
+    /// Takes one datagram in: a valid packet, from a source that may send, counted. Validity comes
+    /// first, so that nothing is learned from noise.
+    fn hear(&mut self, arrival: &Arrival, counters: &Counters) -> Result<Heard, Discard> {
+        let plan = self.plan.as_ref().ok_or(Discard::NoPlan)?;
+        let datagram = arrival.datagram;
+        match classify(datagram, arrival.component, plan.rtcp_mux) {
+            Class::Refused(reason) => Err(reason),
+            Class::Rtp => {
+                let header = rtp::read(datagram)?;
+                let rate = plan.clock_rate(header.payload_type);
+                self.admit(arrival, counters)?;
+                if self
+                    .reception
+                    .count(&header, datagram.len(), rate, arrival.now)
+                {
+                    counters.restarts.add(1);
+                }
+                Ok(Heard::Rtp)
+            }
+            Class::Rtcp => {
+                let compound = rtcp::read(datagram)?;
+                self.admit(arrival, counters)?;
+                self.count_rtcp(&compound, arrival.now);
+                Ok(Heard::Rtcp(compound))
+            }
+            // An empty datagram keeps a NAT binding open (RFC 6263 §4.1) and proves nothing.
+            Class::Keepalive if self.latch.knows(plan, arrival.component, arrival.source) => {
+                counters.keepalives.add(1);
+                Ok(Heard::Keepalive)
+            }
+            Class::Keepalive => Err(Discard::WrongSource),
+        }
+    }
+
+    /// Lets a valid packet of a permitted source in.
+    fn admit(&mut self, arrival: &Arrival, counters: &Counters) -> Result<(), Discard> {
+        let plan = self.plan.as_ref().ok_or(Discard::NoPlan)?;
+        let (component, source, now) = (arrival.component, arrival.source, arrival.now);
+        match self
+            .latch
+            .admit(plan, self.programmed, component, source, now)
+        {
+            Source::Known => {}
+            Source::Learned => {
+                counters.latches.add(1);
+                let moved = component == Component::Rtp && plan.remote_rtp != Some(source);
+                if moved && self.news == News::Told {
+                    self.news = News::Fresh;
+                }
+            }
+            Source::Stranger => return Err(Discard::WrongSource),
+        }
+        self.last_heard = Some(now);
+        self.silence_told = false;
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! The RTP header (RFC 3550 §5.1): read once, checked against the datagram's length, never changed.
+
+use crate::verdict::Discard;
+
+/// Bytes of the fixed header.
+pub const FIXED: usize = 12;
+
+/// The fields of a valid packet that the relay uses.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Payload type, 0..=127.
+    pub payload_type: u8,
+    /// The marker bit.
+    pub marker: bool,
+    /// Sequence number.
+    pub sequence: u16,
+    /// Media timestamp, in units of the payload type's clock.
+    pub timestamp: u32,
+    /// Synchronisation source.
+    pub ssrc: u32,
+}
+
+/// Reads the header of a datagram already known to carry version 2 in its first byte. CSRC list,
+/// extension (§5.3.1) and padding must fit the length.
+pub fn read(datagram: &[u8]) -> Result<Header, Discard> {
+    let (fixed, rest) = datagram
+        .split_first_chunk::<FIXED>()
+        .ok_or(Discard::Short)?;
+    let [first, second, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3] = *fixed;
+    if first & 0x3f != 0 {
+        check_options(first, rest)?;
+    }
+    Ok(Header {
+        payload_type: second & 0x7f,
+        marker: second & 0x80 != 0,
+        sequence: u16::from_be_bytes([s0, s1]),
+        timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
+        ssrc: u32::from_be_bytes([c0, c1, c2, c3]),
+    })
+}
+
+fn check_options(first: u8, rest: &[u8]) -> Result<(), Discard> {
+    let sources = usize::from(first & 0x0f) * 4;
+    let mut rest = rest.get(sources..).ok_or(Discard::Malformed)?;
+    if first & 0x10 != 0 {
+        let (&[_, _, l0, l1], body) = rest.split_first_chunk::<4>().ok_or(Discard::Malformed)?;
+        let words = usize::from(u16::from_be_bytes([l0, l1]));
+        rest = body.get(words * 4..).ok_or(Discard::Malformed)?;
+    }
+    if first & 0x20 != 0 {
+        let padding = usize::from(*rest.last().ok_or(Discard::Malformed)?);
+        if padding == 0 || padding > rest.len() {
+            return Err(Discard::Malformed);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(first: u8, rest: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![
+            first,
+            0x80 | 96,
+            0x12,
+            0x34,
+            0,
+            0,
+            0,
+            9,
+            0xde,
+            0xad,
+            0xbe,
+            0xef,
+        ];
+        bytes.extend_from_slice(rest);
+        bytes
+    }
+
+    #[test]
+    fn reads_the_fixed_header() {
+        let header = read(&packet(0x80, &[])).unwrap();
+        let expected = Header {
+            payload_type: 96,
+            marker: true,
+            sequence: 0x1234,
+            timestamp: 9,
+            ssrc: 0xdead_beef,
+        };
+        assert_eq!(header, expected);
+    }
+
+    #[test]
+    fn options_must_fit() {
+        let good: [(u8, &[u8]); 5] = [
+            (0x81, &[0; 4]),
+            (0x90, &[0, 0, 0, 1, 1, 2, 3, 4]),
+            (0xa0, &[1]),
+            (0xa0, &[7, 0, 0, 4]),
+            (0xb1, &[0, 0, 0, 0, 0, 0, 0, 0, 9, 1]),
+        ];
+        for (first, rest) in good {
+            assert!(read(&packet(first, rest)).is_ok(), "{first:x} {rest:?}");
+        }
+        let bad: [(u8, &[u8]); 7] = [
+            (0x81, &[0; 3]),
+            (0x8f, &[0; 59]),
+            (0x90, &[0, 0, 0]),
+            (0x90, &[0, 0, 0, 2, 0, 0, 0, 0]),
+            (0xa0, &[]),
+            (0xa0, &[0]),
+            (0xa0, &[0, 3]),
+        ];
+        for (first, rest) in bad {
+            assert_eq!(
+                read(&packet(first, rest)),
+                Err(Discard::Malformed),
+                "{first:x} {rest:?}"
+            );
+        }
+        assert_eq!(read(&packet(0x80, &[])[..11]), Err(Discard::Short));
+    }
+}

@@ -1,0 +1,87 @@
+//! The sweep: notices of silence and of learned addresses, a bounded number of endpoints per call.
+//!
+//! Every endpoint is looked at about once a second, so a silence is told up to a second late.
+
+use crate::end::News;
+use crate::media::Media;
+use crate::notice::Notice;
+use base::Instant;
+use core::time::Duration;
+
+/// The most endpoints looked at in one call.
+const BATCH: u32 = 256;
+/// How long one walk over all endpoints takes.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Where the walk stands.
+pub(crate) struct Sweep {
+    next: u32,
+    due: Instant,
+    pause: Duration,
+}
+
+impl Sweep {
+    pub(crate) fn new(now: Instant, capacity: usize) -> Sweep {
+        let batches = u32::try_from(capacity)
+            .unwrap_or(u32::MAX)
+            .div_ceil(BATCH)
+            .max(1);
+        let pause = ROUND / batches;
+        Sweep {
+            next: 0,
+            due: now + pause,
+            pause,
+        }
+    }
+}
+
+impl Media {
+    /// Looks at the next endpoints, if due, and tells what signalling should know. Addresses learned
+    /// are told at every call.
+    pub fn sweep(&mut self, now: Instant, out: &mut Vec<Notice>) {
+        self.tell_latched(out);
+        if now < self.sweep.due {
+            return;
+        }
+        self.sweep.due = now + self.sweep.pause;
+        self.ports.rest_all(now);
+        self.publish();
+        for _ in 0..BATCH {
+            let Some(key) = self.ends.next_from(self.sweep.next) else {
+                self.sweep.next = 0;
+                break;
+            };
+            self.sweep.next = key.index + 1;
+            let Some(end) = self.ends.get_mut(key).filter(|end| !end.silence_told) else {
+                continue;
+            };
+            if let Some(since) = end.silent_since(now) {
+                end.silence_told = true;
+                self.counters.silences.add(1);
+                out.push(Notice::Silent { end: key, since });
+            }
+        }
+    }
+
+    /// When `sweep` has something to do: at once after an address was learned, else at the next step of
+    /// the walk; never when no endpoint is used or resting.
+    pub fn next_sweep(&self) -> Option<Instant> {
+        if !self.latched.is_empty() {
+            return Some(Instant(0));
+        }
+        (self.in_use() + self.quarantined() > 0).then_some(self.sweep.due)
+    }
+
+    fn tell_latched(&mut self, out: &mut Vec<Notice>) {
+        while let Some(key) = self.latched.pop() {
+            let Some(end) = self.ends.get_mut(key) else {
+                continue;
+            };
+            end.news = News::Told;
+            // Nothing to tell when a new plan forgot the address meanwhile.
+            if let Some(to) = end.latch.learned() {
+                out.push(Notice::Latched { end: key, to });
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What becomes of a packet: every one is forwarded, absorbed, or discarded by name.
+
+/// The fate of one received datagram.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It leaves towards the other leg.
+    Forward,
+    /// It was for us, or only for us: a keepalive (RFC 6263), or RTCP the other leg has no use for.
+    Absorb,
+    /// It was dropped.
+    Discard(Discard),
+}
+
+base::cases! {
+    /// Why a packet was dropped.
+    pub enum Discard {
+        /// It arrived on a port that is none of ours.
+        UnknownPort = "unknown_port",
+        /// It arrived on a port no call uses now: late, or a scan.
+        IdlePort = "idle_port",
+        /// The endpoint has no plan yet.
+        NoPlan = "no_plan",
+        /// It was larger than a receive buffer.
+        Truncated = "truncated",
+        /// Too short to be what its first byte says.
+        Short = "short",
+        /// STUN (RFC 8489), which no plan asks for yet.
+        Stun = "stun",
+        /// DTLS (RFC 5764), which no plan asks for yet.
+        Dtls = "dtls",
+        /// ZRTP (RFC 6189), which we do not take part in.
+        Zrtp = "zrtp",
+        /// A TURN channel message (RFC 8656), which we do not take part in.
+        Turn = "turn",
+        /// A first byte that RFC 7983 assigns to nobody.
+        NotRtp = "not_rtp",
+        /// An RTP version other than 2 (RFC 3550 §5.1).
+        BadVersion = "bad_version",
+        /// RTP whose CSRC list, extension or padding does not fit its length (RFC 3550 §5.1).
+        Malformed = "malformed",
+        /// RTCP that is no valid compound packet (RFC 3550 A.2, RFC 5506).
+        BadRtcp = "bad_rtcp",
+        /// RTCP on the RTP port of a leg that did not negotiate rtcp-mux (RFC 5761).
+        UnexpectedRtcp = "unexpected_rtcp",
+        /// Neither the leg's SDP address, nor one of its networks, nor one that may be learned now.
+        WrongSource = "wrong_source",
+        /// The plan does not take RTP from this leg (hold, or before the answer).
+        NotReceiving = "not_receiving",
+        /// No other leg is joined.
+        NoPeer = "no_peer",
+        /// The other leg's plan sends no RTP (hold).
+        PeerNotSending = "peer_not_sending",
+        /// The other leg has said no valid address to send to.
+        NoRemote = "no_remote",
+    }
+}
