@@ -37,11 +37,16 @@ const HEADER: usize = 16;
 
 /// Writes `value` as a whole record of `version` at the end of `out`.
 pub fn seal<T: Plain>(version: u16, value: &T, out: &mut Vec<u8>) {
+    seal_with(version, out, |out| value.put(out));
+}
+
+/// The same for a body that `put` writes.
+pub fn seal_with(version: u16, out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&MAGIC.to_le_bytes());
     out.extend_from_slice(&version.to_le_bytes());
     out.extend_from_slice(&[0; 10]);
-    value.put(out);
+    put(out);
     let len = (out.len() - start - HEADER) as u32;
     let crc = crc32c::crc32c(&out[start + HEADER..]);
     out[start + 8..start + 12].copy_from_slice(&len.to_le_bytes());
@@ -179,6 +184,15 @@ impl<A: Plain, B: Plain> Plain for (A, B) {
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
         Ok((A::take(from)?, B::take(from)?))
+    }
+}
+
+impl<T: Plain> Plain for [T; 2] {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.iter().for_each(|value| value.put(out));
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        Ok([T::take(from)?, T::take(from)?])
     }
 }
 

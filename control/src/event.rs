@@ -101,8 +101,6 @@ pub enum Event {
     Call(CallView),
     /// A question for the gate: the addresses of a host.
     Resolve {
-        /// Shard-local number of the question, echoed in the answer.
-        question: u64,
         /// Host name to look up.
         host: Text<128>,
     },

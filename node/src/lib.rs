@@ -5,7 +5,11 @@
 //! system call.
 
 pub mod contract;
+pub mod journal;
 pub mod limits;
+pub mod shard;
 
 pub use contract::{Fault, Inbox, Io, Letter, Outbox, Received, RecordWrite, Undeliverable};
+pub use journal::Ledger;
 pub use limits::{Limits, PortSpec, Role, ShardLimits};
+pub use shard::{Birth, Past, Shard};

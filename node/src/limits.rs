@@ -35,6 +35,8 @@ pub struct ShardLimits {
     pub ports: Vec<PortSpec>,
     /// Calls, and hence record slots.
     pub records: u32,
+    /// Transactions, lingering ones included.
+    pub transactions: u32,
     /// Bytes of one record slot.
     pub record_size: u32,
     /// Bytes of the journal region.

@@ -64,11 +64,14 @@ pub(crate) struct Core {
     pub(crate) names: Names,
     pub(crate) transactions: Transactions,
     pub(crate) merged: HashedMap<()>,
+    /// Calls with an open question.
+    pub(crate) waiting: Vec<Key>,
+    /// Whose media endpoint is whose, by place.
+    pub(crate) ends: Vec<Option<Owner>>,
     pub(crate) wheel: Wheel<Alarm>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) index: Index,
     pub(crate) draining: bool,
-    pub(crate) scratch: Vec<u8>,
 }
 
 /// A response to be sent within a server transaction.
@@ -91,7 +94,7 @@ impl<'a> Reply<'a> {
 
 /// A status code that is known to be valid.
 pub(crate) fn status(code: u16) -> Status {
-    Status::new(code).unwrap_or(Status::SERVER_ERROR)
+    Status::new(code).unwrap_or(Status::SERVER_INTERNAL_ERROR)
 }
 
 impl Core {
@@ -272,6 +275,15 @@ impl Core {
         if matches!(frame, Frame::Stop(_)) {
             self.counters.cdrs.add(1);
         }
+    }
+
+    /// Notes which leg a media endpoint faces.
+    pub(crate) fn own(&mut self, end: Key, call: Key, leg: u8) {
+        let place = end.index as usize;
+        if self.ends.len() <= place {
+            self.ends.resize(place + 1, None);
+        }
+        self.ends[place] = Some(Owner { call, leg });
     }
 
     /// Our `host:port` on an interface.

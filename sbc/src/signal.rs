@@ -3,10 +3,11 @@
 //! `receive` takes a datagram; `heard`, `answer`, `command` and `expire` take everything else that can
 //! happen. All of them act upon one call, and `settle` then looks after its timer, its record and its end.
 
-use crate::call::record::CallRecord;
-use crate::call::{self, CALLER, Call, Phase, exchange, hunt, release, setup};
+use crate::billing::{Cdr, Frame, Stamp};
+use crate::call::record::{self, CallRecord};
+use crate::call::{self, CALLER, Call, exchange, hunt, release, setup};
 use crate::core::{ALLOW, Alarm, Core, Reply, Turn, method_case, respond_stateless};
-use crate::counters::{ClassCase, Counters, Dropped, MethodCase};
+use crate::counters::{ClassCase, Counters, Dropped};
 use crate::dialog::Tag;
 use crate::message::{self, Index, Kind, Message, Method, Name, ParseError};
 use crate::policy::{Image, realm};
@@ -17,7 +18,7 @@ use crate::transaction::{Again, Due, Machine, Transactions};
 use base::page::Page;
 use base::random::{HashedMap, Random};
 use base::wheel::Wheel;
-use base::{Home, Instant, Key, PortId, ShardId, Slab};
+use base::{Instant, Key, PortId, ShardId, Slab};
 use control::event::{CallId, CallState};
 use control::{Command, Event};
 use media::Notice;
@@ -169,12 +170,12 @@ impl Signal {
         };
         let seat = home.seat(self.shards);
         if seat != self.core.shard {
-            let counter = if relayed { &self.core.counters.dropped } else {
-                self.core.counters.steered.add(1);
-                return Outcome::Elsewhere(seat);
-            };
-            counter.add(Dropped::Misrouted.index());
-            return Outcome::Handled;
+            if relayed {
+                self.core.counters.dropped.add(Dropped::Misrouted.index());
+                return Outcome::Handled;
+            }
+            self.core.counters.steered.add(1);
+            return Outcome::Elsewhere(seat);
         }
         match message.status() {
             Some(status) => self.response(turn, message, status.code()),
@@ -224,7 +225,7 @@ impl Signal {
             return self.malformed(turn, at.port, at.source, error, Some(*message));
         }
         at.hash = self.hash(message, method);
-        if self.absorb(turn, at, message, method) {
+        if self.absorb(turn, at, method) {
             return;
         }
         match (method, dialog) {
@@ -233,8 +234,8 @@ impl Signal {
             (Method::Cancel, _) => self.cancel(turn, at, message),
             (_, None) if tag.is_some() => self.answer_now(turn, at, message, 481),
             (Method::Invite, None) => self.invite(turn, at, message),
-            (method, dialog) if unknown_extension(message) => {
-                self.bad_extension(turn, at, message, method, dialog)
+            (method, _) if unknown_extension(message) => {
+                self.bad_extension(turn, at, message, method)
             }
             (Method::Invite, Some(leg)) => self.reinvite(turn, at, leg, message),
             (Method::Bye, Some(leg)) => self.bye(turn, at, leg, message),
@@ -285,7 +286,7 @@ impl Signal {
     }
 
     /// Retransmissions, and the ACK of a failure: what an existing transaction deals with alone.
-    fn absorb(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message, method: Method) -> bool {
+    fn absorb(&mut self, turn: &mut Turn, at: setup::Arrival, method: Method) -> bool {
         let Some(key) = self.core.transactions.find(at.hash) else { return false };
         let timers = self.core.image.timers;
         let Some(tx) = self.core.transactions.get_mut(key) else { return false };
@@ -296,6 +297,7 @@ impl Signal {
                     return false; // The ACK of a 2xx that shares the branch: the dialog's.
                 }
                 if machine.acknowledge(turn.now.mono, &timers) {
+                    tx.text = Box::default();
                     self.core.rearm(key);
                 }
                 self.settle_owner(turn, owner);
@@ -312,7 +314,6 @@ impl Signal {
             }
             (Machine::ClientInvite(_) | Machine::ClientOther(_), _) => return false,
         }
-        let _ = message;
         true
     }
 
@@ -336,13 +337,12 @@ impl Signal {
         let timers = self.core.image.timers;
         let Some(call) = self.calls.get_mut(key) else { return };
         let Some(invite) = call.leg(place).and_then(|l| l.invite) else { return };
-        let first = match self.core.transactions.get_mut(invite).map(|tx| &mut tx.machine) {
-            Some(Machine::ServerInvite(m)) if m.awaits_ack() => m.acknowledge(turn.now.mono, &timers),
-            _ => false,
+        let Some(tx) = self.core.transactions.get_mut(invite) else { return };
+        match &mut tx.machine {
+            Machine::ServerInvite(m) if m.awaits_ack() => m.acknowledge(turn.now.mono, &timers),
+            _ => return self.core.counters.retransmissions_in.add(1),
         };
-        if !first {
-            return self.core.counters.retransmissions_in.add(1);
-        }
+        tx.text = Box::default();
         self.core.rearm(invite);
         exchange::acknowledged(call, &mut self.core, turn, place, message);
         release::pay_bye(call, &mut self.core, turn, place);
@@ -419,7 +419,6 @@ impl Signal {
         at: setup::Arrival,
         message: &Message,
         method: Method,
-        _dialog: Option<(Key, u8)>,
     ) {
         let tag = stateless_tag(&mut self.core);
         let reply = Reply::plain(420, Some(tag));
@@ -566,11 +565,17 @@ impl Signal {
         }
     }
 
-    /// A packet made this shard fail while working on a call: the call is closed.
-    pub fn abandon(&mut self, turn: &mut Turn, key: Key) {
-        let Some(call) = self.calls.get_mut(key) else { return };
-        release::release(call, &mut self.core, turn, Refusal::InternalError);
-        self.settle(turn, key);
+    /// Closes the CDR of a call of which only journal frames are left.
+    pub fn close(&mut self, turn: &mut Turn, mut cdr: Cdr, last_known: Stamp) {
+        cdr.end = Some(last_known);
+        cdr.recovered = true;
+        if cdr.answer.is_none() {
+            cdr.status = Refusal::Restart.status();
+        }
+        cdr.q850 = Refusal::Restart.q850();
+        cdr.reason = Refusal::Restart.name().as_bytes().into();
+        self.core.counters.refusals.add(Refusal::Restart.index());
+        self.core.journal(turn, &Frame::Stop(cdr));
     }
 
     fn each(&mut self, turn: &mut Turn, mut act: impl FnMut(&mut Call, &mut Core, &mut Turn)) {
@@ -718,7 +723,7 @@ impl Signal {
             let Some(call) = self.calls.get_mut(*key) else { continue };
             call.dirty = false;
             let at = turn.plain.len();
-            CallRecord::put_call(call, &self.core.transactions, turn.media, turn.plain);
+            record::seal(call, &self.core.transactions, turn.media, turn.plain);
             let len = turn.plain.len() - at;
             if len > record_size {
                 self.core.counters.records_too_large.add(1);
@@ -734,12 +739,15 @@ impl Signal {
         counters.transactions_held.set(self.core.transactions.len() as u64);
     }
 
-    /// Brings a call back. `resume` lets it go on; otherwise its process died and it is released now.
+    /// Brings a call back. `resume` lets it go on; otherwise its process died, its media with it, and
+    /// it is released now.
     pub fn thaw(&mut self, turn: &mut Turn, record: CallRecord, resume: bool) {
-        let CallRecord { call, transactions, ends } = record;
+        let CallRecord { mut call, transactions, mut ends } = record;
         let key = call.key;
-        if call.has_ended() {
-            // Its CDR is closed; only farewells were left.
+        if !resume {
+            ends.clear();
+            call.holds.clear();
+            call.legs.iter_mut().for_each(|leg| leg.media = None);
         }
         for (tx_key, tx) in transactions {
             if self.core.transactions.restore(tx_key, tx) {
@@ -760,9 +768,9 @@ impl Signal {
                 self.core.own(end, key, place as u8);
             }
         }
-        let home = Home(call.home.0);
-        debug_assert_eq!(home.seat(self.shards), self.core.shard);
-        if self.calls.restore(key, Box::new(call)).is_err() {
+        if let Err(mut call) = self.calls.restore(key, Box::new(call)) {
+            // No place for it under another layout: its CDR is closed all the same.
+            release::after_restart(&mut call, &mut self.core, turn);
             return;
         }
         if !resume && let Some(call) = self.calls.get_mut(key) {

@@ -200,15 +200,6 @@ impl Plain for Frame {
     }
 }
 
-impl Plain for [LegMedia; 2] {
-    fn put(&self, out: &mut Vec<u8>) {
-        self.iter().for_each(|leg| leg.put(out));
-    }
-    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
-        Ok([Plain::take(from)?, Plain::take(from)?])
-    }
-}
-
 plain!(struct CdrId { epoch, shard, sequence });
 plain!(struct Stamp { wall, mono });
 plain!(enum Party { Caller = 0, Callee = 1, Engine = 2 });

@@ -6,7 +6,7 @@
 use super::Call;
 use crate::core::{Core, Turn, allow};
 use crate::refusal::Refusal;
-use crate::sdp::{self, Direction, Local, Media, MediaKind, Origin, Protocol, Session};
+use crate::sdp::{self, Direction, Kind, Local, Media, Origin, Protocol, Session};
 use base::PortId;
 use media::{Learn, Plan};
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +17,7 @@ pub(crate) fn relayed(session: &Session) -> Option<usize> {
 }
 
 fn is_relayed(media: &Media) -> bool {
-    media.kind == MediaKind::Audio
+    media.kind == Kind::Audio
         && matches!(media.protocol, Protocol::RtpAvp | Protocol::RtpAvpf)
         && media.port != 0
 }
@@ -70,9 +70,9 @@ pub(crate) fn program(call: &mut Call, core: &Core, turn: &mut Turn, place: u8, 
         plan.clock_rates.push((payload_type, rate));
     }
     leg.both_ways = sends && receives && !held;
-    leg.silent = false;
     if leg.plan != Some(plan) {
         leg.plan = Some(plan);
+        leg.planned_at = turn.now.mono;
         if let Some(end) = leg.media {
             turn.media.program(turn.now.mono, end, plan);
         }
@@ -124,8 +124,14 @@ fn origin(id: u64, version: u64, address: IpAddr) -> Origin {
 }
 
 /// Whether silence on both legs means that the call is dead: nobody is on hold.
-pub(crate) fn is_dead(call: &Call) -> bool {
+pub(crate) fn is_dead(call: &Call, turn: &Turn) -> bool {
     let Some(callee) = call.callee else { return false };
-    let both = [0, usize::from(callee)];
-    both.iter().all(|&p| call.legs.get(p).is_some_and(|l| l.silent && l.both_ways))
+    let is_silent = |place: u8| {
+        let Some(leg) = call.legs.get(usize::from(place)) else { return false };
+        let (Some(end), Some(plan)) = (leg.media, &leg.plan) else { return false };
+        let (Some(report), Some(limit)) = (turn.media.report(end), plan.inactivity) else { return false };
+        let since = report.last_heard.unwrap_or_default().max(leg.planned_at);
+        leg.both_ways && turn.now.mono.since(since) >= limit
+    };
+    is_silent(super::CALLER) && is_silent(callee)
 }

@@ -16,7 +16,7 @@ use control::event::CallState;
 use std::time::Duration;
 
 /// While a call is answered, an interim frame is journalled this often.
-const INTERIM: Duration = Duration::from_secs(30);
+pub(crate) const INTERIM: Duration = Duration::from_secs(30);
 
 /// Sends the INVITE to the next candidate that has room; with none left the call fails: with the last
 /// status heard, or with `otherwise`.
@@ -77,6 +77,7 @@ fn attempt(call: &mut Call, core: &mut Core, turn: &mut Turn, candidate: &Candid
     call.cdr.call_id_out = leg.dialog.call_id.clone();
     call.cdr.trunk_out = trunk.name.as_bytes().into();
     call.legs.push(leg);
+    core.own(media, call.key, place);
     call.callee = Some(place);
     bridge::join(call, turn);
     record_attempt(call, core, turn, candidate, Refusal::RouteRefused);
@@ -131,7 +132,7 @@ fn callee_leg(
         media: Some(media),
         plan: None,
         both_ways: false,
-        silent: false,
+        planned_at: Instant::NEVER,
         sdp_id: secret >> 2,
         sdp_version: 1,
         sdp_hash: 0,

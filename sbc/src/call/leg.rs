@@ -1,7 +1,7 @@
 //! A leg: one dialog and one media endpoint.
 
 use crate::dialog::Dialog;
-use base::{Key, PortId, plain};
+use base::{Instant, Key, PortId, plain};
 use media::Plan;
 
 /// How far a leg's dialog is.
@@ -42,8 +42,8 @@ pub struct Leg {
     pub(crate) plan: Option<Plan>,
     /// Neither direction of its last session description is on hold.
     pub(crate) both_ways: bool,
-    /// It has been silent for longer than allowed.
-    pub(crate) silent: bool,
+    /// When that was.
+    pub(crate) planned_at: Instant,
     /// Session id and version of what we send it (RFC 8866 5.2).
     pub(crate) sdp_id: u64,
     /// Version of what we sent last.
@@ -54,6 +54,6 @@ pub struct Leg {
 
 plain!(enum Phase { Trying = 0, Early = 1, Confirmed = 2, Over = 3 });
 plain!(struct Leg {
-    trunk, port, dialog, phase, invite, others, cancel_owed, bye_owed, media, plan, both_ways, silent,
+    trunk, port, dialog, phase, invite, others, cancel_owed, bye_owed, media, plan, both_ways, planned_at,
     sdp_id, sdp_version, sdp_hash,
 });

@@ -4,15 +4,15 @@
 //! derived (timers, indexes, flags) is not written; `thaw` rebuilds it.
 
 use super::Call;
-use super::exchange::Exchange;
-use crate::transaction::Transaction;
+use crate::billing::CdrId;
+use crate::transaction::{Transaction, Transactions};
 use base::record::{self, Plain, Unreadable};
 use base::{Home, Key};
 use control::event::CallState;
-use media::EndRecord;
+use media::{EndRecord, Media};
 
 /// Version of the layout. A new version reads its predecessor.
-pub const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 1;
 
 /// A call as it stands in the region.
 pub struct CallRecord {
@@ -25,15 +25,48 @@ pub struct CallRecord {
 }
 
 impl CallRecord {
+    /// Identity of its CDR.
+    pub fn cdr_id(&self) -> CdrId {
+        self.call.cdr.id
+    }
+
+    /// The home that owns the call.
+    pub fn home(&self) -> Home {
+        self.call.home
+    }
+
     /// Reads a sealed record.
     pub fn open(bytes: &[u8]) -> Result<CallRecord, Unreadable> {
         record::open(VERSION, bytes).map(|(value, _)| value)
     }
+}
 
-    /// Appends the sealed record.
-    pub fn seal(&self, out: &mut Vec<u8>) {
-        record::seal(VERSION, self, out);
-    }
+/// Appends the sealed record of a living call, written without a copy in between.
+pub(crate) fn seal(call: &Call, transactions: &Transactions, media: &Media, out: &mut Vec<u8>) {
+    record::seal_with(VERSION, out, |out| {
+        call.put(out);
+        let keys = call.legs.iter().flat_map(|leg| leg.invite.iter().chain(&leg.others));
+        counted(out, keys, |key, out| {
+            let Some(tx) = transactions.get(*key) else { return false };
+            key.put(out);
+            tx.put(out);
+            true
+        });
+        counted(out, call.legs.iter().filter_map(|leg| leg.media), |end, out| {
+            let Some(record) = media.freeze(end) else { return false };
+            end.put(out);
+            record.put(out);
+            true
+        });
+    });
+}
+
+/// Writes a sequence whose length is known only afterwards.
+fn counted<T>(out: &mut Vec<u8>, items: impl Iterator<Item = T>, put: impl Fn(T, &mut Vec<u8>) -> bool) {
+    let at = out.len();
+    0u32.put(out);
+    let written = items.filter_map(|item| put(item, out).then_some(())).count() as u32;
+    out[at..at + 4].copy_from_slice(&written.to_le_bytes());
 }
 
 impl Plain for CallRecord {
@@ -84,7 +117,7 @@ impl Plain for Call {
             awaited_host: Plain::take(from)?,
             draw: Plain::take(from)?,
             answer_upstream: Plain::take(from)?,
-            exchange: Option::<Exchange>::take(from)?,
+            exchange: Plain::take(from)?,
             failure: Plain::take(from)?,
             number: Plain::take(from)?,
             max_forwards: Plain::take(from)?,

@@ -3,7 +3,7 @@
 //! The CDR closes when the end is known; the call itself stays until its last BYE is answered.
 
 use super::{CALLER, Call, Phase, hunt};
-use crate::billing::{Frame, LegMedia, Party};
+use crate::billing::{Frame, LegMedia, Party, Stamp};
 use crate::core::{Core, Reply, Turn, dialog_request};
 use crate::message::{self, Message, Method, Name, Print};
 use crate::policy::admission;
@@ -25,6 +25,22 @@ pub(crate) fn release(call: &mut Call, core: &mut Core, turn: &mut Turn, why: Re
         call.cdr.status = why.status();
     }
     finish(call, core, turn, Party::Engine, why, why.q850());
+}
+
+/// The process that carried the call died: both sides are told, the CDR ends at the last moment known.
+pub(crate) fn after_restart(call: &mut Call, core: &mut Core, turn: &mut Turn) {
+    if call.has_ended() {
+        return;
+    }
+    call.cdr.recovered = true;
+    release(call, core, turn, Refusal::Restart);
+}
+
+/// The last moment a call that outlived its process is known to have been alive (≤ 30 s before its end).
+fn last_known(call: &Call) -> Stamp {
+    let Some(answer) = call.cdr.answer else { return call.cdr.ringing.unwrap_or(call.cdr.setup) };
+    let mono = (call.interim_deadline - hunt::INTERIM).0.max(answer.mono);
+    Stamp { mono, wall: answer.wall + (mono - answer.mono) }
 }
 
 /// The caller gave up: CANCEL, or BYE within an early dialog.
@@ -66,13 +82,13 @@ fn finish(call: &mut Call, core: &mut Core, turn: &mut Turn, party: Party, why: 
     if call.has_ended() {
         return;
     }
+    call.cdr.end = Some(if call.cdr.recovered { last_known(call) } else { turn.now.into() });
     call.state = CallState::Ended;
     call.candidates.clear();
     call.trying_deadline = Instant::NEVER;
     call.ring_deadline = Instant::NEVER;
     call.duration_deadline = Instant::NEVER;
     call.interim_deadline = Instant::NEVER;
-    call.cdr.end = Some(turn.now.into());
     call.cdr.released_by = party;
     call.cdr.q850 = q850;
     call.cdr.reason = why.name().as_bytes().into();
@@ -108,7 +124,7 @@ fn close_media(call: &mut Call, turn: &mut Turn) {
                 lost: report.lost,
                 discarded: report.discarded,
                 jitter_us: report.jitter_us,
-                mos_centi: report.mos_centi,
+                mos_centi: (report.mos_centi > 0).then_some(report.mos_centi),
             };
         }
     }

@@ -220,7 +220,7 @@ fn begin(
         media: Some(media),
         plan: None,
         both_ways: false,
-        silent: false,
+        planned_at: Instant::NEVER,
         sdp_id: draw >> 2,
         sdp_version: 1,
         sdp_hash: 0,
@@ -257,6 +257,7 @@ fn begin(
     call.key = key;
     let owner = Some(Owner { call: key, leg: super::CALLER });
     let served = core.serve_invite(at.hash, owner, (at.port, at.source), message);
+    core.own(media, key, super::CALLER);
     if let Some(leg) = call.leg(super::CALLER) {
         leg.dialog.tag.call = key;
         leg.invite = served;
@@ -325,6 +326,7 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
         Decision::Need(Question::Resolve(host)) => {
             core.counters.questions.add(1);
             turn.events.push(Event::Resolve { host: control::Text::from(&*host) });
+            core.waiting.push(call.key);
             call.awaited_host = Some(host.as_bytes().into());
             call.ring_deadline = turn.now.mono + question::DEADLINE;
         }

@@ -18,6 +18,11 @@ macro_rules! kinds {
                 match self { $(Kind::$kind => $name,)* }
             }
 
+            /// Position in `ALL`.
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+
             /// The case as a reason phrase.
             pub const fn text(self) -> &'static str {
                 match self { $(Kind::$kind => $text,)* }

@@ -5,11 +5,12 @@
 
 pub mod admission;
 pub mod decide;
+pub mod manipulate;
 pub mod realm;
 
 use crate::transaction::Timers;
-use base::Home;
-use media::{Learn, Prefix};
+use base::{Home, Prefix};
+use media::Learn;
 use routing_trie::{Rewrite, Trie};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -51,6 +51,6 @@ fn specificity(allowed: &Source, source: SocketAddr) -> Option<(bool, u8)> {
     }
     match allowed.port {
         Some(port) if port != source.port() => None,
-        port => Some((port.is_some(), allowed.prefix.len())),
+        port => Some((port.is_some(), allowed.prefix.bits())),
     }
 }

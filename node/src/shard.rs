@@ -1,0 +1,228 @@
+//! A shard: the calls of its homes, their media, and one step that turns inputs into outputs.
+
+use crate::contract::{Inbox, Letter, Outbox, RecordWrite};
+use crate::journal::Ledger;
+use crate::limits::{Limits, Role, ShardLimits};
+use base::page::Page;
+use base::{Instant, Now, ShardId};
+use control::{Command, Event};
+use media::{Media, MediaPort, Notice};
+use sbc::policy::Image;
+use sbc::{CallRecord, Outcome, Setup, Signal, Turn};
+use std::sync::Arc;
+
+/// What every shard of a node is made from.
+#[derive(Clone)]
+pub struct Birth {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Start of the process, milliseconds since the Unix epoch.
+    pub epoch: u64,
+    /// Secret of this shard.
+    pub key: (u64, u64),
+    /// Secret of the node.
+    pub steer_key: (u64, u64),
+    /// The configuration.
+    pub image: Arc<Image>,
+    /// Words shared by all shards.
+    pub page: Page,
+}
+
+/// What a predecessor left behind for this shard.
+#[derive(Default)]
+pub struct Past {
+    /// Sealed records of its calls.
+    pub records: Vec<Vec<u8>>,
+    /// What its journal says about them.
+    pub ledger: Ledger,
+    /// Its ports and secrets are ours: calls go on. Otherwise they are released.
+    pub resume: bool,
+}
+
+/// A shard.
+pub struct Shard {
+    id: ShardId,
+    signal: Signal,
+    media: Media,
+    sip_ports: u32,
+    record_size: usize,
+    notices: Vec<Notice>,
+    told_drained: bool,
+}
+
+impl Shard {
+    /// The only constructor: a shard as its predecessor left it, or an empty one of an empty past.
+    pub fn thaw(birth: Birth, limits: &Limits, past: Past, now: Now, outbox: &mut Outbox) -> Shard {
+        let mine = &limits.shards[usize::from(birth.shard.0)];
+        let (id, sip_ports) = (birth.shard, sip_ports(mine));
+        let setup = Setup {
+            shard: birth.shard,
+            shards: limits.shards.len(),
+            epoch: birth.epoch,
+            key: birth.key,
+            steer_key: birth.steer_key,
+            image: birth.image,
+            page: birth.page,
+            calls: mine.records,
+            transactions: mine.transactions,
+        };
+        let mut shard = Shard {
+            id,
+            signal: Signal::new(setup, now.mono),
+            media: Media::new(media_ports(mine), now.mono),
+            sip_ports,
+            record_size: mine.record_size as usize,
+            notices: Vec::new(),
+            told_drained: false,
+        };
+        shard.recover(past, limits.shards.len(), now, outbox);
+        shard
+    }
+
+    /// Reads the records of this shard's homes; what has no readable record is closed from the journal.
+    fn recover(&mut self, past: Past, shards: usize, now: Now, outbox: &mut Outbox) {
+        let Past { records, mut ledger, resume } = past;
+        let id = self.id;
+        let (signal, mut turn) = self.turn(now, outbox, usize::MAX);
+        for bytes in &records {
+            let Ok(record) = CallRecord::open(bytes) else { continue };
+            let ours = record.home().seat(shards) == id;
+            ledger.open.remove(&record.cdr_id());
+            if ours && (resume || !ledger.stopped.contains(&record.cdr_id())) {
+                signal.thaw(&mut turn, record, resume);
+            }
+        }
+        // Each CDR is closed by the shard that its number of shards seats it on now.
+        for (cdr_id, (cdr, last_known)) in ledger.open {
+            if usize::from(cdr_id.shard) % shards == usize::from(id.0) {
+                signal.close(&mut turn, cdr, last_known);
+            }
+        }
+        self.write_records(now, outbox);
+    }
+
+    /// Takes everything that happened and pushes everything to be done.
+    pub fn step(&mut self, now: Now, inbox: &mut Inbox, outbox: &mut Outbox) {
+        let room = inbox.journal_room;
+        for letter in inbox.letters.drain(..) {
+            self.letter(letter, now, room, outbox);
+        }
+        for packet in &inbox.packets {
+            if packet.port.0 >= self.sip_ports {
+                let (pool, out) = (&mut inbox.pool, &mut outbox.packets);
+                self.media.receive(now, packet.port, packet.source, packet.bytes, pool, out);
+                continue;
+            }
+            let bytes = inbox.pool.get(packet.bytes);
+            let (signal, mut turn) = self.turn(now, outbox, room);
+            let outcome = signal.receive(&mut turn, packet.port, packet.source, bytes, false);
+            if let Outcome::Elsewhere(shard) = outcome {
+                let (port, source) = (packet.port, packet.source);
+                outbox.mesh.push((shard, Letter::Signal { port, source, bytes: bytes.into() }));
+            }
+        }
+        for failed in &inbox.undeliverable {
+            self.media.undeliverable(failed.port);
+        }
+        for port in &inbox.truncated {
+            match port.0 < self.sip_ports {
+                true => self.signal.truncated(),
+                false => self.media.truncated(*port),
+            }
+        }
+        self.notice(now, room, outbox);
+        let (signal, mut turn) = self.turn(now, outbox, room);
+        signal.expire(&mut turn);
+        self.write_records(now, outbox);
+        if self.signal.is_drained() && !self.told_drained {
+            self.told_drained = true;
+            outbox.events.push(Event::Drained);
+        }
+    }
+
+    /// When `step` wants to be called even without input.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        [self.signal.next_deadline(), self.media.next_sweep()].into_iter().flatten().min()
+    }
+
+    /// Whether it takes no calls and holds none.
+    pub fn is_drained(&self) -> bool {
+        self.signal.is_drained()
+    }
+
+    /// Its signalling, to be asked about.
+    pub fn signal(&self) -> &Signal {
+        &self.signal
+    }
+
+    /// Its media, to be asked about.
+    pub fn media(&self) -> &Media {
+        &self.media
+    }
+
+    fn letter(&mut self, letter: Letter, now: Now, room: usize, outbox: &mut Outbox) {
+        let (signal, mut turn) = self.turn(now, outbox, room);
+        match letter {
+            Letter::Signal { port, source, bytes } => {
+                signal.receive(&mut turn, port, source, &bytes, true);
+            }
+            Letter::Answer(answer) => signal.answer(&mut turn, answer),
+            Letter::Command(command) => signal.command(&mut turn, command),
+            Letter::Config(image) => signal.reload(image),
+        }
+    }
+
+    fn notice(&mut self, now: Now, room: usize, outbox: &mut Outbox) {
+        let mut notices = core::mem::take(&mut self.notices);
+        self.media.sweep(now.mono, &mut notices);
+        for notice in notices.drain(..) {
+            let (signal, mut turn) = self.turn(now, outbox, room);
+            signal.heard(&mut turn, notice);
+        }
+        self.notices = notices;
+    }
+
+    fn write_records(&mut self, now: Now, outbox: &mut Outbox) {
+        let size = self.record_size;
+        let mut records = core::mem::take(&mut outbox.records);
+        let (signal, mut turn) = self.turn(now, outbox, 0);
+        signal.freeze(&mut turn, size, |slot, bytes| records.push(RecordWrite { slot, bytes }));
+        outbox.records = records;
+    }
+
+    fn turn<'a>(&'a mut self, now: Now, outbox: &'a mut Outbox, room: usize) -> (&'a mut Signal, Turn<'a>) {
+        let written: usize = outbox.journal.iter().map(|f| f.len as usize).sum();
+        let turn = Turn {
+            now,
+            media: &mut self.media,
+            texts: &mut outbox.texts,
+            plain: &mut outbox.plain,
+            journal: &mut outbox.journal,
+            events: &mut outbox.events,
+            journal_room: room.saturating_sub(written),
+        };
+        (&mut self.signal, turn)
+    }
+}
+
+/// Tells a shard to finish: no new calls, and a `Drained` event when the last has ended.
+pub fn drain_letter() -> Letter {
+    Letter::Command(Command::Drain)
+}
+
+fn sip_ports(limits: &ShardLimits) -> u32 {
+    limits.ports.iter().take_while(|p| p.role == Role::Sip).count() as u32
+}
+
+/// RTP ports with the RTCP port after each.
+fn media_ports(limits: &ShardLimits) -> Vec<MediaPort> {
+    let numbered = limits.ports.iter().enumerate();
+    let rtp = numbered.filter(|(_, p)| p.role == Role::Rtp);
+    rtp.map(|(i, p)| MediaPort {
+        rtp: base::PortId(i as u32),
+        rtcp: base::PortId(i as u32 + 1),
+        address: p.address,
+        interface: p.interface,
+    })
+    .collect()
+}
