@@ -78,7 +78,18 @@ fn bench(criterion: &mut Criterion) {
                 .ok()
         })
     });
+    criterion.bench_function("parse_by_rsip", |b| {
+        b.iter(|| rsip::Request::try_from(black_box(&bytes[..])).map(|request| request.body.len()))
+    });
     criterion.bench_function("frame", |b| b.iter(|| frame(black_box(&bytes))));
+    criterion.bench_function("sdp_parse_by_sdp_types", |b| {
+        let parse = |text| {
+            sdp_types::Session::parse(text)
+                .map(|sdp| sdp.medias.len())
+                .ok()
+        };
+        b.iter(|| parse(black_box(BODY.as_bytes())))
+    });
     criterion.bench_function("sdp_parse", |b| {
         b.iter(|| {
             sbc::sdp::parse(black_box(BODY.as_bytes()))

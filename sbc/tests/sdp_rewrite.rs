@@ -7,6 +7,7 @@
     clippy::disallowed_methods,
     reason = "golden files are read from the disk"
 )]
+#![allow(clippy::unwrap_used, reason = "a broken golden file fails the test")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

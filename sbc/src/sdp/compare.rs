@@ -18,7 +18,6 @@ fn same_line(first: &Media<'_>, second: &Media<'_>) -> bool {
         return first.is_refused() == second.is_refused();
     }
     first.direction == second.direction
-        && first.rtcp_mux == second.rtcp_mux
         && first.formats().eq(second.formats())
         && first.formats().all(|format| {
             let same =
