@@ -1,10 +1,37 @@
-//! Digit tries for prefix routing.
-#![allow(missing_docs)]
-#[derive(Debug, Default, Clone)] pub struct Trie(pub Vec<(Vec<u8>, u32)>);
-impl Trie { pub fn longest(&self, d: &[u8]) -> Option<u32> { self.0.iter().filter(|(p,_)| d.starts_with(p)).max_by_key(|(p,_)| p.len()).map(|x| x.1) } }
-#[derive(Debug, Clone, Default, PartialEq, Eq)] pub struct Rewrite { pub strip: u8, pub prepend: Vec<u8> }
-#[derive(Debug, Clone, PartialEq, Eq)] pub struct Number(pub Vec<u8>);
-impl Number { pub fn new(d: &[u8]) -> Option<Number> { Some(Number(d.to_vec())) } pub fn digits(&self) -> &[u8] { self.0.strip_prefix(b"+").unwrap_or(&self.0) } pub fn as_bytes(&self) -> &[u8] { &self.0 } }
-impl Rewrite { pub fn apply(&self, n: &Number) -> Option<Number> { let d = n.0.get(usize::from(self.strip)..)?; Some(Number([&self.prepend[..], d].concat())) } }
-pub struct Share { pub priority: u16, pub weight: u16 }
-pub fn order(s: &mut [Share], _draw: u64) -> Vec<usize> { let mut v: Vec<usize> = (0..s.len()).collect(); v.sort_by_key(|i| s[*i].priority); v }
+//! Digit tries for telephone routing: longest prefix match over an immutable image.
+//!
+//! A [`Builder`] takes prefixes with values of the caller's (a route set, a rate) and makes an
+//! [`Image`]: one flat, checksummed run of bytes that is its own file format. Compile off the call
+//! path, share the image, swap it by pointer; a look-up takes no lock and no memory.
+//!
+//! ```
+//! use routing_trie::{Builder, DialPlan, Image};
+//!
+//! let mut builder = Builder::new();
+//! builder.insert("49".parse()?, 1)?;
+//! builder.insert("4917".parse()?, 2)?;
+//! let image = Image::from_bytes(builder.build().as_bytes())?;
+//!
+//! let number = DialPlan::default().read(b"+49-171-1234567")?;
+//! assert_eq!(image.lookup(number.digits), Some((4, 2)));
+//! let all: Vec<(usize, u32)> = image.matches(number.digits).collect();
+//! assert_eq!(all, [(4, 2), (2, 1)]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`order()`] then says in which order the candidates of a value are tried, and [`Rewrite`] how a
+//! number looks to each of them. The crate depends on nothing and knows neither SIP nor money.
+
+mod build;
+mod digits;
+mod image;
+mod lookup;
+mod number;
+mod order;
+
+pub use build::{Builder, Refused};
+pub use digits::{Digits, MAX_DIGITS, NotDigits, SYMBOLS};
+pub use image::{Image, NotAnImage};
+pub use lookup::Matches;
+pub use number::{CannotRewrite, DialPlan, Kind, Number, Rewrite};
+pub use order::{Candidate, order, smooth};

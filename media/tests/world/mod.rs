@@ -4,6 +4,10 @@
     unreachable_pub,
     reason = "each test file uses a part of it"
 )]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a helper of tests, where a failure should panic"
+)]
 
 use base::{Bytes, Instant, Now, PacketSend, Pool, PortId, Wall};
 use core::time::Duration;

@@ -1,0 +1,218 @@
+//! Dialled digits: the alphabet of prefixes and numbers, packed four bits each.
+//!
+//! The alphabet is 0–9, * and #, as a keypad has it (ITU-T E.161). A [`Digits`] holds up to 30 of them
+//! in 16 bytes and is `Copy`: E.164 numbers have at most 15, technical prefixes rarely more than six.
+
+use core::fmt;
+use core::str::FromStr;
+
+/// The most digits a [`Digits`] holds.
+pub const MAX_DIGITS: usize = 30;
+/// Symbols of the alphabet.
+pub const SYMBOLS: usize = 12;
+
+/// A digit string, from left to right.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Digits {
+    /// First digit in the lowest four bits; what lies beyond `len` is zero.
+    packed: u128,
+    len: u8,
+}
+
+/// Why text or digits make no [`Digits`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum NotDigits {
+    /// A character outside 0–9, * and #, at this byte.
+    Symbol(usize),
+    /// More than [`MAX_DIGITS`].
+    TooLong,
+}
+
+impl core::error::Error for NotDigits {}
+
+impl fmt::Display for NotDigits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotDigits::Symbol(at) => write!(f, "character {} is none of 0-9 * #", at + 1),
+            NotDigits::TooLong => write!(f, "more than {MAX_DIGITS} digits"),
+        }
+    }
+}
+
+/// The value 0..=11 of an ASCII symbol.
+pub(crate) const fn symbol(ascii: u8) -> Option<u8> {
+    match ascii {
+        b'0'..=b'9' => Some(ascii - b'0'),
+        b'*' => Some(10),
+        b'#' => Some(11),
+        _ => None,
+    }
+}
+
+const fn ascii(symbol: u8) -> u8 {
+    match symbol {
+        0..=9 => b'0' + symbol,
+        10 => b'*',
+        _ => b'#',
+    }
+}
+
+impl Digits {
+    /// No digits.
+    pub const EMPTY: Digits = Digits { packed: 0, len: 0 };
+
+    /// Reads ASCII digits; nothing else is allowed, not even separators.
+    pub fn parse(text: &[u8]) -> Result<Digits, NotDigits> {
+        let mut digits = Digits::EMPTY;
+        for (at, &byte) in text.iter().enumerate() {
+            let value = symbol(byte).ok_or(NotDigits::Symbol(at))?;
+            if !digits.push(value) {
+                return Err(NotDigits::TooLong);
+            }
+        }
+        Ok(digits)
+    }
+
+    /// Appends a symbol 0..=11; false, and nothing changes, when it is none or there is no room.
+    pub fn push(&mut self, symbol: u8) -> bool {
+        if usize::from(symbol) >= SYMBOLS || self.len() == MAX_DIGITS {
+            return false;
+        }
+        self.packed |= u128::from(symbol) << (4 * self.len);
+        self.len += 1;
+        true
+    }
+
+    /// Number of digits.
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The symbols 0..=11, first first.
+    pub fn symbols(&self) -> impl Iterator<Item = u8> + use<> {
+        let packed = self.packed;
+        (0..self.len).map(move |i| (packed >> (4 * i)) as u8 & 0x0f)
+    }
+
+    /// The first `len` digits; all of them when there are fewer.
+    #[must_use]
+    pub fn prefix(&self, len: usize) -> Digits {
+        let keep = len.min(self.len());
+        Digits {
+            packed: self.packed & ((1u128 << (4 * keep)) - 1),
+            len: keep as u8,
+        }
+    }
+
+    /// What is left behind the first `len` digits.
+    #[must_use]
+    pub fn skip(&self, len: usize) -> Digits {
+        let drop = len.min(self.len());
+        Digits {
+            packed: self.packed >> (4 * drop),
+            len: self.len - drop as u8,
+        }
+    }
+
+    /// These digits followed by `tail`; `None` when that is more than [`MAX_DIGITS`].
+    #[must_use]
+    pub fn join(&self, tail: Digits) -> Option<Digits> {
+        (self.len() + tail.len() <= MAX_DIGITS).then_some(Digits {
+            packed: self.packed | tail.packed << (4 * self.len),
+            len: self.len + tail.len,
+        })
+    }
+
+    /// Whether `head` is how these digits begin.
+    pub fn starts_with(&self, head: Digits) -> bool {
+        self.len >= head.len && self.prefix(head.len()) == head
+    }
+
+    /// Writes ASCII into `into` and returns the written part.
+    pub fn write<'a>(&self, into: &'a mut [u8; MAX_DIGITS]) -> &'a str {
+        for (place, value) in into.iter_mut().zip(self.symbols()) {
+            *place = ascii(value);
+        }
+        // Only ASCII was written, so this never falls back.
+        core::str::from_utf8(&into[..self.len()]).unwrap_or_default()
+    }
+}
+
+impl FromStr for Digits {
+    type Err = NotDigits;
+    fn from_str(text: &str) -> Result<Digits, NotDigits> {
+        Digits::parse(text.as_bytes())
+    }
+}
+
+impl fmt::Display for Digits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.write(&mut [0; MAX_DIGITS]))
+    }
+}
+
+impl fmt::Debug for Digits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+impl Ord for Digits {
+    /// Dictionary order: a prefix comes before what it begins.
+    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+        self.symbols().cmp(other.symbols())
+    }
+}
+
+impl PartialOrd for Digits {
+    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn d(text: &str) -> Digits {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn text_reads_back_and_nothing_else_is_read() {
+        for text in ["", "0", "*21#", "491711234567", &"9".repeat(MAX_DIGITS)] {
+            assert_eq!(d(text).to_string(), text);
+        }
+        assert_eq!("12a".parse::<Digits>(), Err(NotDigits::Symbol(2)));
+        assert_eq!("+49".parse::<Digits>(), Err(NotDigits::Symbol(0)));
+        assert_eq!("9".repeat(31).parse::<Digits>(), Err(NotDigits::TooLong));
+        let mut empty = Digits::EMPTY;
+        assert!(!empty.push(12) && empty.is_empty());
+    }
+
+    #[test]
+    fn parts_and_order_are_those_of_the_text() {
+        let number = d("0049171");
+        assert_eq!((number.prefix(2), number.skip(2)), (d("00"), d("49171")));
+        assert_eq!(
+            (number.prefix(99), number.skip(99)),
+            (number, Digits::EMPTY)
+        );
+        assert_eq!(d("00").join(d("49171")), Some(number));
+        assert_eq!(d(&"1".repeat(30)).join(d("1")), None);
+        assert_eq!(
+            d(&"1".repeat(30)).join(Digits::EMPTY),
+            Some(d(&"1".repeat(30)))
+        );
+        assert!(number.starts_with(d("00")) && number.starts_with(Digits::EMPTY));
+        assert!(!d("00").starts_with(number) && !d("10").starts_with(d("00")));
+        let mut all = [d("2"), d("10"), d("1"), d("*1"), d("")];
+        all.sort();
+        assert_eq!(all, [d(""), d("1"), d("10"), d("2"), d("*1")]);
+    }
+}
