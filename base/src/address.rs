@@ -22,10 +22,7 @@ crate::plain!(struct Allow { loopback, link_local });
 
 impl Allow {
     /// For examples and tests that run on one machine.
-    pub const LOOPBACK: Allow = Allow {
-        loopback: true,
-        link_local: false,
-    };
+    pub const LOOPBACK: Allow = Allow { loopback: true, link_local: false };
 }
 
 crate::cases! {
@@ -140,10 +137,7 @@ impl Prefix {
     /// The network of one address alone.
     pub fn host(ip: IpAddr) -> Prefix {
         let ip = canonical(ip);
-        Prefix {
-            ip,
-            bits: if ip.is_ipv4() { 32 } else { 128 },
-        }
+        Prefix { ip, bits: if ip.is_ipv4() { 32 } else { 128 } }
     }
 
     /// Whether `ip`, which must be canonical, lies in this network.
@@ -188,8 +182,7 @@ impl FromStr for Prefix {
             Some((ip, bits)) => (ip, Some(bits.parse::<u8>().map_err(|_| NotAPrefix)?)),
         };
         let ip: IpAddr = ip.parse().map_err(|_| NotAPrefix)?;
-        bits.map_or(Some(Prefix::host(ip)), |bits| Prefix::new(ip, bits))
-            .ok_or(NotAPrefix)
+        bits.map_or(Some(Prefix::host(ip)), |bits| Prefix::new(ip, bits)).ok_or(NotAPrefix)
     }
 }
 
@@ -252,10 +245,7 @@ mod tests {
         for text in ["0.0.0.0", "224.0.0.1", "169.254.1.1", "::"] {
             assert!(!permitted(ip(text), Allow::LOOPBACK), "{text}");
         }
-        assert_eq!(
-            check(ip("::ffff:192.0.2.7"), Allow::default()),
-            Ok(ip("192.0.2.7"))
-        );
+        assert_eq!(check(ip("::ffff:192.0.2.7"), Allow::default()), Ok(ip("192.0.2.7")));
     }
 
     #[test]
@@ -274,19 +264,8 @@ mod tests {
         assert!(all.contains(ip("8.8.8.8")) && !all.contains(ip("::1")));
         let mapped: Prefix = "::ffff:10.0.0.0/104".parse().unwrap();
         assert_eq!(mapped.to_string(), "10.0.0.0/8");
-        assert!(
-            "::/0"
-                .parse::<Prefix>()
-                .unwrap()
-                .contains(ip("2001:db8::1"))
-        );
-        for bad in [
-            "10.0.0.0/33",
-            "::/129",
-            "::ffff:0.0.0.0/64",
-            "x/8",
-            "10.0.0.0/-1",
-        ] {
+        assert!("::/0".parse::<Prefix>().unwrap().contains(ip("2001:db8::1")));
+        for bad in ["10.0.0.0/33", "::/129", "::ffff:0.0.0.0/64", "x/8", "10.0.0.0/-1"] {
             assert_eq!(bad.parse::<Prefix>(), Err(NotAPrefix), "{bad}");
         }
     }

@@ -13,10 +13,7 @@ pub struct Counter(AtomicU64);
 impl Counter {
     /// Adds `n`. Only the owning shard may call this.
     pub fn add(&self, n: u64) {
-        self.0.store(
-            self.0.load(Ordering::Relaxed).wrapping_add(n),
-            Ordering::Relaxed,
-        );
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
     /// Sets a gauge. Only the owning shard may call this.

@@ -31,9 +31,8 @@ mod tests {
     #[test]
     fn seats_are_contiguous_and_all_used() {
         for shards in 1..=256usize {
-            let seats: Vec<usize> = (0..=255)
-                .map(|h| usize::from(Home(h).seat(shards).0))
-                .collect();
+            let seats: Vec<usize> =
+                (0..=255).map(|h| usize::from(Home(h).seat(shards).0)).collect();
             assert!(seats.windows(2).all(|w| w[1] == w[0] || w[1] == w[0] + 1));
             assert_eq!((seats[0], seats[255]), (0, shards - 1));
         }

@@ -47,10 +47,7 @@ impl Texts {
     ) -> Bytes {
         let at = self.arena.len() as u32;
         print(&mut self.arena);
-        let bytes = Bytes {
-            at,
-            len: self.arena.len() as u32 - at,
-        };
+        let bytes = Bytes { at, len: self.arena.len() as u32 - at };
         self.sends.push(TextSend { port, to, bytes });
         bytes
     }

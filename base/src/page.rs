@@ -16,9 +16,7 @@ pub struct Page {
 impl Page {
     /// A page of `len` zero words.
     pub fn new(len: usize) -> Self {
-        Page {
-            words: (0..len).map(|_| AtomicU64::new(0)).collect(),
-        }
+        Page { words: (0..len).map(|_| AtomicU64::new(0)).collect() }
     }
 
     /// Adds one to `word` unless it stands at `limit` already; whether it did.
@@ -26,10 +24,7 @@ impl Page {
         let Some(w) = self.words.get(word) else {
             return false;
         };
-        w.try_update(Ordering::AcqRel, Ordering::Acquire, |n| {
-            (n < limit).then_some(n + 1)
-        })
-        .is_ok()
+        w.try_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1)).is_ok()
     }
 
     /// Adds one regardless of any limit: for calls that exist already when the page is rebuilt.
@@ -49,9 +44,7 @@ impl Page {
 
     /// What `word` stands at.
     pub fn read(&self, word: usize) -> u64 {
-        self.words
-            .get(word)
-            .map_or(0, |w| w.load(Ordering::Acquire))
+        self.words.get(word).map_or(0, |w| w.load(Ordering::Acquire))
     }
 
     /// Admits one event on `word` when at most `per_second` pass, with bursts of up to a second's worth.
@@ -68,8 +61,7 @@ impl Page {
             let due = due.max(now.0);
             (due <= now.0.saturating_add(ahead)).then(|| due.saturating_add(step))
         };
-        w.try_update(Ordering::AcqRel, Ordering::Acquire, arrive)
-            .is_ok()
+        w.try_update(Ordering::AcqRel, Ordering::Acquire, arrive).is_ok()
     }
 }
 
@@ -102,13 +94,8 @@ mod tests {
     #[test]
     fn pace_admits_the_rate_and_no_more() {
         let page = Page::new(1);
-        let passed = (0..10_000u64)
-            .filter(|ms| page.pace(0, 100, Instant(ms * 1_000_000)))
-            .count();
-        assert!(
-            (1000..=1100).contains(&passed),
-            "{passed} in 10 s at 100/s plus one burst"
-        );
+        let passed = (0..10_000u64).filter(|ms| page.pace(0, 100, Instant(ms * 1_000_000))).count();
+        assert!((1000..=1100).contains(&passed), "{passed} in 10 s at 100/s plus one burst");
         assert!(!page.pace(0, 0, Instant(0)));
     }
 }

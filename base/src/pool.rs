@@ -23,9 +23,7 @@ pub struct Pool {
 impl Pool {
     /// A zeroed pool of `size` bytes.
     pub fn new(size: usize) -> Self {
-        Pool {
-            memory: vec![0; size].into_boxed_slice(),
-        }
+        Pool { memory: vec![0; size].into_boxed_slice() }
     }
 
     /// Size in bytes.

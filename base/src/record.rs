@@ -58,11 +58,7 @@ pub fn open<T: Plain>(version: u16, bytes: &[u8]) -> Result<(T, usize), Unreadab
     let (body, len) = unseal(version, bytes)?;
     let mut rest = body;
     let value = T::take(&mut rest)?;
-    if rest.is_empty() {
-        Ok((value, len))
-    } else {
-        Err(Unreadable::Value)
-    }
+    if rest.is_empty() { Ok((value, len)) } else { Err(Unreadable::Value) }
 }
 
 fn unseal(version: u16, bytes: &[u8]) -> Result<(&[u8], usize), Unreadable> {
@@ -121,11 +117,7 @@ impl<T: Plain> Plain for Option<T> {
         }
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
-        Ok(if bool::take(from)? {
-            Some(T::take(from)?)
-        } else {
-            None
-        })
+        Ok(if bool::take(from)? { Some(T::take(from)?) } else { None })
     }
 }
 
@@ -284,11 +276,7 @@ mod tests {
     plain!(struct Sample { a, b, c });
 
     fn sample() -> Sample {
-        Sample {
-            a: 7,
-            b: Some(b"text".to_vec()),
-            c: "[2001:db8::1]:5060".parse().unwrap(),
-        }
+        Sample { a: 7, b: Some(b"text".to_vec()), c: "[2001:db8::1]:5060".parse().unwrap() }
     }
 
     #[test]
@@ -312,10 +300,7 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             let at = bit / 8;
             // Two header bytes are reserved and not covered.
-            assert!(
-                (6..8).contains(&at) || open::<Sample>(1, &flipped).is_err(),
-                "bit {bit}"
-            );
+            assert!((6..8).contains(&at) || open::<Sample>(1, &flipped).is_err(), "bit {bit}");
         }
     }
 }

@@ -33,12 +33,7 @@ pub struct Slab<T> {
 impl<T> Slab<T> {
     /// An empty slab. Memory for the places is taken as they are first used.
     pub fn new(capacity: u32) -> Self {
-        Slab {
-            places: Vec::new(),
-            free: Vec::new(),
-            capacity,
-            len: 0,
-        }
+        Slab { places: Vec::new(), free: Vec::new(), capacity, len: 0 }
     }
 
     /// Values held now.
@@ -69,10 +64,7 @@ impl<T> Slab<T> {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
-                self.places.push(Place {
-                    generation: 1,
-                    value: None,
-                });
+                self.places.push(Place { generation: 1, value: None });
                 (self.places.len() - 1) as u32
             }
         };
@@ -80,10 +72,7 @@ impl<T> Slab<T> {
         debug_assert!(place.value.is_none());
         place.value = Some(value);
         self.len += 1;
-        Ok(Key {
-            index,
-            generation: place.generation,
-        })
+        Ok(Key { index, generation: place.generation })
     }
 
     /// Puts a thawed value back where it stood. Fails when the place is taken or beyond the capacity.
@@ -93,10 +82,7 @@ impl<T> Slab<T> {
         }
         while self.places.len() <= key.index as usize {
             self.free.push(self.places.len() as u32);
-            self.places.push(Place {
-                generation: 1,
-                value: None,
-            });
+            self.places.push(Place { generation: 1, value: None });
         }
         let place = &mut self.places[key.index as usize];
         if place.value.is_some() {
@@ -112,21 +98,13 @@ impl<T> Slab<T> {
     /// The value of `key`, unless it has been removed.
     pub fn get(&self, key: Key) -> Option<&T> {
         let place = self.places.get(key.index as usize)?;
-        if place.generation == key.generation {
-            place.value.as_ref()
-        } else {
-            None
-        }
+        if place.generation == key.generation { place.value.as_ref() } else { None }
     }
 
     /// The value of `key`, to change it.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let place = self.places.get_mut(key.index as usize)?;
-        if place.generation == key.generation {
-            place.value.as_mut()
-        } else {
-            None
-        }
+        if place.generation == key.generation { place.value.as_mut() } else { None }
     }
 
     /// Takes the value out; the key is dead from then on.
@@ -145,10 +123,7 @@ impl<T> Slab<T> {
     /// Every value with its key, in order of place.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.places.iter().enumerate().filter_map(|(i, p)| {
-            let key = Key {
-                index: i as u32,
-                generation: p.generation,
-            };
+            let key = Key { index: i as u32, generation: p.generation };
             p.value.as_ref().map(|v| (key, v))
         })
     }
@@ -158,10 +133,7 @@ impl<T> Slab<T> {
         let tail = self.places.get(from as usize..)?;
         let step = tail.iter().position(|p| p.value.is_some())?;
         let index = from + step as u32;
-        Some(Key {
-            index,
-            generation: self.places[index as usize].generation,
-        })
+        Some(Key { index, generation: self.places[index as usize].generation })
     }
 }
 
@@ -184,10 +156,7 @@ mod tests {
     #[test]
     fn restored_values_keep_their_keys() {
         let mut slab = Slab::new(4);
-        let key = Key {
-            index: 2,
-            generation: 7,
-        };
+        let key = Key { index: 2, generation: 7 };
         slab.restore(key, "c").unwrap();
         assert_eq!(slab.restore(key, "d"), Err("d"));
         assert_eq!(slab.get(key), Some(&"c"));

@@ -57,10 +57,7 @@ impl Wall {
 impl Now {
     /// The same pair, `by` later on both clocks.
     pub fn after(self, by: Duration) -> Now {
-        Now {
-            mono: self.mono + by,
-            wall: Wall(self.wall.0.saturating_add(nanos(by))),
-        }
+        Now { mono: self.mono + by, wall: Wall(self.wall.0.saturating_add(nanos(by))) }
     }
 }
 

@@ -166,11 +166,7 @@ impl<T> Wheel<T> {
     fn slot_of(&self, due: u64) -> usize {
         let due = due.min(self.now + (1 << 32) - (1 << 24) - 1);
         let differ = (due ^ self.now) >> 8;
-        let level = if differ == 0 {
-            0
-        } else {
-            ((71 - differ.leading_zeros()) / 8) as usize
-        };
+        let level = if differ == 0 { 0 } else { ((71 - differ.leading_zeros()) / 8) as usize };
         let level = level.min(LEVELS - 1);
         level * SLOTS + (due >> (8 * level as u32)) as usize % SLOTS
     }
@@ -190,9 +186,7 @@ impl<T> Wheel<T> {
     }
 
     fn unlink(&mut self, index: u32) {
-        let Entry {
-            slot, prev, next, ..
-        } = self.entries[index as usize];
+        let Entry { slot, prev, next, .. } = self.entries[index as usize];
         if prev == NIL {
             self.heads[slot as usize] = next;
         } else {

@@ -27,11 +27,7 @@ impl CallId {
 
 impl core::fmt::Display for CallId {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(
-            f,
-            "{:02x}-{:x}-{:x}",
-            self.home, self.index, self.generation
-        )
+        write!(f, "{:02x}-{:x}-{:x}", self.home, self.index, self.generation)
     }
 }
 

@@ -12,17 +12,10 @@ pub struct Text<const N: usize> {
 impl<const N: usize> Text<N> {
     /// Text from bytes of any kind: what is not printable ASCII or valid UTF-8 becomes `?`.
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        let mut text = Text {
-            len: 0,
-            bytes: [0; N],
-        };
+        let mut text = Text { len: 0, bytes: [0; N] };
         let lossy = String::from_utf8_lossy(bytes);
         for c in lossy.chars() {
-            let c = if c.is_control() || c == char::REPLACEMENT_CHARACTER {
-                '?'
-            } else {
-                c
-            };
+            let c = if c.is_control() || c == char::REPLACEMENT_CHARACTER { '?' } else { c };
             let mut utf8 = [0; 4];
             let encoded = c.encode_utf8(&mut utf8).as_bytes();
             let len = usize::from(text.len);
@@ -43,10 +36,7 @@ impl<const N: usize> Text<N> {
 
 impl<const N: usize> Default for Text<N> {
     fn default() -> Self {
-        Text {
-            len: 0,
-            bytes: [0; N],
-        }
+        Text { len: 0, bytes: [0; N] }
     }
 }
 

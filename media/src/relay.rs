@@ -70,12 +70,8 @@ impl Media {
     ) -> Result<Option<Way>, Discard> {
         let (key, component) = self.find(port)?;
         let end = self.ends.get_mut(key).ok_or(Discard::IdlePort)?;
-        let arrival = Arrival {
-            datagram,
-            component,
-            source: address::canonical_socket(source),
-            now,
-        };
+        let arrival =
+            Arrival { datagram, component, source: address::canonical_socket(source), now };
         let heard = end.hear(&arrival, &self.counters)?;
         if end.news == News::Fresh {
             // Queued once until told, so the queue never outgrows the endpoints.
@@ -93,9 +89,7 @@ impl Media {
 
     /// RTP goes on if the other leg may be sent to.
     fn pass_rtp(&mut self, peer: Option<EndKey>, octets: usize) -> Result<Way, Discard> {
-        let peer = peer
-            .and_then(|peer| self.ends.get_mut(peer))
-            .ok_or(Discard::NoPeer)?;
+        let peer = peer.and_then(|peer| self.ends.get_mut(peer)).ok_or(Discard::NoPeer)?;
         let to = peer.rtp_target()?;
         peer.sent.packets += 1;
         peer.sent.octets += octets as u64;
@@ -147,10 +141,7 @@ impl End {
                 let header = rtp::read(datagram)?;
                 let rate = plan.clock_rate(header.payload_type);
                 self.admit(arrival, counters)?;
-                if self
-                    .reception
-                    .count(&header, datagram.len(), rate, arrival.now)
-                {
+                if self.reception.count(&header, datagram.len(), rate, arrival.now) {
                     counters.restarts.add(1);
                 }
                 Ok(Heard::Rtp)
@@ -174,10 +165,7 @@ impl End {
     fn admit(&mut self, arrival: &Arrival, counters: &Counters) -> Result<(), Discard> {
         let plan = self.plan.as_ref().ok_or(Discard::NoPlan)?;
         let (component, source, now) = (arrival.component, arrival.source, arrival.now);
-        match self
-            .latch
-            .admit(plan, self.programmed, component, source, now)
-        {
+        match self.latch.admit(plan, self.programmed, component, source, now) {
             Source::Known => {}
             Source::Learned => {
                 counters.latches.add(1);

@@ -22,16 +22,9 @@ pub(crate) struct Sweep {
 
 impl Sweep {
     pub(crate) fn new(now: Instant, capacity: usize) -> Sweep {
-        let batches = u32::try_from(capacity)
-            .unwrap_or(u32::MAX)
-            .div_ceil(BATCH)
-            .max(1);
+        let batches = u32::try_from(capacity).unwrap_or(u32::MAX).div_ceil(BATCH).max(1);
         let pause = ROUND / batches;
-        Sweep {
-            next: 0,
-            due: now + pause,
-            pause,
-        }
+        Sweep { next: 0, due: now + pause, pause }
     }
 }
 

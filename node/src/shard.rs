@@ -190,7 +190,12 @@ impl Shard {
         outbox.records = records;
     }
 
-    fn turn<'a>(&'a mut self, now: Now, outbox: &'a mut Outbox, room: usize) -> (&'a mut Signal, Turn<'a>) {
+    fn turn<'a>(
+        &'a mut self,
+        now: Now,
+        outbox: &'a mut Outbox,
+        room: usize,
+    ) -> (&'a mut Signal, Turn<'a>) {
         let written: usize = outbox.journal.iter().map(|f| f.len as usize).sum();
         let turn = Turn {
             now,

@@ -23,10 +23,7 @@ fn world() -> Image {
     let mut seed = 0u64;
     while builder.len() < PREFIXES {
         // Lengths 1 to 9, most of them long, as in carriers' decks; duplicates are skipped.
-        let _ = builder.insert(
-            number(seed, 4 + (seed % 6) as usize),
-            (seed % 50_000) as u32,
-        );
+        let _ = builder.insert(number(seed, 4 + (seed % 6) as usize), (seed % 50_000) as u32);
         seed += 1;
     }
     builder.build()
@@ -34,11 +31,7 @@ fn world() -> Image {
 
 fn lookup(c: &mut Criterion) {
     let image = world();
-    println!(
-        "image: {} prefixes, {} bytes",
-        image.len(),
-        image.as_bytes().len()
-    );
+    println!("image: {} prefixes, {} bytes", image.len(), image.as_bytes().len());
     let mut group = c.benchmark_group("lookup");
     group.throughput(Throughput::Elements(1));
     for (name, count) in [("hot", 256u64), ("cold", 1 << 20)] {

@@ -51,10 +51,7 @@ impl Default for Builder {
 impl Builder {
     /// An empty trie.
     pub fn new() -> Builder {
-        Builder {
-            nodes: vec![Node::EMPTY],
-            prefixes: 0,
-        }
+        Builder { nodes: vec![Node::EMPTY], prefixes: 0 }
     }
 
     /// Adds a prefix; the empty one matches every number. `value` is 0..=`u32::MAX - 1`.
@@ -112,21 +109,14 @@ impl Builder {
                 symbols |= 1 << symbol;
                 queue.push(child as usize);
             }
-            laid.push(Laid {
-                symbols,
-                first_child,
-                value: node.value,
-            });
+            laid.push(Laid { symbols, first_child, value: node.value });
         }
         Image::seal(&laid)
     }
 }
 
 impl Node {
-    const EMPTY: Node = Node {
-        value: NONE,
-        children: [0; SYMBOLS],
-    };
+    const EMPTY: Node = Node { value: NONE, children: [0; SYMBOLS] };
 }
 
 #[cfg(test)]
@@ -142,10 +132,7 @@ mod tests {
         assert_eq!(builder.insert(Digits::EMPTY, u32::MAX), Err(Refused::Value));
         assert_eq!(builder.insert(Digits::EMPTY, 0), Ok(()));
         assert_eq!(builder.len(), 2);
-        assert_eq!(
-            builder.build().lookup("4918".parse().unwrap()),
-            Some((0, 0))
-        );
+        assert_eq!(builder.build().lookup("4918".parse().unwrap()), Some((0, 0)));
     }
 
     #[test]
@@ -158,9 +145,6 @@ mod tests {
             }
             builder.build()
         };
-        assert_eq!(
-            image(&[0, 1, 2, 3, 4]).as_bytes(),
-            image(&[4, 2, 0, 3, 1]).as_bytes()
-        );
+        assert_eq!(image(&[0, 1, 2, 3, 4]).as_bytes(), image(&[4, 2, 0, 3, 1]).as_bytes());
     }
 }

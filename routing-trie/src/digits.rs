@@ -103,20 +103,14 @@ impl Digits {
     #[must_use]
     pub fn prefix(&self, len: usize) -> Digits {
         let keep = len.min(self.len());
-        Digits {
-            packed: self.packed & ((1u128 << (4 * keep)) - 1),
-            len: keep as u8,
-        }
+        Digits { packed: self.packed & ((1u128 << (4 * keep)) - 1), len: keep as u8 }
     }
 
     /// What is left behind the first `len` digits.
     #[must_use]
     pub fn skip(&self, len: usize) -> Digits {
         let drop = len.min(self.len());
-        Digits {
-            packed: self.packed >> (4 * drop),
-            len: self.len - drop as u8,
-        }
+        Digits { packed: self.packed >> (4 * drop), len: self.len - drop as u8 }
     }
 
     /// These digits followed by `tail`; `None` when that is more than [`MAX_DIGITS`].
@@ -199,16 +193,10 @@ mod tests {
     fn parts_and_order_are_those_of_the_text() {
         let number = d("0049171");
         assert_eq!((number.prefix(2), number.skip(2)), (d("00"), d("49171")));
-        assert_eq!(
-            (number.prefix(99), number.skip(99)),
-            (number, Digits::EMPTY)
-        );
+        assert_eq!((number.prefix(99), number.skip(99)), (number, Digits::EMPTY));
         assert_eq!(d("00").join(d("49171")), Some(number));
         assert_eq!(d(&"1".repeat(30)).join(d("1")), None);
-        assert_eq!(
-            d(&"1".repeat(30)).join(Digits::EMPTY),
-            Some(d(&"1".repeat(30)))
-        );
+        assert_eq!(d(&"1".repeat(30)).join(Digits::EMPTY), Some(d(&"1".repeat(30))));
         assert!(number.starts_with(d("00")) && number.starts_with(Digits::EMPTY));
         assert!(!d("00").starts_with(number) && !d("10").starts_with(d("00")));
         let mut all = [d("2"), d("10"), d("1"), d("*1"), d("")];

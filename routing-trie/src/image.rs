@@ -97,10 +97,7 @@ impl Image {
         }
         let sum = checksum(&bytes);
         bytes[16..HEADER].copy_from_slice(&sum.to_le_bytes());
-        let image = Image {
-            bytes: bytes.into_boxed_slice(),
-            prefixes,
-        };
+        let image = Image { bytes: bytes.into_boxed_slice(), prefixes };
         debug_assert!(validate(&image.bytes).is_ok());
         image
     }
@@ -139,12 +136,7 @@ impl Image {
 
 impl core::fmt::Debug for Image {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(
-            f,
-            "Image({} prefixes, {} bytes)",
-            self.prefixes,
-            self.bytes.len()
-        )
+        write!(f, "Image({} prefixes, {} bytes)", self.prefixes, self.bytes.len())
     }
 }
 
@@ -154,10 +146,7 @@ fn nodes(bytes: &[u8]) -> &[[u8; NODE]] {
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .map(|b| u32::from_le_bytes(*b))
+    bytes.get(at..)?.first_chunk().map(|b| u32::from_le_bytes(*b))
 }
 
 /// Everything but the checksum's own place. Each step is a bijection of the state, so that any change
@@ -228,11 +217,7 @@ mod tests {
         let image = sample();
         assert_eq!(Image::from_bytes(image.as_bytes()).as_ref(), Ok(&image));
         assert_eq!((image.len(), image.is_empty()), (5, false));
-        assert!(
-            Image::from_bytes(Builder::new().build().as_bytes())
-                .unwrap()
-                .is_empty()
-        );
+        assert!(Image::from_bytes(Builder::new().build().as_bytes()).unwrap().is_empty());
     }
 
     #[test]
@@ -246,10 +231,7 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(Image::from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
         }
-        assert_eq!(
-            Image::from_bytes(&[&bytes[..], &[0; 12]].concat()),
-            Err(NotAnImage::Length)
-        );
+        assert_eq!(Image::from_bytes(&[&bytes[..], &[0; 12]].concat()), Err(NotAnImage::Length));
     }
 
     #[test]

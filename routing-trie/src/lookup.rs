@@ -23,10 +23,7 @@ impl Image {
     /// Every prefix of `number` in the image, for a caller that may refuse the longest.
     #[inline]
     pub fn matches(&self, number: Digits) -> Matches {
-        let mut matches = Matches {
-            found: [(0, NONE); MAX_DIGITS + 1],
-            left: 0,
-        };
+        let mut matches = Matches { found: [(0, NONE); MAX_DIGITS + 1], left: 0 };
         self.walk(number, |depth, value| {
             if let Some(place) = matches.found.get_mut(matches.left) {
                 *place = (depth as u8, value);

@@ -40,11 +40,7 @@ impl Default for DialPlan {
         let mut international = Digits::EMPTY;
         international.push(0);
         international.push(0);
-        DialPlan {
-            international,
-            trunk: Digits::EMPTY,
-            country: Digits::EMPTY,
-        }
+        DialPlan { international, trunk: Digits::EMPTY, country: Digits::EMPTY }
     }
 }
 
@@ -68,10 +64,7 @@ impl DialPlan {
             }
         }
         if plus {
-            return Ok(Number {
-                digits: dialled,
-                kind: Kind::International,
-            });
+            return Ok(Number { digits: dialled, kind: Kind::International });
         }
         self.understand(dialled)
     }
@@ -91,10 +84,7 @@ impl DialPlan {
                 kind: Kind::National,
             });
         }
-        Ok(Number {
-            digits: dialled,
-            kind: Kind::AsDialled,
-        })
+        Ok(Number { digits: dialled, kind: Kind::AsDialled })
     }
 }
 
@@ -123,9 +113,7 @@ impl Rewrite {
         if strip > number.len() {
             return Err(CannotRewrite::TooShort);
         }
-        self.prepend
-            .join(number.skip(strip))
-            .ok_or(CannotRewrite::TooLong)
+        self.prepend.join(number.skip(strip)).ok_or(CannotRewrite::TooLong)
     }
 }
 
@@ -139,11 +127,7 @@ mod tests {
 
     #[test]
     fn numbers_become_international() {
-        let germany = DialPlan {
-            international: d("00"),
-            trunk: d("0"),
-            country: d("49"),
-        };
+        let germany = DialPlan { international: d("00"), trunk: d("0"), country: d("49") };
         let rows = [
             ("+491711234567", "491711234567", Kind::International),
             ("+49-(171).1234567", "491711234567", Kind::International),
@@ -154,26 +138,13 @@ mod tests {
             ("", "", Kind::AsDialled),
         ];
         for (text, digits, kind) in rows {
-            let number = Number {
-                digits: d(digits),
-                kind,
-            };
+            let number = Number { digits: d(digits), kind };
             assert_eq!(germany.read(text.as_bytes()), Ok(number), "{text}");
         }
         let number = DialPlan::default().read(b"0171").unwrap();
         assert_eq!((number.digits, number.kind), (d("0171"), Kind::AsDialled));
-        for (bad, at) in [
-            ("+49 171", 3),
-            ("4+9", 1),
-            ("++49", 1),
-            ("49\r\n", 2),
-            ("4\u{665}", 1),
-        ] {
-            assert_eq!(
-                germany.read(bad.as_bytes()),
-                Err(NotDigits::Symbol(at)),
-                "{bad}"
-            );
+        for (bad, at) in [("+49 171", 3), ("4+9", 1), ("++49", 1), ("49\r\n", 2), ("4\u{665}", 1)] {
+            assert_eq!(germany.read(bad.as_bytes()), Err(NotDigits::Symbol(at)), "{bad}");
         }
         assert_eq!(germany.read(&[b'1'; 31]), Err(NotDigits::TooLong));
         assert_eq!(germany.read(&[b'0'; 31]), Err(NotDigits::TooLong));
@@ -181,20 +152,14 @@ mod tests {
 
     #[test]
     fn rewriting_strips_then_prepends_within_its_bounds() {
-        let rule = |strip, prepend| Rewrite {
-            strip,
-            prepend: d(prepend),
-        };
+        let rule = |strip, prepend| Rewrite { strip, prepend: d(prepend) };
         assert_eq!(rule(2, "0").apply(d("49171")), Ok(d("0171")));
         assert_eq!(rule(0, "7788#").apply(d("49171")), Ok(d("7788#49171")));
         assert_eq!(rule(5, "").apply(d("49171")), Ok(Digits::EMPTY));
         assert_eq!(rule(6, "").apply(d("49171")), Err(CannotRewrite::TooShort));
         let long = d(&"1".repeat(30));
         assert_eq!(rule(0, "1").apply(long), Err(CannotRewrite::TooLong));
-        assert_eq!(
-            rule(1, "2").apply(long),
-            Ok(d(&format!("2{}", "1".repeat(29))))
-        );
+        assert_eq!(rule(1, "2").apply(long), Ok(d(&format!("2{}", "1".repeat(29)))));
         assert_eq!(Rewrite::default().apply(long), Ok(long));
     }
 }

@@ -82,11 +82,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn group(weights: &[u32]) -> Vec<Candidate> {
-        let candidate = |(id, &weight)| Candidate {
-            id,
-            priority: 1,
-            weight,
-        };
+        let candidate = |(id, &weight)| Candidate { id, priority: 1, weight };
         (0..).zip(weights).map(candidate).collect()
     }
 
@@ -103,12 +99,7 @@ mod tests {
             order(&mut candidates, ticket << 56);
             *seen.entry(ids(&candidates)).or_default() += 1;
         }
-        let firsts = |id| {
-            seen.iter()
-                .filter(|(k, _)| k[0] == id)
-                .map(|(_, n)| n)
-                .sum::<u32>()
-        };
+        let firsts = |id| seen.iter().filter(|(k, _)| k[0] == id).map(|(_, n)| n).sum::<u32>();
         assert_eq!([firsts(0), firsts(1), firsts(2)], [64, 64, 128]);
         assert_eq!((seen[&vec![2, 0, 1]], seen[&vec![2, 1, 0]]), (64, 64));
         // One third and two thirds of 64, as near as whole tickets can.
@@ -133,11 +124,7 @@ mod tests {
     #[test]
     fn priorities_come_first_and_zero_shares_last() {
         let mut candidates = group(&[0, 5, 0, 5]);
-        candidates.push(Candidate {
-            id: 9,
-            priority: 0,
-            weight: 0,
-        });
+        candidates.push(Candidate { id: 9, priority: 0, weight: 0 });
         order(&mut candidates, 0);
         assert_eq!(ids(&candidates), [9, 1, 3, 0, 2]);
         order(&mut candidates, u64::MAX);

@@ -36,21 +36,11 @@ fn read(message: &Message<'_>) -> usize {
     let mut sum = message.cseq().number as usize + message.call_id().len();
     sum += via.branch.map_or(0, <[u8]>::len) + from.tag().map_or(0, <[u8]>::len);
     sum += target.number(&mut digits).map_or(0, <[u8]>::len);
-    sum += from
-        .read_uri()
-        .expect("uri")
-        .number(&mut digits)
-        .map_or(0, <[u8]>::len);
+    sum += from.read_uri().expect("uri").number(&mut digits).map_or(0, <[u8]>::len);
     sum += usize::from(to.tag().is_some()) + contact.read_uri().expect("uri").host.len();
     sum += message.max_forwards().expect("hops").unwrap_or(70) as usize;
-    sum += message
-        .record_routes()
-        .map(|route| route.expect("route").uri.len())
-        .sum::<usize>();
-    sum += message
-        .routes()
-        .map(|route| route.expect("route").uri.len())
-        .sum::<usize>();
+    sum += message.record_routes().map(|route| route.expect("route").uri.len()).sum::<usize>();
+    sum += message.routes().map(|route| route.expect("route").uri.len()).sum::<usize>();
     sum += message.options(Name::Supported).count();
     let session = sbc::sdp::parse(message.body()).expect("sdp");
     for media in session.media() {
@@ -65,37 +55,21 @@ fn bench(criterion: &mut Criterion) {
     println!("an INVITE of {} bytes", bytes.len());
     let mut index = Index::new();
     criterion.bench_function("parse", |b| {
-        b.iter(|| {
-            parse(black_box(&bytes), &mut index)
-                .map(|message| message.body().len())
-                .ok()
-        })
+        b.iter(|| parse(black_box(&bytes), &mut index).map(|message| message.body().len()).ok())
     });
     criterion.bench_function("parse_and_read_all", |b| {
-        b.iter(|| {
-            parse(black_box(&bytes), &mut index)
-                .map(|message| read(&message))
-                .ok()
-        })
+        b.iter(|| parse(black_box(&bytes), &mut index).map(|message| read(&message)).ok())
     });
     criterion.bench_function("parse_by_rsip", |b| {
         b.iter(|| rsip::Request::try_from(black_box(&bytes[..])).map(|request| request.body.len()))
     });
     criterion.bench_function("frame", |b| b.iter(|| frame(black_box(&bytes))));
     criterion.bench_function("sdp_parse_by_sdp_types", |b| {
-        let parse = |text| {
-            sdp_types::Session::parse(text)
-                .map(|sdp| sdp.medias.len())
-                .ok()
-        };
+        let parse = |text| sdp_types::Session::parse(text).map(|sdp| sdp.medias.len()).ok();
         b.iter(|| parse(black_box(BODY.as_bytes())))
     });
     criterion.bench_function("sdp_parse", |b| {
-        b.iter(|| {
-            sbc::sdp::parse(black_box(BODY.as_bytes()))
-                .map(|sdp| sdp.media().len())
-                .ok()
-        })
+        b.iter(|| sbc::sdp::parse(black_box(BODY.as_bytes())).map(|sdp| sdp.media().len()).ok())
     });
     let via = b"SIP/2.0/UDP 198.51.100.7:5060;branch=z9hG4bK776asdhds8f7;rport";
     criterion.bench_function("via", |b| b.iter(|| Via::parse(black_box(via)).is_ok()));
@@ -106,15 +80,8 @@ fn bench(criterion: &mut Criterion) {
         b.iter(|| {
             out.clear();
             let source = "198.51.100.7".parse().map(|address| (address, 5060)).ok();
-            response_head(
-                &mut out,
-                &request,
-                Status::RINGING,
-                None,
-                source,
-                Some(b"tag1"),
-            )
-            .finish();
+            response_head(&mut out, &request, Status::RINGING, None, source, Some(b"tag1"))
+                .finish();
             out.len()
         })
     });

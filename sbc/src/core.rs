@@ -102,7 +102,9 @@ impl Core {
     pub(crate) fn permitted(&self, port: PortId, to: SocketAddr) -> bool {
         let Some(interface) = self.image.interfaces.get(port.0 as usize) else { return false };
         let same_family = interface.sip.is_ipv4() == to.is_ipv4();
-        same_family && to.port() != 0 && base::address::permitted(to.ip(), allow(interface.allow_loopback))
+        same_family
+            && to.port() != 0
+            && base::address::permitted(to.ip(), allow(interface.allow_loopback))
     }
 
     /// Sends a text that is kept elsewhere: a retransmission.
@@ -301,9 +303,7 @@ pub(crate) fn allow(loopback: bool) -> base::Allow {
 /// address and the port of the Via without.
 pub(crate) fn response_target(request: &Message, source: SocketAddr) -> SocketAddr {
     match request.via() {
-        Ok(via) if via.rport.is_none() => {
-            SocketAddr::new(source.ip(), via.port.unwrap_or(5060))
-        }
+        Ok(via) if via.rport.is_none() => SocketAddr::new(source.ip(), via.port.unwrap_or(5060)),
         _ => source,
     }
 }
@@ -321,8 +321,14 @@ fn print_response(
     let tag = reply.tag.map(|t| t.text());
     let received = Some((source.ip(), source.port()));
     let tag = tag.as_ref().map(|t| t.as_slice());
-    let mut print =
-        response_head(&mut turn.texts.arena, request, status(reply.status), reply.reason, received, tag);
+    let mut print = response_head(
+        &mut turn.texts.arena,
+        request,
+        status(reply.status),
+        reply.reason,
+        received,
+        tag,
+    );
     if reply.contact.is_some() && reply.status < 300 {
         // 12.1.1: a response that creates a dialog repeats the Record-Route of its request.
         request.all(Name::RecordRoute).for_each(|r| {
@@ -369,7 +375,11 @@ pub(crate) fn contact(print: &mut Print, sent_by: &str) {
 /// Adds our Via.
 pub(crate) fn via(print: &mut Print, sent_by: &str, branch: &[u8]) {
     print.line(Name::Via, |v| {
-        v.bytes(b"SIP/2.0/UDP ").bytes(sent_by.as_bytes()).bytes(b";branch=").bytes(branch).bytes(b";rport");
+        v.bytes(b"SIP/2.0/UDP ")
+            .bytes(sent_by.as_bytes())
+            .bytes(b";branch=")
+            .bytes(branch)
+            .bytes(b";rport");
     });
 }
 

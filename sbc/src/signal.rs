@@ -351,7 +351,8 @@ impl Signal {
 
     fn cancel(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message) {
         let invite = self.hash_as(message, Method::Invite);
-        let found = self.core.transactions.find(invite).and_then(|key| self.core.transactions.get(key));
+        let found =
+            self.core.transactions.find(invite).and_then(|key| self.core.transactions.get(key));
         let Some(tx) = found else { return self.answer_now(turn, at, message, 481) };
         let Machine::ServerInvite(machine) = &tx.machine else { return };
         let (owner, open, peer) = (tx.owner, machine.awaits_final(), tx.peer);
@@ -368,7 +369,13 @@ impl Signal {
         self.settle(turn, owner.call);
     }
 
-    fn reinvite(&mut self, turn: &mut Turn, at: setup::Arrival, (key, place): (Key, u8), message: &Message) {
+    fn reinvite(
+        &mut self,
+        turn: &mut Turn,
+        at: setup::Arrival,
+        (key, place): (Key, u8),
+        message: &Message,
+    ) {
         let Some(call) = self.calls.get_mut(key) else { return };
         let in_order = call.leg(place).is_some_and(|l| l.dialog.admit_cseq(message.cseq().number));
         if call.has_ended() || !in_order {
@@ -381,7 +388,8 @@ impl Signal {
             Err(exchange::Busy::Unfinished) => return self.answer_now(turn, at, message, 500),
         };
         let owner = Some(crate::transaction::Owner { call: key, leg: place });
-        let Some(served) = self.core.serve_invite(at.hash, owner, (at.port, at.source), message) else {
+        let Some(served) = self.core.serve_invite(at.hash, owner, (at.port, at.source), message)
+        else {
             return self.answer_now(turn, at, message, 500);
         };
         if let Some(leg) = call.leg(place) {
@@ -392,12 +400,25 @@ impl Signal {
         self.settle(turn, key);
     }
 
-    fn bye(&mut self, turn: &mut Turn, at: setup::Arrival, (key, place): (Key, u8), message: &Message) {
+    fn bye(
+        &mut self,
+        turn: &mut Turn,
+        at: setup::Arrival,
+        (key, place): (Key, u8),
+        message: &Message,
+    ) {
         let Some(call) = self.calls.get_mut(key) else { return };
         if !call.leg(place).is_some_and(|l| l.dialog.admit_cseq(message.cseq().number)) {
             return self.answer_now(turn, at, message, 500);
         }
-        self.core.respond_at_once(turn, at.hash, (at.port, at.source), message, Reply::plain(200, None), |_| {});
+        self.core.respond_at_once(
+            turn,
+            at.hash,
+            (at.port, at.source),
+            message,
+            Reply::plain(200, None),
+            |_| {},
+        );
         release::hung_up(call, &mut self.core, turn, place, message);
         self.settle(turn, key);
     }
@@ -428,7 +449,8 @@ impl Signal {
             });
         };
         if method == Method::Invite {
-            if let Some(key) = self.core.serve_invite(at.hash, None, (at.port, at.source), message) {
+            if let Some(key) = self.core.serve_invite(at.hash, None, (at.port, at.source), message)
+            {
                 self.core.respond(turn, key, reply, unsupported);
             }
             return;
@@ -714,7 +736,12 @@ impl Signal {
     }
 
     /// The end of a step: writes the record of every call that changed, clears those of calls that ended.
-    pub fn freeze(&mut self, turn: &mut Turn, record_size: usize, mut write: impl FnMut(u32, base::Bytes)) {
+    pub fn freeze(
+        &mut self,
+        turn: &mut Turn,
+        record_size: usize,
+        mut write: impl FnMut(u32, base::Bytes),
+    ) {
         for slot in self.freed.drain(..) {
             write(slot, base::Bytes::default());
         }

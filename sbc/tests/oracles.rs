@@ -1,9 +1,6 @@
 //! What we print, read by other people's parsers: `rsip` for SIP, `sdp-types` for SDP. They are
 //! not stricter than we are, so agreement on values is what is asked for.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a text another parser refuses fails the test"
-)]
+#![allow(clippy::unwrap_used, reason = "a text another parser refuses fails the test")]
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -18,9 +15,7 @@ fn token() -> impl Strategy<Value = String> {
 }
 
 fn method() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec![
-        "INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "UPDATE",
-    ])
+    prop::sample::select(vec!["INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "UPDATE"])
 }
 
 fn request(out: &mut Vec<u8>, method: &str, user: &str, tag: &str, cseq: u32, body: &[u8]) {
@@ -28,9 +23,7 @@ fn request(out: &mut Vec<u8>, method: &str, user: &str, tag: &str, cseq: u32, bo
     let mut print = Print::request(out, Method::from_bytes(method.as_bytes()), uri.as_bytes());
     print.line(Name::Via, |line| {
         let source = "192.0.2.7:5062".parse().unwrap();
-        line.bytes(b"SIP/2.0/UDP ")
-            .host_port(source)
-            .param(b"branch", Some(tag.as_bytes()));
+        line.bytes(b"SIP/2.0/UDP ").host_port(source).param(b"branch", Some(tag.as_bytes()));
         line.param(b"rport", None);
     });
     print.line(Name::From, |line| {
@@ -44,9 +37,7 @@ fn request(out: &mut Vec<u8>, method: &str, user: &str, tag: &str, cseq: u32, bo
     print.line(Name::CSeq, |line| {
         line.u32(cseq).bytes(b" ").bytes(method.as_bytes());
     });
-    print
-        .header(Name::MaxForwards, b"70")
-        .body(Some(b"text/plain"), body);
+    print.header(Name::MaxForwards, b"70").body(Some(b"text/plain"), body);
 }
 
 proptest! {

@@ -1,9 +1,6 @@
 //! Properties of the SIP and SDP parsers: no input panics, spans stay inside it, what is printed
 //! parses again, and a stream cut anywhere frames the same.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a text that must be fine and is not fails the test"
-)]
+#![allow(clippy::unwrap_used, reason = "a text that must be fine and is not fails the test")]
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -26,33 +23,15 @@ const SEEDS: &[&str] = &[
 
 /// Calls every accessor; the results are of no interest.
 fn read_all(message: &Message<'_>) {
-    let _ = (
-        message.start(),
-        message.request_uri(),
-        message.via(),
-        message.cseq(),
-    );
-    let _ = (
-        message.from(),
-        message.to(),
-        message.contact(),
-        message.max_forwards(),
-    );
-    let _ = (
-        message.call_id(),
-        message.body(),
-        message.content_type(),
-        message.bytes(),
-    );
+    let _ = (message.start(), message.request_uri(), message.via(), message.cseq());
+    let _ = (message.from(), message.to(), message.contact(), message.max_forwards());
+    let _ = (message.call_id(), message.body(), message.content_type(), message.bytes());
     for via in message.vias() {
         let _ = Via::parse(via);
     }
     for header in message.headers() {
         let _ = (message.get(header.name), message.number(header.name));
-        let _ = (
-            message.all(header.name).count(),
-            message.options(header.name).count(),
-        );
+        let _ = (message.all(header.name).count(), message.options(header.name).count());
         for address in message.addresses(header.name).flatten() {
             read_address(&address);
         }
@@ -64,45 +43,24 @@ fn read_address(address: &NameAddr<'_>) {
     let _ = (address.tag(), address.param(b"q"), address.params().count());
     if let Ok(uri) = address.read_uri() {
         let mut digits = [0; 64];
-        let _ = (
-            uri.number(&mut digits),
-            uri.user_name(),
-            uri.user_param(b"rn"),
-        );
+        let _ = (uri.number(&mut digits), uri.user_name(), uri.user_param(b"rn"));
         let _ = (uri.param(b"lr"), uri.params().count(), uri.host_ip());
     }
 }
 
 fn read_session(session: &sdp::Session<'_>) {
     for media in session.media() {
-        let _ = (
-            media.rtp(),
-            media.rtcp(),
-            media.telephone_event_pt(),
-            media.attributes().count(),
-        );
+        let _ = (media.rtp(), media.rtcp(), media.telephone_event_pt(), media.attributes().count());
         for format in media.payload_types() {
-            let _ = (
-                media.rtpmap(format),
-                media.clock_rate(format),
-                media.encoding(format),
-            );
+            let _ = (media.rtpmap(format), media.clock_rate(format), media.encoding(format));
         }
     }
     let address = "203.0.113.1".parse().unwrap();
-    let origin = sdp::Origin {
-        id: 1,
-        version: 1,
-        address,
-    };
+    let origin = sdp::Origin { id: 1, version: 1, address };
     let local = |line: usize| {
         let rtp = std::net::SocketAddr::new(address, 4000 + 2 * line as u16);
         let rtcp = std::net::SocketAddr::new(address, rtp.port() + 1);
-        Some(sdp::Local {
-            rtp,
-            rtcp,
-            rtcp_mux: false,
-        })
+        Some(sdp::Local { rtp, rtcp, rtcp_mux: false })
     };
     let mut out = Vec::new();
     sdp::rewrite(&mut out, session, origin, local);
@@ -148,28 +106,17 @@ fn check_answer(out: &[u8], kind: Kind) {
     let mut index = Index::new();
     if let Err(rejected) = parse(out, &mut index) {
         let copied = [Kind::CSeq, Kind::CallId, Kind::HeaderTooLong];
-        assert!(
-            copied.contains(&rejected.error.kind),
-            "{kind:?} {:?}",
-            rejected.error
-        );
+        assert!(copied.contains(&rejected.error.kind), "{kind:?} {:?}", rejected.error);
     }
 }
 
 /// One of the seeds with bytes replaced, removed, doubled or inserted.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
-    let edit = (
-        any::<prop::sample::Index>(),
-        0..4_u8,
-        any::<u8>(),
-        1..20_usize,
-    );
+    let edit = (any::<prop::sample::Index>(), 0..4_u8, any::<u8>(), 1..20_usize);
     (0..SEEDS.len(), vec(edit, 1..6)).prop_map(|(seed, edits)| {
         let mut bytes = SEEDS[seed].as_bytes().to_vec();
         for (place, edit, byte, length) in edits {
-            let at = place
-                .index(bytes.len().max(1))
-                .min(bytes.len().saturating_sub(1));
+            let at = place.index(bytes.len().max(1)).min(bytes.len().saturating_sub(1));
             let end = (at + length).min(bytes.len());
             match edit {
                 0 if !bytes.is_empty() => bytes[at] = byte,
@@ -198,11 +145,7 @@ fn text() -> impl Strategy<Value = String> {
 fn the_seeds_are_fine() {
     for seed in SEEDS {
         let mut index = Index::new();
-        read_all(
-            &parse(seed.as_bytes(), &mut index)
-                .map_err(|rejected| rejected.error)
-                .unwrap(),
-        );
+        read_all(&parse(seed.as_bytes(), &mut index).map_err(|rejected| rejected.error).unwrap());
     }
 }
 

@@ -3,10 +3,7 @@
 //! A file has a comment, directives (`origin id version address`, `local line rtp rtcp [mux]`,
 //! `lf`: the input ends its lines in LF, `open`: its last line has no end), the input and the
 //! output, with LF in the file for CRLF on the wire.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "golden files are read from the disk"
-)]
+#![allow(clippy::disallowed_methods, reason = "golden files are read from the disk")]
 #![allow(clippy::unwrap_used, reason = "a broken golden file fails the test")]
 
 use std::collections::BTreeMap;
@@ -26,11 +23,7 @@ fn read(text: &str) -> Case {
     let (input, output) = rest.split_once("--- out\n").unwrap();
     let address = "203.0.113.1".parse().unwrap();
     let mut case = Case {
-        origin: Origin {
-            id: 7,
-            version: 3,
-            address,
-        },
+        origin: Origin { id: 7, version: 3, address },
         locals: BTreeMap::new(),
         input: input.replace('\n', "\r\n"),
         output: output.replace('\n', "\r\n"),
@@ -43,19 +36,11 @@ fn read(text: &str) -> Case {
             ["open"] => case.input.truncate(case.input.len() - 2),
             ["origin", id, version, address] => {
                 let (id, version) = (id.parse().unwrap(), version.parse().unwrap());
-                case.origin = Origin {
-                    id,
-                    version,
-                    address: address.parse().unwrap(),
-                };
+                case.origin = Origin { id, version, address: address.parse().unwrap() };
             }
             ["local", line, rtp, rtcp, mux @ ..] => {
                 let (rtp, rtcp) = (rtp.parse().unwrap(), rtcp.parse().unwrap());
-                let local = Local {
-                    rtp,
-                    rtcp,
-                    rtcp_mux: mux == ["mux"],
-                };
+                let local = Local { rtp, rtcp, rtcp_mux: mux == ["mux"] };
                 case.locals.insert(line.parse().unwrap(), local);
             }
             _ => panic!("unknown directive {line}"),
@@ -73,9 +58,7 @@ fn every_case_is_rewritten_as_its_file_says() {
         let case = read(&std::fs::read_to_string(&path).unwrap());
         let session = parse(case.input.as_bytes()).unwrap();
         let mut out = Vec::new();
-        rewrite(&mut out, &session, case.origin, |line| {
-            case.locals.get(&line).copied()
-        });
+        rewrite(&mut out, &session, case.origin, |line| case.locals.get(&line).copied());
         let out = String::from_utf8(out).unwrap();
         assert_eq!(out, case.output, "{}\n{out}", path.display());
         parse(out.as_bytes()).unwrap();

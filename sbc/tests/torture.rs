@@ -3,10 +3,7 @@
 //!
 //! Judged is what an element reads of a message before it acts: `parse`, then every accessor.
 //! In our files LF stands for CRLF and `{hh}` for a byte.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "test messages are read from the disk"
-)]
+#![allow(clippy::disallowed_methods, reason = "test messages are read from the disk")]
 
 use std::path::{Path, PathBuf};
 
@@ -26,12 +23,7 @@ fn judge(bytes: &[u8]) -> Result<(), ParseError> {
     message.max_forwards()?;
     message.contact()?;
     addresses(&message)?;
-    for name in [
-        Name::Expires,
-        Name::RetryAfter,
-        Name::SessionExpires,
-        Name::MinSe,
-    ] {
+    for name in [Name::Expires, Name::RetryAfter, Name::SessionExpires, Name::MinSe] {
         message.number(name)?;
     }
     if message.content_type() == Some(b"application/sdp") {
@@ -43,12 +35,7 @@ fn judge(bytes: &[u8]) -> Result<(), ParseError> {
 fn addresses(message: &Message<'_>) -> Result<(), ParseError> {
     message.from()?.read_uri()?;
     message.to()?.read_uri()?;
-    let names = [
-        Name::Contact,
-        Name::Route,
-        Name::RecordRoute,
-        Name::PAssertedIdentity,
-    ];
+    let names = [Name::Contact, Name::Route, Name::RecordRoute, Name::PAssertedIdentity];
     for name in names {
         if name == Name::Contact && message.is_contact_star() {
             continue;
@@ -73,9 +60,7 @@ fn wire(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
-        let escape = text
-            .get(at + 1..at + 3)
-            .and_then(|hex| std::str::from_utf8(hex).ok());
+        let escape = text.get(at + 1..at + 3).and_then(|hex| std::str::from_utf8(hex).ok());
         let escape = escape.and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match (byte, escape) {
             (b'{', Some(value)) if text.get(at + 3) == Some(&b'}') => {
@@ -108,30 +93,18 @@ fn our_own_messages_are_judged_right() {
 
 /// Rows whose class does not say what a parser does. `true`: it must parse.
 const SEMANTIC: &[(&str, bool, &str)] = &[
-    (
-        "baddate",
-        true,
-        "§3.1.2.12 lets an element that ignores Date ignore this one",
-    ),
+    ("baddate", true, "§3.1.2.12 lets an element that ignores Date ignore this one"),
     ("badbranch", true, "§3.2.1: matched by RFC 2543 rules"),
     ("insuf", false, "§3.3.1: no Call-ID, From or To"),
     ("unkscm", true, "§3.3.2: 416 is said by routing"),
     ("novelsc", true, "§3.3.3: 416 is said by routing"),
-    (
-        "unksm2",
-        true,
-        "§3.3.4: foreign schemes in To, From and Contact are well-formed",
-    ),
+    ("unksm2", true, "§3.3.4: foreign schemes in To, From and Contact are well-formed"),
     ("bext01", true, "§3.3.5: 420 is said above the parser"),
     ("invut", true, "§3.3.6: 415 is said above the parser"),
     ("regaut01", true, "§3.3.7: an unknown scheme is well-formed"),
     ("multi01", false, "§3.3.8: single fields twice"),
     ("mcl01", false, "§3.3.9: two Content-Lengths"),
-    (
-        "bcast",
-        true,
-        "§3.3.10: discarded because its second Via is not ours",
-    ),
+    ("bcast", true, "§3.3.10: discarded because its second Via is not ours"),
     ("zeromf", true, "§3.3.11: 483 is said above the parser"),
     ("sdp01", true, "§3.3.15: 406 is said above the parser"),
 ];
@@ -147,19 +120,14 @@ fn the_torture_messages_of_the_rfcs_are_judged_right() {
     let mut count = 0;
     for row in table.lines().skip(1) {
         let columns: Vec<&str> = row.split('\t').collect();
-        let [_, _, name, file, class, ..] = columns.as_slice() else {
-            panic!("{row}")
-        };
+        let [_, _, name, file, class, ..] = columns.as_slice() else { panic!("{row}") };
         let found = outcome(&std::fs::read(folder.join(file)).unwrap());
         let exception = SEMANTIC.iter().find(|(row, ..)| row == name);
         let must_parse = match exception {
             Some((_, must_parse, _)) => *must_parse,
             None => *class == "valid",
         };
-        assert!(
-            exception.is_some() || *class != "semantic",
-            "{name} has no expectation"
-        );
+        assert!(exception.is_some() || *class != "semantic", "{name} has no expectation");
         if (found == "ok") != must_parse {
             wrong.push(format!("{name} ({class}): {found}"));
         }

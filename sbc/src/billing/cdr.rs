@@ -202,7 +202,13 @@ impl Plain for Frame {
 
 plain!(struct CdrId { epoch, shard, sequence });
 plain!(struct Stamp { wall, mono });
-plain!(enum Party { Caller = 0, Callee = 1, Engine = 2 });
+plain!(
+    enum Party {
+        Caller = 0,
+        Callee = 1,
+        Engine = 2,
+    }
+);
 plain!(struct Attempt { trunk, endpoint, number, at, status, reason });
 plain!(struct LegMedia { packets, octets, lost, discarded, jitter_us, mos_centi });
 plain!(struct Cdr {

@@ -47,9 +47,7 @@ pub(crate) fn program(call: &mut Call, core: &Core, turn: &mut Turn, place: u8, 
     };
     let held = line.is_held_by_address();
     let learn = match trunk.learn {
-        Learn::First { window, .. } => {
-            Learn::First { window, same_ip: Some(leg.dialog.peer.ip()) }
-        }
+        Learn::First { window, .. } => Learn::First { window, same_ip: Some(leg.dialog.peer.ip()) },
         Learn::Off => Learn::Off,
     };
     let mut plan = Plan {
@@ -129,7 +127,9 @@ pub(crate) fn is_dead(call: &Call, turn: &Turn) -> bool {
     let is_silent = |place: u8| {
         let Some(leg) = call.legs.get(usize::from(place)) else { return false };
         let (Some(end), Some(plan)) = (leg.media, &leg.plan) else { return false };
-        let (Some(report), Some(limit)) = (turn.media.report(end), plan.inactivity) else { return false };
+        let (Some(report), Some(limit)) = (turn.media.report(end), plan.inactivity) else {
+            return false;
+        };
         let since = report.last_heard.unwrap_or_default().max(leg.planned_at);
         leg.both_ways && turn.now.mono.since(since) >= limit
     };

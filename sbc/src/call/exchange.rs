@@ -65,7 +65,8 @@ pub(crate) fn begin(
     served: Key,
     message: &Message,
 ) {
-    let offer = if message.body().is_empty() { None } else { bridge::acceptable(message.body()).ok() };
+    let offer =
+        if message.body().is_empty() { None } else { bridge::acceptable(message.body()).ok() };
     if !message.body().is_empty() && offer.is_none() {
         // The session stays as it is (RFC 3261 14.2).
         return core.respond(turn, served, Reply::plain(488, None), |_| {});
@@ -80,15 +81,16 @@ pub(crate) fn begin(
     let (port, dialog) = (leg.port, leg.dialog.clone());
     let peer = dialog.next_hop(|a| core.permitted(port, a));
     let sent_by = core.sent_by(port).to_owned();
-    let sent = core.send_request(turn, (home, owner), (port, peer), Method::Invite, |out, branch| {
-        let mut print = dialog_request(out, &dialog, (Method::Invite, cseq), &sent_by, branch);
-        contact(&mut print, &sent_by);
-        print.header(Name::Allow, ALLOW);
-        match &sdp {
-            Some(sdp) => print.body(Some(b"application/sdp"), sdp),
-            None => print.finish(),
-        }
-    });
+    let sent =
+        core.send_request(turn, (home, owner), (port, peer), Method::Invite, |out, branch| {
+            let mut print = dialog_request(out, &dialog, (Method::Invite, cseq), &sent_by, branch);
+            contact(&mut print, &sent_by);
+            print.header(Name::Allow, ALLOW);
+            match &sdp {
+                Some(sdp) => print.body(Some(b"application/sdp"), sdp),
+                None => print.finish(),
+            }
+        });
     let Some(sent) = sent else {
         return core.respond(turn, served, Reply::plain(500, None), |_| {});
     };
@@ -162,8 +164,13 @@ fn accepted(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, messag
     }
     let Some(leg) = call.leg(exchange.from) else { return };
     let sent_by = core.sent_by(leg.port).to_owned();
-    let reply =
-        Reply { status: 200, reason: None, tag: None, contact: Some(&sent_by), sdp: sdp.as_deref() };
+    let reply = Reply {
+        status: 200,
+        reason: None,
+        tag: None,
+        contact: Some(&sent_by),
+        sdp: sdp.as_deref(),
+    };
     core.respond(turn, served, reply, |_| {});
 }
 
@@ -175,8 +182,16 @@ fn offer_of(core: &mut Core, served: Key) -> Option<Box<[u8]>> {
 }
 
 /// The ACK of a 2xx arrived on `place`: the answer it carries, if one is awaited, goes across.
-pub(crate) fn acknowledged(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, message: &Message) {
-    let Some(exchange) = call.exchange.filter(|e| e.answer_awaited && e.from == place) else { return };
+pub(crate) fn acknowledged(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    place: u8,
+    message: &Message,
+) {
+    let Some(exchange) = call.exchange.filter(|e| e.answer_awaited && e.from == place) else {
+        return;
+    };
     call.exchange = None;
     let Ok(session) = bridge::acceptable(message.body()) else {
         // No answer to the offer we passed on: there is no session (RFC 3261 13.2.1).
@@ -190,6 +205,8 @@ pub(crate) fn acknowledged(call: &mut Call, core: &mut Core, turn: &mut Turn, pl
 
 /// The sender of a re-INVITE cancelled it: it is answered 487, the other side is told.
 pub(crate) fn cancelled(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8) {
-    let Some(exchange) = call.exchange.filter(|e| e.from == place && !e.answer_awaited) else { return };
+    let Some(exchange) = call.exchange.filter(|e| e.from == place && !e.answer_awaited) else {
+        return;
+    };
     release::send_cancel(call, core, turn, exchange.to);
 }

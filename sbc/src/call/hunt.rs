@@ -38,7 +38,8 @@ pub(crate) fn next(call: &mut Call, core: &mut Core, turn: &mut Turn, otherwise:
 }
 
 fn record_attempt(call: &mut Call, core: &Core, turn: &Turn, candidate: &Candidate, why: Refusal) {
-    let name = core.image.trunks.get(usize::from(candidate.trunk)).map(|t| t.name.as_bytes().into());
+    let name =
+        core.image.trunks.get(usize::from(candidate.trunk)).map(|t| t.name.as_bytes().into());
     call.cdr.attempts.push(Attempt {
         trunk: name.unwrap_or_default(),
         endpoint: candidate.endpoint,
@@ -50,7 +51,12 @@ fn record_attempt(call: &mut Call, core: &Core, turn: &Turn, candidate: &Candida
 }
 
 /// Grows a leg towards `candidate` and sends its INVITE.
-fn attempt(call: &mut Call, core: &mut Core, turn: &mut Turn, candidate: &Candidate) -> Result<(), Refusal> {
+fn attempt(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    candidate: &Candidate,
+) -> Result<(), Refusal> {
     let image = core.image.clone();
     let trunk = image.trunks.get(usize::from(candidate.trunk)).ok_or(Refusal::NoRoute)?;
     let port = PortId(u32::from(trunk.interface));
@@ -72,7 +78,9 @@ fn attempt(call: &mut Call, core: &mut Core, turn: &mut Turn, candidate: &Candid
         return Err(Refusal::InternalError);
     };
     let mut index = Index::new();
-    let Ok(message) = message::parse(&request, &mut index) else { return Err(Refusal::InternalError) };
+    let Ok(message) = message::parse(&request, &mut index) else {
+        return Err(Refusal::InternalError);
+    };
     let leg = callee_leg(call, core, candidate, (place, port, media), &message);
     call.cdr.call_id_out = leg.dialog.call_id.clone();
     call.cdr.trunk_out = trunk.name.as_bytes().into();
@@ -184,31 +192,32 @@ fn send_invite(
     let trunk = &image.trunks[usize::from(leg.trunk)];
     let boundary = Boundary { trusted: boundary_trust, extra: &trunk.pass_headers };
     let owner = Owner { call: key, leg: place };
-    let sent = core.send_request(turn, (home, owner), (port, peer), Method::Invite, |out, branch| {
-        let mut print = Print::request(out, Method::Invite, &dialog.target);
-        via(&mut print, &sent_by, branch);
-        print.line(Name::MaxForwards, |v| {
-            v.u32(u32::from(hops));
+    let sent =
+        core.send_request(turn, (home, owner), (port, peer), Method::Invite, |out, branch| {
+            let mut print = Print::request(out, Method::Invite, &dialog.target);
+            via(&mut print, &sent_by, branch);
+            print.line(Name::MaxForwards, |v| {
+                v.u32(u32::from(hops));
+            });
+            print.line(Name::From, |v| {
+                v.bytes(&dialog.local).param(b"tag", Some(&dialog.tag.text()));
+            });
+            print.header(Name::To, &dialog.remote);
+            print.header(Name::CallId, &dialog.call_id);
+            print.line(Name::CSeq, |v| {
+                v.u32(cseq).bytes(b" INVITE");
+            });
+            contact(&mut print, &sent_by);
+            print.header(Name::Allow, ALLOW);
+            if !image.software.is_empty() {
+                print.header(Name::UserAgent, image.software.as_bytes());
+            }
+            manipulate::pass(invite, boundary, &mut print);
+            match &sdp {
+                Some(sdp) => print.body(Some(b"application/sdp"), sdp),
+                None => print.finish(),
+            }
         });
-        print.line(Name::From, |v| {
-            v.bytes(&dialog.local).param(b"tag", Some(&dialog.tag.text()));
-        });
-        print.header(Name::To, &dialog.remote);
-        print.header(Name::CallId, &dialog.call_id);
-        print.line(Name::CSeq, |v| {
-            v.u32(cseq).bytes(b" INVITE");
-        });
-        contact(&mut print, &sent_by);
-        print.header(Name::Allow, ALLOW);
-        if !image.software.is_empty() {
-            print.header(Name::UserAgent, image.software.as_bytes());
-        }
-        manipulate::pass(invite, boundary, &mut print);
-        match &sdp {
-            Some(sdp) => print.body(Some(b"application/sdp"), sdp),
-            None => print.finish(),
-        }
-    });
     leg.invite = sent;
     sent.map(|_| ()).ok_or(Refusal::TransactionsFull)
 }
@@ -292,7 +301,14 @@ pub(crate) fn learn_dialog(dialog: &mut Dialog, message: &Message) {
     dialog.routes = routes;
 }
 
-fn provisional(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, status: u16, message: &Message) {
+fn provisional(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    place: u8,
+    status: u16,
+    message: &Message,
+) {
     let is_current = call.callee == Some(place) && call.state != CallState::Ended;
     let Some(leg) = call.leg(place) else { return };
     if leg.cancel_owed {
@@ -356,7 +372,14 @@ fn is_late_offer(call: &Call) -> bool {
 }
 
 /// Passes a provisional or 2xx response to the caller.
-fn tell_caller(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, message: &Message, sdp: Option<&[u8]>) {
+fn tell_caller(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    place: u8,
+    message: &Message,
+    sdp: Option<&[u8]>,
+) {
     let boundary_trust = trusted(core, call, place);
     let image = core.image.clone();
     let Some(caller) = call.leg(CALLER) else { return };
@@ -376,7 +399,13 @@ fn tell_caller(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, mes
     caller.phase = if line.status.code() < 200 { Phase::Early } else { Phase::Confirmed };
 }
 
-fn success(call: &mut Call, core: &mut Core, turn: &mut Turn, (place, key): (u8, Key), message: &Message) {
+fn success(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    (place, key): (u8, Key),
+    message: &Message,
+) {
     let tag = message.to().ok().and_then(|t| t.tag()).unwrap_or_default();
     let wanted = call.callee == Some(place) && !call.has_ended();
     let Some(leg) = call.leg(place) else { return };
@@ -436,12 +465,20 @@ fn late_offer(
 ) -> Result<Vec<u8>, Refusal> {
     let session = bridge::acceptable(message.body())?;
     bridge::program(call, core, turn, place, &session);
-    let sdp = bridge::rewritten(call, core, turn, CALLER, &session).ok_or(Refusal::NotAcceptable)?;
+    let sdp =
+        bridge::rewritten(call, core, turn, CALLER, &session).ok_or(Refusal::NotAcceptable)?;
     call.exchange = Some(exchange::Exchange::awaiting_answer(CALLER, place));
     Ok(sdp)
 }
 
-fn answered(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, message: &Message, sdp: &[u8]) {
+fn answered(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    place: u8,
+    message: &Message,
+    sdp: &[u8],
+) {
     call.state = CallState::Answered;
     call.answer_upstream = Box::default();
     call.candidates.clear();
@@ -469,7 +506,13 @@ pub(crate) fn interim(call: &mut Call, core: &mut Core, turn: &mut Turn) {
 }
 
 /// Acknowledges the 2xx of `place`; its text replaces the INVITE in the transaction.
-pub(crate) fn acknowledge(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, sdp: Option<&[u8]>) {
+pub(crate) fn acknowledge(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    place: u8,
+    sdp: Option<&[u8]>,
+) {
     let Some(leg) = call.leg(place) else { return };
     let Some(key) = leg.invite else { return };
     let text = ack(core, turn, leg.port, &leg.dialog, leg.dialog.local_cseq, sdp);
@@ -480,13 +523,21 @@ pub(crate) fn acknowledge(call: &mut Call, core: &mut Core, turn: &mut Turn, pla
 }
 
 /// Sends an ACK for a 2xx: a transaction of its own that nobody answers (RFC 3261 13.2.2.4).
-fn ack(core: &mut Core, turn: &mut Turn, port: PortId, dialog: &Dialog, cseq: u32, sdp: Option<&[u8]>) -> Box<[u8]> {
+fn ack(
+    core: &mut Core,
+    turn: &mut Turn,
+    port: PortId,
+    dialog: &Dialog,
+    cseq: u32,
+    sdp: Option<&[u8]>,
+) -> Box<[u8]> {
     let to = dialog.next_hop(|a| core.permitted(port, a));
     let mut branch = Vec::with_capacity(48);
     branch.extend_from_slice(crate::transaction::COOKIE);
     crate::transaction::hex(core.random.next(), 16, &mut branch);
     let sent = turn.texts.push(port, to, |out| {
-        let mut print = dialog_request(out, dialog, (Method::Ack, cseq), core.sent_by(port), &branch);
+        let mut print =
+            dialog_request(out, dialog, (Method::Ack, cseq), core.sent_by(port), &branch);
         match sdp {
             Some(sdp) => print.body(Some(b"application/sdp"), sdp),
             None => print.finish(),
@@ -497,7 +548,13 @@ fn ack(core: &mut Core, turn: &mut Turn, port: PortId, dialog: &Dialog, cseq: u3
 }
 
 /// A 2xx nobody waits for any more (a lost race with CANCEL, or a second fork): ACK, then BYE.
-fn decline_success(call: &mut Call, core: &mut Core, turn: &mut Turn, (place, key): (u8, Key), message: &Message) {
+fn decline_success(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    (place, key): (u8, Key),
+    message: &Message,
+) {
     let (home, owner) = (call.home, Owner { call: call.key, leg: place });
     let Some(leg) = call.leg(place) else { return };
     let mut dialog = leg.dialog.clone();
@@ -525,7 +582,14 @@ fn decline_success(call: &mut Call, core: &mut Core, turn: &mut Turn, (place, ke
 }
 
 /// The current candidate failed: note it, try the next if its trunk says so.
-pub(crate) fn failed(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, status: u16, why: Refusal) {
+pub(crate) fn failed(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    place: u8,
+    status: u16,
+    why: Refusal,
+) {
     close_leg(call, turn, core, place);
     if call.callee != Some(place) || call.has_ended() {
         return;
@@ -538,7 +602,8 @@ pub(crate) fn failed(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u
     call.ring_deadline = Instant::NEVER;
     call.failure = towards_caller(status);
     let trunk = call.legs.get(usize::from(place)).map_or(0, |l| l.trunk);
-    let hunts = core.image.trunks.get(usize::from(trunk)).is_some_and(|t| t.hunt_on.contains(&status));
+    let hunts =
+        core.image.trunks.get(usize::from(trunk)).is_some_and(|t| t.hunt_on.contains(&status));
     if hunts && status < 600 && !call.candidates.is_empty() {
         call.state = CallState::Trying;
         next(call, core, turn, why);

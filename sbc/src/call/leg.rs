@@ -52,7 +52,14 @@ pub struct Leg {
     pub(crate) sdp_hash: u64,
 }
 
-plain!(enum Phase { Trying = 0, Early = 1, Confirmed = 2, Over = 3 });
+plain!(
+    enum Phase {
+        Trying = 0,
+        Early = 1,
+        Confirmed = 2,
+        Over = 3,
+    }
+);
 plain!(struct Leg {
     trunk, port, dialog, phase, invite, others, cancel_owed, bye_owed, media, plan, both_ways, planned_at,
     sdp_id, sdp_version, sdp_hash,

@@ -18,8 +18,8 @@ use crate::billing::Cdr;
 use crate::policy::decide::Candidate;
 use base::wheel::TimerKey;
 use base::{Home, Instant, Key, plain};
-use control::event::{CallId, CallState, CallView};
 use control::Text;
+use control::event::{CallId, CallState, CallView};
 use std::collections::VecDeque;
 
 /// Place of the caller's leg.
@@ -93,7 +93,12 @@ impl Call {
 
     /// The earliest of its deadlines.
     pub(crate) fn deadline(&self) -> Instant {
-        let all = [self.trying_deadline, self.ring_deadline, self.duration_deadline, self.interim_deadline];
+        let all = [
+            self.trying_deadline,
+            self.ring_deadline,
+            self.duration_deadline,
+            self.interim_deadline,
+        ];
         all.into_iter().min().unwrap_or(Instant::NEVER)
     }
 

@@ -62,7 +62,11 @@ pub(crate) fn seal(call: &Call, transactions: &Transactions, media: &Media, out:
 }
 
 /// Writes a sequence whose length is known only afterwards.
-fn counted<T>(out: &mut Vec<u8>, items: impl Iterator<Item = T>, put: impl Fn(T, &mut Vec<u8>) -> bool) {
+fn counted<T>(
+    out: &mut Vec<u8>,
+    items: impl Iterator<Item = T>,
+    put: impl Fn(T, &mut Vec<u8>) -> bool,
+) {
     let at = out.len();
     0u32.put(out);
     let written = items.filter_map(|item| put(item, out).then_some(())).count() as u32;

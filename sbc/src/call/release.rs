@@ -141,7 +141,8 @@ pub(crate) fn end_leg(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
         call.exchange = None;
     }
     let Some(leg) = call.leg(place) else { return };
-    let machine = leg.invite.and_then(|key| core.transactions.get(key)).map(|tx| tx.machine.clone());
+    let machine =
+        leg.invite.and_then(|key| core.transactions.get(key)).map(|tx| tx.machine.clone());
     let tag = leg.dialog.tag;
     match (leg.phase, machine) {
         (Phase::Trying | Phase::Early, Some(Machine::ServerInvite(m))) if m.awaits_final() => {

@@ -61,7 +61,13 @@ pub(crate) fn invite(
 type Checked = Result<(u16, Box<[u8]>), (Option<u16>, Refusal)>;
 
 /// Everything that can refuse a call before it exists; on success a place on the ingress trunk is held.
-fn check(calls: &Slab<Box<Call>>, core: &Core, turn: &Turn, at: Arrival, message: &Message) -> Checked {
+fn check(
+    calls: &Slab<Box<Call>>,
+    core: &Core,
+    turn: &Turn,
+    at: Arrival,
+    message: &Message,
+) -> Checked {
     let uri = message.request_uri();
     let number = uri.as_ref().ok().and_then(dialled);
     let host = uri.as_ref().map_or(&b""[..], |u| u.host);
@@ -103,7 +109,8 @@ fn check(calls: &Slab<Box<Call>>, core: &Core, turn: &Turn, at: Arrival, message
     if turn.journal_room < JOURNAL_RESERVE {
         return refuse(Refusal::JournalFull);
     }
-    admission::enter(&core.image, &core.page, trunk, turn.now.mono).map_err(|r| (Some(trunk), r))?;
+    admission::enter(&core.image, &core.page, trunk, turn.now.mono)
+        .map_err(|r| (Some(trunk), r))?;
     Ok((trunk, number))
 }
 
@@ -127,7 +134,13 @@ fn calling(message: &Message) -> Box<[u8]> {
     uri.and_then(|u| u.user_name()).unwrap_or_default().into()
 }
 
-fn new_cdr(core: &mut Core, turn: &Turn, at: Arrival, message: &Message, trunk: Option<u16>) -> Cdr {
+fn new_cdr(
+    core: &mut Core,
+    turn: &Turn,
+    at: Arrival,
+    message: &Message,
+    trunk: Option<u16>,
+) -> Cdr {
     core.sequence += 1;
     let uri = message.request_uri().ok();
     let to = uri.as_ref().and_then(dialled).or_else(|| uri.and_then(|u| u.user.map(Into::into)));
@@ -156,7 +169,14 @@ fn new_cdr(core: &mut Core, turn: &Turn, at: Arrival, message: &Message, trunk: 
 }
 
 /// Refuses an INVITE that made no call: a response within a transaction if there is room, and a CDR.
-fn refuse(core: &mut Core, turn: &mut Turn, at: Arrival, message: &Message, trunk: Option<u16>, refusal: Refusal) {
+fn refuse(
+    core: &mut Core,
+    turn: &mut Turn,
+    at: Arrival,
+    message: &Message,
+    trunk: Option<u16>,
+    refusal: Refusal,
+) {
     core.counters.refusals.add(refusal.index());
     let mut cdr = new_cdr(core, turn, at, message, trunk);
     cdr.end = Some(turn.now.into());
@@ -238,7 +258,11 @@ fn begin(
         exchange: None,
         failure: 0,
         number,
-        max_forwards: message.max_forwards().ok().flatten().map_or(70, |m| m.saturating_sub(1) as u8),
+        max_forwards: message
+            .max_forwards()
+            .ok()
+            .flatten()
+            .map_or(70, |m| m.saturating_sub(1) as u8),
         holds: vec![trunk],
         trying_deadline: Instant::NEVER,
         ring_deadline: Instant::NEVER,
@@ -274,13 +298,20 @@ fn begin(
 }
 
 fn caller_dialog(core: &mut Core, at: Arrival, message: &Message) -> Result<Dialog, Refusal> {
-    let (Ok(from), Ok(to), Ok(Some(contact))) = (message.from(), message.to(), message.contact()) else {
+    let (Ok(from), Ok(to), Ok(Some(contact))) = (message.from(), message.to(), message.contact())
+    else {
         return Err(Refusal::BadNumber);
     };
     let routes = message.record_routes().map(|r| r.map(|r| r.raw.into()));
     Ok(Dialog {
         call_id: message.call_id().into(),
-        tag: Tag { home: at.home.0, call: Key::default(), leg: 0, fork: 0, secret: core.random.next() },
+        tag: Tag {
+            home: at.home.0,
+            call: Key::default(),
+            leg: 0,
+            fork: 0,
+            secret: core.random.next(),
+        },
         local: without_tag(&to),
         remote: without_tag(&from),
         remote_tag: from.tag().unwrap_or_default().into(),

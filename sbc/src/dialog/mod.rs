@@ -71,9 +71,9 @@ impl Dialog {
     pub fn next_hop(&self, permitted: impl Fn(SocketAddr) -> bool) -> SocketAddr {
         let first = self.routes.first().and_then(|r| NameAddr::parse(r).ok()).map(|n| n.uri);
         let uri = first.unwrap_or(&self.target);
-        let address = Uri::parse(uri).ok().and_then(|uri| {
-            Some(SocketAddr::new(uri.host_ip()?, uri.port.unwrap_or(5060)))
-        });
+        let address = Uri::parse(uri)
+            .ok()
+            .and_then(|uri| Some(SocketAddr::new(uri.host_ip()?, uri.port.unwrap_or(5060))));
         address.filter(|a| permitted(*a)).unwrap_or(self.peer)
     }
 }

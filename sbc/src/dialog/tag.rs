@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn a_tag_reads_back() {
-        let tag = Tag { home: 0x7f, call: Key { index: 5, generation: 9 }, leg: 1, fork: 2, secret: 77 };
+        let tag =
+            Tag { home: 0x7f, call: Key { index: 5, generation: 9 }, leg: 1, fork: 2, secret: 77 };
         assert_eq!(Tag::parse(&tag.text()), Some(tag));
         assert_eq!(Tag::parse(b"1928301774"), None);
     }

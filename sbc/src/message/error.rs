@@ -93,20 +93,12 @@ pub struct ParseError {
 impl ParseError {
     /// An error at an offset; an offset no 32-bit text has is clamped.
     pub(crate) fn new(at: usize, kind: Kind) -> Self {
-        Self {
-            at: u32::try_from(at).unwrap_or(u32::MAX),
-            kind,
-        }
+        Self { at: u32::try_from(at).unwrap_or(u32::MAX), kind }
     }
 
     /// The same error seen from a text that starts `base` bytes earlier.
     pub(crate) fn moved(self, base: usize) -> Self {
-        Self {
-            at: self
-                .at
-                .saturating_add(u32::try_from(base).unwrap_or(u32::MAX)),
-            ..self
-        }
+        Self { at: self.at.saturating_add(u32::try_from(base).unwrap_or(u32::MAX)), ..self }
     }
 }
 
@@ -125,17 +117,8 @@ mod tests {
     #[test]
     fn names_are_snake_case_and_unique() {
         for (i, kind) in Kind::ALL.iter().enumerate() {
-            assert!(
-                kind.name()
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b == b'_')
-            );
-            assert!(
-                Kind::ALL
-                    .iter()
-                    .skip(i + 1)
-                    .all(|other| other.name() != kind.name())
-            );
+            assert!(kind.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+            assert!(Kind::ALL.iter().skip(i + 1).all(|other| other.name() != kind.name()));
         }
     }
 }

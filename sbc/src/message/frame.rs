@@ -51,11 +51,7 @@ fn read(buffer: &[u8], scanned: &mut usize) -> Result<Framing, ParseError> {
     let from = scanned.saturating_sub(3).min(buffer.len());
     let Some(end) = memmem::find(buffer.get(from..).unwrap_or_default(), b"\r\n\r\n") else {
         *scanned = buffer.len();
-        return if buffer.len() > MAX_MESSAGE {
-            Err(too_long())
-        } else {
-            Ok(Framing::Need)
-        };
+        return if buffer.len() > MAX_MESSAGE { Err(too_long()) } else { Ok(Framing::Need) };
     };
     let header_len = from + end + 4;
     *scanned = from + end;
@@ -103,9 +99,7 @@ fn content_length(header: &[u8]) -> Result<u64, ParseError> {
 fn logical(header: &[u8], from: usize) -> &[u8] {
     let text = header.get(from..).unwrap_or_default();
     let folded = |feed: usize| matches!(text.get(feed + 1), Some(b' ' | b'\t'));
-    let end = memchr_iter(b'\n', text)
-        .find(|&feed| !folded(feed))
-        .unwrap_or(text.len());
+    let end = memchr_iter(b'\n', text).find(|&feed| !folded(feed)).unwrap_or(text.len());
     text.get(..end).unwrap_or_default()
 }
 
@@ -122,10 +116,7 @@ mod tests {
             assert_eq!(frame(&stream.as_bytes()[..split]), Framing::Need, "{split}");
         }
         for split in ONE.len()..stream.len() {
-            assert_eq!(
-                frame(&stream.as_bytes()[..split]),
-                Framing::Message(ONE.len())
-            );
+            assert_eq!(frame(&stream.as_bytes()[..split]), Framing::Message(ONE.len()));
         }
     }
 
@@ -136,11 +127,7 @@ mod tests {
                 let mut scanned = 0;
                 frame_resumed(&ONE.as_bytes()[..first], &mut scanned);
                 let resumed = frame_resumed(&ONE.as_bytes()[..second], &mut scanned);
-                assert_eq!(
-                    resumed,
-                    frame(&ONE.as_bytes()[..second]),
-                    "{first} {second}"
-                );
+                assert_eq!(resumed, frame(&ONE.as_bytes()[..second]), "{first} {second}");
             }
         }
     }
@@ -165,17 +152,11 @@ mod tests {
         assert_eq!(with("l: -1"), Some(Kind::ContentLength));
         assert_eq!(with("l: 99999999999999999999"), Some(Kind::ContentLength));
         assert_eq!(with("l: 18446744073709551615"), Some(Kind::MessageTooLong));
-        assert_eq!(
-            with("l: 0\r\nContent-Length: 0"),
-            Some(Kind::DuplicateHeader)
-        );
+        assert_eq!(with("l: 0\r\nContent-Length: 0"), Some(Kind::DuplicateHeader));
         assert_eq!(with("l: 65536"), Some(Kind::MessageTooLong));
         assert_eq!(with("X: y\nl: 3"), Some(Kind::BareLf));
         assert_eq!(kind(" "), Some(Kind::StartLine));
         assert_eq!(kind("\x16\x03\x01"), Some(Kind::StartLine));
-        assert_eq!(
-            kind(&"x".repeat(MAX_MESSAGE + 1)),
-            Some(Kind::MessageTooLong)
-        );
+        assert_eq!(kind(&"x".repeat(MAX_MESSAGE + 1)), Some(Kind::MessageTooLong));
     }
 }

@@ -177,11 +177,7 @@ const fn hash(name: &[u8]) -> usize {
     if length == 0 {
         return 0;
     }
-    let (first, middle, last) = (
-        name[0] | 0x20,
-        name[length / 2] | 0x20,
-        name[length - 1] | 0x20,
-    );
+    let (first, middle, last) = (name[0] | 0x20, name[length / 2] | 0x20, name[length - 1] | 0x20);
     (length * 67 + first as usize * 5 + middle as usize * 41 + last as usize * 13) % SLOTS
 }
 

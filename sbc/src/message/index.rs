@@ -13,10 +13,7 @@ pub(crate) struct Span {
 impl Span {
     pub(crate) fn new(from: usize, to: usize) -> Self {
         let clamp = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
-        Self {
-            from: clamp(from),
-            to: clamp(to),
-        }
+        Self { from: clamp(from), to: clamp(to) }
     }
 
     pub(crate) fn from(self) -> usize {
@@ -24,9 +21,7 @@ impl Span {
     }
 
     pub(crate) fn of(self, bytes: &[u8]) -> &[u8] {
-        bytes
-            .get(usize::from(self.from)..usize::from(self.to))
-            .unwrap_or_default()
+        bytes.get(usize::from(self.from)..usize::from(self.to)).unwrap_or_default()
     }
 }
 
@@ -63,17 +58,10 @@ impl Index {
     pub const fn new() -> Self {
         const ZERO: Span = Span { from: 0, to: 0 };
         Self {
-            fields: [Field {
-                raw_name: ZERO,
-                value: ZERO,
-                name: Name::Other,
-            }; MAX_HEADERS],
+            fields: [Field { raw_name: ZERO, value: ZERO, name: Name::Other }; MAX_HEADERS],
             count: 0,
             first: [NONE; Name::COUNT],
-            start: StartSpans::Request {
-                method: ZERO,
-                uri: ZERO,
-            },
+            start: StartSpans::Request { method: ZERO, uri: ZERO },
             cseq_number: 0,
             cseq_method: ZERO,
             body: ZERO,
@@ -84,10 +72,7 @@ impl Index {
         let zero = Span::default();
         self.count = 0;
         self.first = [NONE; Name::COUNT];
-        self.start = StartSpans::Request {
-            method: zero,
-            uri: zero,
-        };
+        self.start = StartSpans::Request { method: zero, uri: zero };
         self.cseq_number = 0;
         self.cseq_method = zero;
         self.body = zero;
@@ -135,8 +120,6 @@ impl Default for Index {
 
 impl std::fmt::Debug for Index {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Index")
-            .field("count", &self.count)
-            .finish_non_exhaustive()
+        f.debug_struct("Index").field("count", &self.count).finish_non_exhaustive()
     }
 }

@@ -91,19 +91,13 @@ pub(crate) fn number(bytes: &[u8]) -> Option<u64> {
     }
     bytes.iter().try_fold(0_u64, |sum, &byte| {
         let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            None
-        } else {
-            sum.checked_mul(10)?.checked_add(u64::from(digit))
-        }
+        if digit > 9 { None } else { sum.checked_mul(10)?.checked_add(u64::from(digit)) }
     })
 }
 
 /// Where a slice starts inside the text it was cut from.
 pub(crate) fn offset_in(text: &[u8], slice: &[u8]) -> usize {
-    (slice.as_ptr() as usize)
-        .saturating_sub(text.as_ptr() as usize)
-        .min(text.len())
+    (slice.as_ptr() as usize).saturating_sub(text.as_ptr() as usize).min(text.len())
 }
 
 /// A reading position in a value.
@@ -187,9 +181,7 @@ impl<'a> Cursor<'a> {
             return Ok((host, None));
         }
         let digits = self.class(TOKEN);
-        let port = number(digits)
-            .and_then(|port| u16::try_from(port).ok())
-            .ok_or(Kind::Port)?;
+        let port = number(digits).and_then(|port| u16::try_from(port).ok()).ok_or(Kind::Port)?;
         Ok((host, Some(port)))
     }
 
@@ -197,11 +189,7 @@ impl<'a> Cursor<'a> {
         let from = self.at;
         if !self.eat(b'[') {
             let name = self.class(HOST);
-            return if name.is_empty() {
-                Err(Kind::Host)
-            } else {
-                Ok(name)
-            };
+            return if name.is_empty() { Err(Kind::Host) } else { Ok(name) };
         }
         while self
             .peek()
@@ -228,11 +216,7 @@ impl<'a> Cursor<'a> {
             return Ok((name, Some(self.quoted()?)));
         }
         let value = self.class(PARAM_VALUE);
-        if value.is_empty() {
-            Err(Kind::Param)
-        } else {
-            Ok((name, Some(value)))
-        }
+        if value.is_empty() { Err(Kind::Param) } else { Ok((name, Some(value))) }
     }
 }
 
@@ -253,13 +237,7 @@ pub(crate) fn ip(host: &[u8]) -> Option<std::net::IpAddr> {
 /// Parameters of a text that was already found well-formed; stops at what is none.
 pub(crate) fn params(text: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
     let mut cursor = Cursor::new(text);
-    std::iter::from_fn(move || {
-        if cursor.separator(b';') {
-            cursor.param().ok()
-        } else {
-            None
-        }
-    })
+    std::iter::from_fn(move || if cursor.separator(b';') { cursor.param().ok() } else { None })
 }
 
 /// One parameter of such a text; one without a value has an empty one.
@@ -277,14 +255,7 @@ mod tests {
     fn numbers_are_digits_that_fit() {
         assert_eq!(number(b"0068"), Some(68));
         assert_eq!(number(b"18446744073709551615"), Some(u64::MAX));
-        for bad in [
-            &b""[..],
-            b"18446744073709551616",
-            b"-1",
-            b"+1",
-            b"1 ",
-            b"1a",
-        ] {
+        for bad in [&b""[..], b"18446744073709551616", b"-1", b"+1", b"1 ", b"1a"] {
             assert_eq!(number(bad), None);
         }
     }
@@ -301,10 +272,7 @@ mod tests {
     fn hosts_and_ports() {
         let read = |text: &'static [u8]| Cursor::new(text).host_port();
         assert_eq!(read(b"a.example"), Ok((&b"a.example"[..], None)));
-        assert_eq!(
-            read(b"[2001:db8::1]:5070"),
-            Ok((&b"[2001:db8::1]"[..], Some(5070)))
-        );
+        assert_eq!(read(b"[2001:db8::1]:5070"), Ok((&b"[2001:db8::1]"[..], Some(5070))));
         assert_eq!(read(b"a : 5060"), Ok((&b"a"[..], Some(5060))));
         assert_eq!(read(b"a:65536"), Err(Kind::Port));
         assert_eq!(read(b"a:"), Err(Kind::Port));

@@ -31,16 +31,8 @@ pub(crate) struct Block {
 
 /// Walks the lines from `from` to the empty one.
 pub(crate) fn scan(bytes: &[u8], from: usize, index: &mut Index, fault: &mut Fault) -> Block {
-    let mut block = Block {
-        start_line: Span::default(),
-        body_at: None,
-    };
-    let mut walk = Walk {
-        bytes,
-        index,
-        fault,
-        field_at: None,
-    };
+    let mut block = Block { start_line: Span::default(), body_at: None };
+    let mut walk = Walk { bytes, index, fault, field_at: None };
     let mut line_at = from;
     let mut lines = 0;
     for feed in memchr_iter(b'\n', bytes.get(from..).unwrap_or_default()) {
@@ -104,11 +96,7 @@ impl Walk<'_> {
         }
         let value = trimmed(self.bytes, from + colon + 1, end);
         let raw_name = Span::new(from, from + raw_name.len());
-        match self.index.push(Field {
-            raw_name,
-            value,
-            name,
-        }) {
+        match self.index.push(Field { raw_name, value, name }) {
             None => self.fault.note(from, Kind::TooManyHeaders),
             Some(false) if name.is_single() => self.fault.note(from, Kind::DuplicateHeader),
             Some(_) => self.field_at = Some(from),
@@ -135,18 +123,10 @@ impl Walk<'_> {
 
 /// The span between two offsets without the white space at its ends.
 fn trimmed(bytes: &[u8], mut from: usize, mut to: usize) -> Span {
-    while from < to
-        && bytes
-            .get(from)
-            .is_some_and(|&byte| lex::is(byte, lex::SPACE))
-    {
+    while from < to && bytes.get(from).is_some_and(|&byte| lex::is(byte, lex::SPACE)) {
         from += 1;
     }
-    while from < to
-        && bytes
-            .get(to - 1)
-            .is_some_and(|&byte| lex::is(byte, lex::SPACE))
-    {
+    while from < to && bytes.get(to - 1).is_some_and(|&byte| lex::is(byte, lex::SPACE)) {
         to -= 1;
     }
     Span::new(from, to)
@@ -160,11 +140,7 @@ const fn is_control(byte: u8) -> bool {
 fn unusual_bytes(bytes: &[u8]) -> usize {
     let count = |chunk: &[u8]| {
         let unusual = |byte: u8| u8::from(byte.wrapping_sub(0x20) > 0x5e);
-        usize::from(
-            chunk
-                .iter()
-                .fold(0_u8, |count, &byte| count.wrapping_add(unusual(byte))),
-        )
+        usize::from(chunk.iter().fold(0_u8, |count, &byte| count.wrapping_add(unusual(byte))))
     };
     bytes.chunks(128).map(count).sum()
 }
@@ -218,24 +194,15 @@ mod tests {
         assert_eq!(fault_of(b"S\r\nA(: b\r\n\r\n"), Some(Kind::HeaderName));
         assert_eq!(fault_of(b"S\r\n fold\r\n\r\n"), Some(Kind::Fold));
         assert_eq!(fault_of(b"S\r\nA: b\r\n \r\n\r\n"), Some(Kind::Fold));
-        assert_eq!(
-            fault_of(b"S\r\nTo: b\r\nt: c\r\n\r\n"),
-            Some(Kind::DuplicateHeader)
-        );
+        assert_eq!(fault_of(b"S\r\nTo: b\r\nt: c\r\n\r\n"), Some(Kind::DuplicateHeader));
     }
 
     #[test]
     fn a_control_byte_may_stand_escaped_in_quotes() {
         assert_eq!(fault_of(b"S\r\nA: \"\\\0\\\x7f\" <b>\r\n\r\n"), None);
         assert_eq!(fault_of(b"S\r\nA: \\\0\r\n\r\n"), Some(Kind::ControlByte));
-        assert_eq!(
-            fault_of(b"S\r\nA: \"\\\\\0\"\r\n\r\n"),
-            Some(Kind::ControlByte)
-        );
-        assert_eq!(
-            fault_of(b"S\r\nB: \"\r\nA: \\\0\r\n\r\n"),
-            Some(Kind::ControlByte)
-        );
+        assert_eq!(fault_of(b"S\r\nA: \"\\\\\0\"\r\n\r\n"), Some(Kind::ControlByte));
+        assert_eq!(fault_of(b"S\r\nB: \"\r\nA: \\\0\r\n\r\n"), Some(Kind::ControlByte));
     }
 
     #[test]
@@ -257,15 +224,9 @@ mod tests {
             many.extend_from_slice(b"A: b\r\n");
         }
         assert_eq!(fault_of(&[&many[..], b"\r\n"].concat()), None);
-        assert_eq!(
-            fault_of(&[&many[..], b"A: b\r\n\r\n"].concat()),
-            Some(Kind::TooManyHeaders)
-        );
+        assert_eq!(fault_of(&[&many[..], b"A: b\r\n\r\n"].concat()), Some(Kind::TooManyHeaders));
         let long = |n: usize| [b"S\r\nA:", vec![b'x'; n - 2].as_slice(), b"\r\n\r\n"].concat();
         assert_eq!(fault_of(&long(MAX_HEADER_LEN)), None);
-        assert_eq!(
-            fault_of(&long(MAX_HEADER_LEN + 1)),
-            Some(Kind::HeaderTooLong)
-        );
+        assert_eq!(fault_of(&long(MAX_HEADER_LEN + 1)), Some(Kind::HeaderTooLong));
     }
 }

@@ -14,9 +14,7 @@ pub struct Commas<'a> {
 impl<'a> Commas<'a> {
     /// The pieces of a value; an empty value has none.
     pub fn new(value: &'a [u8]) -> Self {
-        Self {
-            rest: Some(value).filter(|value| !value.is_empty()),
-        }
+        Self { rest: Some(value).filter(|value| !value.is_empty()) }
     }
 }
 
@@ -39,9 +37,7 @@ impl<'a> Iterator for Commas<'a> {
             false
         });
         self.rest = comma.and_then(|comma| text.get(comma + 1..));
-        Some(lex::trim(
-            text.get(..comma.unwrap_or(text.len())).unwrap_or_default(),
-        ))
+        Some(lex::trim(text.get(..comma.unwrap_or(text.len())).unwrap_or_default()))
     }
 }
 
@@ -56,12 +52,7 @@ pub struct NameAddrs<'a> {
 
 impl<'a> NameAddrs<'a> {
     pub(crate) fn new(bytes: &'a [u8], fields: &'a [Field], name: super::Name) -> Self {
-        Self {
-            bytes,
-            fields: fields.iter(),
-            name,
-            cursor: None,
-        }
+        Self { bytes, fields: fields.iter(), name, cursor: None }
     }
 
     fn fail(&mut self, error: ParseError) -> Option<Result<NameAddr<'a>, ParseError>> {
@@ -100,9 +91,7 @@ impl<'a> Iterator for NameAddrs<'a> {
 
 impl std::fmt::Debug for NameAddrs<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NameAddrs")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("NameAddrs").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

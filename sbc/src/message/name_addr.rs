@@ -73,13 +73,7 @@ fn read<'a>(cursor: &mut Cursor<'a>) -> Result<NameAddr<'a>, Kind> {
     let (params, raw) = (cursor.since(params_at), cursor.since(from));
     cursor.space();
     match cursor.peek() {
-        None | Some(b',') => Ok(NameAddr {
-            display,
-            uri,
-            params,
-            raw,
-            tag,
-        }),
+        None | Some(b',') => Ok(NameAddr { display, uri, params, raw, tag }),
         Some(_) => Err(Kind::NameAddr),
     }
 }
@@ -94,9 +88,7 @@ fn address<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a [u8], &'a [u8]), Kind> {
     // Whichever comes first decides: a display name is tokens up to `<`, an `addr-spec` ends at
     // a space, a comma or the first semicolon (RFC 3261 §20.10: the rest are header parameters).
     let words = cursor.rest();
-    let open = words
-        .iter()
-        .position(|byte| matches!(byte, b'<' | b':' | b';' | b',' | b'"'));
+    let open = words.iter().position(|byte| matches!(byte, b'<' | b':' | b';' | b',' | b'"'));
     if open.and_then(|open| words.get(open)) == Some(&b'<') {
         let display = lex::trim(words.get(..open.unwrap_or(0)).unwrap_or_default());
         let is_word = |byte: &u8| lex::is(*byte, lex::TOKEN | lex::SPACE) || *byte >= 0x80;
@@ -107,9 +99,7 @@ fn address<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a [u8], &'a [u8]), Kind> {
         return Ok((display, bracketed(cursor)?));
     }
     let from = cursor.at;
-    while cursor
-        .peek()
-        .is_some_and(|byte| lex::is(byte, lex::URI) && !matches!(byte, b';' | b','))
+    while cursor.peek().is_some_and(|byte| lex::is(byte, lex::URI) && !matches!(byte, b';' | b','))
     {
         cursor.at += 1;
     }
@@ -136,10 +126,7 @@ fn has_scheme(uri: &[u8]) -> bool {
     uri.first().is_some_and(u8::is_ascii_alphabetic)
         && colon > 0
         && uri.len() > colon + 1
-        && uri
-            .iter()
-            .take(colon)
-            .all(|&b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+        && uri.iter().take(colon).all(|&b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
 }
 
 #[cfg(test)]
@@ -156,27 +143,16 @@ mod tests {
         assert_eq!(quoted.display, b"\"A, <B> \\\"\"");
         assert_eq!(quoted.uri, b"sip:a@b;lr");
         assert_eq!(quoted.tag(), Some(&b"1"[..]));
-        assert_eq!(
-            (quoted.param(b"X"), quoted.param(b"lr")),
-            (Some(&b""[..]), None)
-        );
+        assert_eq!((quoted.param(b"X"), quoted.param(b"lr")), (Some(&b""[..]), None));
         assert_eq!(read("A B<sip:a@b>").display, b"A B");
         assert_eq!(read("<sip:a@b>\r\n ; tag \r\n = 2").tag(), Some(&b"2"[..]));
         let bare = read("sip:a@b;tag=3;lr");
-        assert_eq!(
-            (bare.uri, bare.params),
-            (&b"sip:a@b"[..], &b";tag=3;lr"[..])
-        );
+        assert_eq!((bare.uri, bare.params), (&b"sip:a@b"[..], &b";tag=3;lr"[..]));
     }
 
     #[test]
     fn what_is_no_address_is_refused() {
-        let kind = |text: &str| {
-            NameAddr::parse(text.as_bytes())
-                .map(|_| ())
-                .unwrap_err()
-                .kind
-        };
+        let kind = |text: &str| NameAddr::parse(text.as_bytes()).map(|_| ()).unwrap_err().kind;
         assert_eq!(kind(""), Kind::NameAddr);
         assert_eq!(kind("\"A <sip:a@b>"), Kind::QuotedString);
         assert_eq!(kind("A, B <sip:a@b>"), Kind::NameAddr);

@@ -34,10 +34,9 @@ pub fn parse<'a>(bytes: &'a [u8], index: &'a mut Index) -> Result<Message<'a>, R
     let message = Message { bytes, index };
     match fault {
         None => Ok(message),
-        Some(error) => Err(Rejected {
-            error,
-            reply: can_be_answered(&message, error).then_some(message),
-        }),
+        Some(error) => {
+            Err(Rejected { error, reply: can_be_answered(&message, error).then_some(message) })
+        }
     }
 }
 
@@ -59,53 +58,27 @@ fn fill(bytes: &[u8], index: &mut Index) -> Option<ParseError> {
         fault.note(bytes.len(), Kind::NoHeaderEnd);
     }
     essential(bytes, index, &mut fault);
-    body(
-        bytes,
-        block.body_at.unwrap_or(bytes.len()),
-        index,
-        &mut fault,
-    );
+    body(bytes, block.body_at.unwrap_or(bytes.len()), index, &mut fault);
     fault.0
 }
 
 /// RFC 3261 §7.1, §7.2: single spaces, nothing else.
 fn start_line(bytes: &[u8], span: Span, index: &mut Index, fault: &mut Fault) {
     let (line, at) = (span.of(bytes), span.from());
-    if line
-        .get(..4)
-        .is_some_and(|text| text.eq_ignore_ascii_case(b"SIP/"))
-    {
+    if line.get(..4).is_some_and(|text| text.eq_ignore_ascii_case(b"SIP/")) {
         return status_line(line, at, index, fault);
     }
-    let first = line
-        .iter()
-        .position(|&byte| byte == b' ')
-        .unwrap_or(line.len());
-    let last = line
-        .iter()
-        .rposition(|&byte| byte == b' ')
-        .unwrap_or(line.len());
-    let (method, uri) = (
-        Span::new(at, at + first),
-        Span::new(at + first + 1, at + last),
-    );
+    let first = line.iter().position(|&byte| byte == b' ').unwrap_or(line.len());
+    let last = line.iter().rposition(|&byte| byte == b' ').unwrap_or(line.len());
+    let (method, uri) = (Span::new(at, at + first), Span::new(at + first + 1, at + last));
     if first == line.len() || first == last {
         return fault.note(at, Kind::StartLine);
     }
     index.start = StartSpans::Request { method, uri };
     let version = line.get(last + 1..).unwrap_or_default();
     if !version.eq_ignore_ascii_case(b"SIP/2.0") {
-        let other = version
-            .get(..4)
-            .is_some_and(|text| text.eq_ignore_ascii_case(b"SIP/"));
-        fault.note(
-            at + last,
-            if other {
-                Kind::Version
-            } else {
-                Kind::StartLine
-            },
-        );
+        let other = version.get(..4).is_some_and(|text| text.eq_ignore_ascii_case(b"SIP/"));
+        fault.note(at + last, if other { Kind::Version } else { Kind::StartLine });
     }
     if !lex::is_token(method.of(bytes)) {
         fault.note(at, Kind::Method);
@@ -121,23 +94,14 @@ fn status_line(line: &[u8], at: usize, index: &mut Index, fault: &mut Fault) {
     // Set first, so that a bad response can never be taken for a request and answered.
     let end = at + line.len();
     let reason = Span::new((at + 12).min(end), end);
-    index.start = StartSpans::Response {
-        status: Status::SERVER_INTERNAL_ERROR,
-        reason,
-    };
-    if !line
-        .get(..8)
-        .is_some_and(|text| text.eq_ignore_ascii_case(b"SIP/2.0 "))
-    {
+    index.start = StartSpans::Response { status: Status::SERVER_INTERNAL_ERROR, reason };
+    if !line.get(..8).is_some_and(|text| text.eq_ignore_ascii_case(b"SIP/2.0 ")) {
         return fault.note(at, Kind::Version);
     }
     if !matches!(line.get(11), None | Some(b' ')) {
         return fault.note(at + 8, Kind::StatusCode);
     }
-    let code = line
-        .get(8..11)
-        .and_then(lex::number)
-        .and_then(|code| u16::try_from(code).ok());
+    let code = line.get(8..11).and_then(lex::number).and_then(|code| u16::try_from(code).ok());
     match code.and_then(Status::new) {
         Some(status) => index.start = StartSpans::Response { status, reason },
         None => fault.note(at + 8, Kind::StatusCode),
@@ -172,14 +136,8 @@ fn essential(bytes: &[u8], index: &mut Index, fault: &mut Fault) {
 /// RFC 3261 §8.1.1.5: below 2^31, and the method of the request.
 fn cseq(bytes: &[u8], span: Span, index: &mut Index, fault: &mut Fault) {
     let value = span.of(bytes);
-    let digits = value
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    let number = value
-        .get(..digits)
-        .and_then(lex::number)
-        .unwrap_or(u64::MAX);
+    let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let number = value.get(..digits).and_then(lex::number).unwrap_or(u64::MAX);
     let rest = value.get(digits..).unwrap_or_default();
     let method = lex::trim(rest);
     if number > i32::MAX as u64 || method.len() == rest.len() || !lex::is_token(method) {
@@ -188,9 +146,7 @@ fn cseq(bytes: &[u8], span: Span, index: &mut Index, fault: &mut Fault) {
     index.cseq_number = number as u32;
     let method_at = lex::offset_in(bytes, method);
     index.cseq_method = Span::new(method_at, method_at + method.len());
-    if let StartSpans::Request {
-        method: requested, ..
-    } = index.start
+    if let StartSpans::Request { method: requested, .. } = index.start
         && requested.of(bytes) != method
     {
         fault.note(method_at, Kind::CSeqMethod);
@@ -219,9 +175,7 @@ fn can_be_answered(message: &Message<'_>, error: ParseError) -> bool {
     error.kind != Kind::MessageTooLong
         && lex::is_token(method.of(message.bytes))
         && method.of(message.bytes) != b"ACK"
-        && [Name::From, Name::To, Name::CallId, Name::CSeq]
-            .into_iter()
-            .all(once)
+        && [Name::From, Name::To, Name::CallId, Name::CSeq].into_iter().all(once)
         && message.via().is_ok()
 }
 
@@ -278,33 +232,15 @@ mod tests {
     fn start_lines_are_exact() {
         let start = |line: &str| kind(&message(line, "CSeq: 1 INVITE\r\n"));
         assert_eq!(start("INVITE sip:c@d SIP/3.0"), Some((Kind::Version, true)));
-        assert_eq!(
-            start("INVITE sip:c@d HTTP/1.1"),
-            Some((Kind::StartLine, true))
-        );
-        assert_eq!(
-            start("INVITE  sip:c@d SIP/2.0"),
-            Some((Kind::RequestUri, true))
-        );
-        assert_eq!(
-            start("INVITE sip:c@d SIP/2.0 "),
-            Some((Kind::StartLine, true))
-        );
-        assert_eq!(
-            start("INVITE <sip:c@d> SIP/2.0"),
-            Some((Kind::RequestUri, true))
-        );
+        assert_eq!(start("INVITE sip:c@d HTTP/1.1"), Some((Kind::StartLine, true)));
+        assert_eq!(start("INVITE  sip:c@d SIP/2.0"), Some((Kind::RequestUri, true)));
+        assert_eq!(start("INVITE sip:c@d SIP/2.0 "), Some((Kind::StartLine, true)));
+        assert_eq!(start("INVITE <sip:c@d> SIP/2.0"), Some((Kind::RequestUri, true)));
         assert_eq!(start("INVITE"), Some((Kind::StartLine, false)));
-        assert_eq!(
-            start("IN(VITE sip:c@d SIP/2.0"),
-            Some((Kind::Method, false))
-        );
+        assert_eq!(start("IN(VITE sip:c@d SIP/2.0"), Some((Kind::Method, false)));
         assert_eq!(start("SIP/2.0 099 x"), Some((Kind::StatusCode, false)));
         assert_eq!(start("SIP/2.0 700 x"), Some((Kind::StatusCode, false)));
-        assert_eq!(
-            start("SIP/2.0 4294967301 x"),
-            Some((Kind::StatusCode, false))
-        );
+        assert_eq!(start("SIP/2.0 4294967301 x"), Some((Kind::StatusCode, false)));
         assert_eq!(start("SIP/7.0 200 OK"), Some((Kind::Version, false)));
     }
 
@@ -313,10 +249,7 @@ mod tests {
         let with = |rest: &str| kind(&invite(rest));
         assert_eq!(with("CSeq: 2147483647 INVITE\r\n"), None);
         assert_eq!(with("CSeq: 0009\r\n  INVITE\r\n"), None);
-        assert_eq!(
-            with("CSeq: 2147483648 INVITE\r\n"),
-            Some((Kind::CSeq, true))
-        );
+        assert_eq!(with("CSeq: 2147483648 INVITE\r\n"), Some((Kind::CSeq, true)));
         assert_eq!(with("CSeq: 1INVITE\r\n"), Some((Kind::CSeq, true)));
         assert_eq!(with("CSeq: 1 BYE\r\n"), Some((Kind::CSeqMethod, true)));
         assert_eq!(with(""), Some((Kind::MissingCSeq, false)));
@@ -324,14 +257,8 @@ mod tests {
         assert_eq!(length("0"), None);
         assert_eq!(length("1"), Some((Kind::BodyShort, true)));
         assert_eq!(length("-1"), Some((Kind::ContentLength, true)));
-        assert_eq!(
-            length("99999999999999999999999"),
-            Some((Kind::ContentLength, true))
-        );
-        assert_eq!(
-            length("0\r\nContent-Length: 0"),
-            Some((Kind::DuplicateHeader, true))
-        );
+        assert_eq!(length("99999999999999999999999"), Some((Kind::ContentLength, true)));
+        assert_eq!(length("0\r\nContent-Length: 0"), Some((Kind::DuplicateHeader, true)));
     }
 
     #[test]
@@ -343,10 +270,7 @@ mod tests {
         let late = invite("X y\r\nCSeq: 1 INVITE\r\n");
         assert_eq!(kind(&late), Some((Kind::NoColon, true)));
         assert_eq!(kind("\r\n\r\n"), Some((Kind::Empty, false)));
-        assert_eq!(
-            kind(&"x".repeat(MAX_MESSAGE + 1)),
-            Some((Kind::MessageTooLong, false))
-        );
+        assert_eq!(kind(&"x".repeat(MAX_MESSAGE + 1)), Some((Kind::MessageTooLong, false)));
         let open = invite("CSeq: 1 INVITE\r\n");
         assert_eq!(kind(open.trim_end()), Some((Kind::NoHeaderEnd, false)));
     }

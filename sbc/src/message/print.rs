@@ -29,10 +29,7 @@ impl<'o> Print<'o> {
         out.push(b' ');
         request_uri(out, uri);
         out.extend_from_slice(b" SIP/2.0\r\n");
-        Self {
-            out,
-            finished: false,
-        }
+        Self { out, finished: false }
     }
 
     /// Starts a response; without a phrase it gets the code's own.
@@ -42,10 +39,7 @@ impl<'o> Print<'o> {
         out.push(b' ');
         value(out, reason.unwrap_or(status.reason().as_bytes()));
         out.extend_from_slice(b"\r\n");
-        Self {
-            out,
-            finished: false,
-        }
+        Self { out, finished: false }
     }
 
     /// Adds a header field. `Other` and Content-Length, which `finish` and `body` write, are not
@@ -120,11 +114,7 @@ impl Value<'_> {
     pub fn hex(&mut self, number: u64) -> &mut Self {
         for shift in (0..16).rev() {
             let digit = (number >> (shift * 4) & 0xf) as u8;
-            self.out.push(if digit < 10 {
-                b'0' + digit
-            } else {
-                b'a' + digit - 10
-            });
+            self.out.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
         }
         self
     }
@@ -142,8 +132,7 @@ impl Value<'_> {
             if matches!(byte, b'"' | b'\\') {
                 self.out.push(b'\\');
             }
-            self.out
-                .push(if byte.is_ascii_control() { b' ' } else { byte });
+            self.out.push(if byte.is_ascii_control() { b' ' } else { byte });
         }
         self.out.push(b'"');
         self
@@ -226,13 +215,7 @@ fn token(out: &mut Vec<u8>, bytes: &[u8]) {
     if lex::is_token(bytes) {
         return out.extend_from_slice(bytes);
     }
-    out.extend(bytes.iter().map(|&byte| {
-        if lex::is(byte, lex::TOKEN) {
-            byte
-        } else {
-            b'-'
-        }
-    }));
+    out.extend(bytes.iter().map(|&byte| if lex::is(byte, lex::TOKEN) { byte } else { b'-' }));
     if bytes.is_empty() {
         out.push(b'-');
     }
@@ -294,10 +277,7 @@ mod tests {
             .raw(b"l", b"77")
             .header(Name::ContentLength, b"77")
             .line(Name::Contact, |line| {
-                line.quoted(b"A \"B\"")
-                    .bytes(b" ")
-                    .uri(b"sip:x y@b")
-                    .param(b"q", Some(b"1"));
+                line.quoted(b"A \"B\"").bytes(b" ").uri(b"sip:x y@b").param(b"q", Some(b"1"));
             })
             .line(Name::RSeq, |line| {
                 line.u32(0).bytes(b" ").u64(u64::MAX).bytes(b" ").hex(0xab);

@@ -75,10 +75,9 @@ impl<'a> Message<'a> {
                 method: Method::from_bytes(method.of(self.bytes)),
                 uri: uri.of(self.bytes),
             }),
-            StartSpans::Response { status, reason } => Start::Response(StatusLine {
-                status,
-                reason: reason.of(self.bytes),
-            }),
+            StartSpans::Response { status, reason } => {
+                Start::Response(StatusLine { status, reason: reason.of(self.bytes) })
+            }
         }
     }
 
@@ -112,10 +111,7 @@ impl<'a> Message<'a> {
         if read.headers.is_empty() {
             return Ok(read);
         }
-        Err(ParseError::new(
-            offset_in(self.bytes, read.headers),
-            Kind::RequestUri,
-        ))
+        Err(ParseError::new(offset_in(self.bytes, read.headers), Kind::RequestUri))
     }
 
     /// The first value line of a name.
@@ -126,10 +122,7 @@ impl<'a> Message<'a> {
     /// Every value line of a name, in order.
     pub fn all(&self, name: Name) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let (bytes, fields) = (self.bytes, self.index.fields_from(name));
-        fields
-            .iter()
-            .filter(move |field| field.name == name)
-            .map(|field| field.value.of(bytes))
+        fields.iter().filter(move |field| field.name == name).map(|field| field.value.of(bytes))
     }
 
     /// Every value line of a name we do not know, in any case.
@@ -178,10 +171,7 @@ impl<'a> Message<'a> {
         let value = self.get(Name::Contact).unwrap_or_default();
         match self.method() {
             Some(Method::Register) => Ok(None),
-            _ => Err(ParseError::new(
-                offset_in(self.bytes, value),
-                Kind::ContactStar,
-            )),
+            _ => Err(ParseError::new(offset_in(self.bytes, value), Kind::ContactStar)),
         }
     }
 
@@ -218,25 +208,16 @@ impl<'a> Message<'a> {
     /// CSeq.
     pub fn cseq(&self) -> CSeq<'a> {
         let method = Method::from_bytes(self.index.cseq_method.of(self.bytes));
-        CSeq {
-            number: self.index.cseq_number,
-            method,
-        }
+        CSeq { number: self.index.cseq_number, method }
     }
 
     /// Max-Forwards, 0 to 255 (RFC 3261 §20.22).
     pub fn max_forwards(&self) -> Result<Option<u32>, ParseError> {
-        let error = |error: ParseError| ParseError {
-            kind: Kind::MaxForwards,
-            ..error
-        };
+        let error = |error: ParseError| ParseError { kind: Kind::MaxForwards, ..error };
         match self.number(Name::MaxForwards).map_err(error)? {
             Some(hops) if hops > 255 => {
                 let value = self.get(Name::MaxForwards).unwrap_or_default();
-                Err(ParseError::new(
-                    offset_in(self.bytes, value),
-                    Kind::MaxForwards,
-                ))
+                Err(ParseError::new(offset_in(self.bytes, value), Kind::MaxForwards))
             }
             hops => Ok(hops),
         }
@@ -251,23 +232,18 @@ impl<'a> Message<'a> {
         let stop = |byte: &u8| matches!(byte, b';' | b'(') || lex::is(*byte, lex::SPACE);
         let digits = value.split(stop).next().unwrap_or_default();
         let number = lex::number(digits).and_then(|number| u32::try_from(number).ok());
-        number
-            .map(Some)
-            .ok_or(ParseError::new(offset_in(self.bytes, value), Kind::Number))
+        number.map(Some).ok_or(ParseError::new(offset_in(self.bytes, value), Kind::Number))
     }
 
     /// Trimmed pieces between the commas of every line of a name (Require, Supported, Allow, …);
     /// empty ones are left out.
     pub fn options(&self, name: Name) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.all(name)
-            .flat_map(Commas::new)
-            .filter(|option| !option.is_empty())
+        self.all(name).flat_map(Commas::new).filter(|option| !option.is_empty())
     }
 
     /// Whether an option tag or method is listed in a header field.
     pub fn has_option(&self, name: Name, option: &[u8]) -> bool {
-        self.options(name)
-            .any(|found| found.eq_ignore_ascii_case(option))
+        self.options(name).any(|found| found.eq_ignore_ascii_case(option))
     }
 
     /// Content-Type with its parameters.
@@ -314,11 +290,8 @@ mod tests {
         let mut index = Index::new();
         let message = parse(TEXT.as_bytes(), &mut index).unwrap();
         let vias: Vec<_> = message.vias().collect();
-        let expected = [
-            "SIP/2.0/UDP one;branch=z9hG4bK1",
-            "SIP/2.0/TCP two;x=\",\"",
-            "SIP/2.0/TLS three",
-        ];
+        let expected =
+            ["SIP/2.0/UDP one;branch=z9hG4bK1", "SIP/2.0/TCP two;x=\",\"", "SIP/2.0/TLS three"];
         assert_eq!(vias, expected.map(str::as_bytes));
         let routes: Vec<_> = message.routes().map(|route| route.unwrap().uri).collect();
         assert_eq!(routes, [&b"sip:r1;lr"[..], b"sip:r2;lr", b"sip:r3;lr"]);
@@ -329,10 +302,7 @@ mod tests {
         assert_eq!(message.max_forwards(), Ok(Some(70)));
         assert_eq!(message.number(Name::SessionExpires), Ok(Some(1800)));
         assert_eq!(message.number(Name::RetryAfter), Ok(Some(5)));
-        assert_eq!(
-            message.number(Name::Expires).unwrap_err().kind,
-            Kind::Number
-        );
+        assert_eq!(message.number(Name::Expires).unwrap_err().kind, Kind::Number);
         assert_eq!(message.from().unwrap().display, b"A");
         assert_eq!(message.to().unwrap().tag(), None);
         assert_eq!(message.contact(), Ok(None));
@@ -341,46 +311,28 @@ mod tests {
 
     #[test]
     fn errors_tell_where_in_the_message() {
-        let text = TEXT
-            .replace("<sip:c@d>", "<sip:c@d")
-            .replace("<sip:r2;lr>", "<sip:r2;lr>x");
-        let text = text
-            .replace(": 70", ": 256")
-            .replace("\r\n\r\n", "\r\nContact: *\r\n\r\n");
+        let text = TEXT.replace("<sip:c@d>", "<sip:c@d").replace("<sip:r2;lr>", "<sip:r2;lr>x");
+        let text = text.replace(": 70", ": 256").replace("\r\n\r\n", "\r\nContact: *\r\n\r\n");
         let mut index = Index::new();
         let message = parse(text.as_bytes(), &mut index).unwrap();
         let error = message.to().unwrap_err();
         assert_eq!(error.kind, Kind::NameAddr);
-        assert_eq!(
-            error.at as usize,
-            text.find("<sip:c@d").unwrap() + "<sip:c@d".len()
-        );
+        assert_eq!(error.at as usize, text.find("<sip:c@d").unwrap() + "<sip:c@d".len());
         assert_eq!(message.max_forwards().unwrap_err().kind, Kind::MaxForwards);
         assert_eq!(message.contact().unwrap_err().kind, Kind::ContactStar);
         let routes: Vec<_> = message.routes().collect();
         assert_eq!(routes.len(), 2);
-        assert_eq!(
-            routes[1].unwrap_err().at as usize,
-            text.find(">x").unwrap() + 1
-        );
+        assert_eq!(routes[1].unwrap_err().at as usize, text.find(">x").unwrap() + 1);
     }
 
     #[test]
     fn a_request_uri_has_no_headers() {
-        for (uri, fine) in [
-            ("sip:a@b;lr", true),
-            ("sip:a@b?x=y", false),
-            ("sip:2001:db8::1", false),
-        ] {
+        for (uri, fine) in
+            [("sip:a@b;lr", true), ("sip:a@b?x=y", false), ("sip:2001:db8::1", false)]
+        {
             let text = TEXT.replace("sip:a@b SIP", &format!("{uri} SIP"));
             let mut index = Index::new();
-            assert_eq!(
-                parse(text.as_bytes(), &mut index)
-                    .unwrap()
-                    .request_uri()
-                    .is_ok(),
-                fine
-            );
+            assert_eq!(parse(text.as_bytes(), &mut index).unwrap().request_uri().is_ok(), fine);
         }
     }
 }

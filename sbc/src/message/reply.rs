@@ -112,24 +112,14 @@ mod tests {
 
     #[test]
     fn received_and_tag_are_added_only_where_they_belong() {
-        let same = reply(
-            "SIP/2.0/UDP 192.0.2.9;branch=1",
-            "<sip:c@d>;tag=them",
-            Status::OK,
-        );
-        assert!(
-            same.contains("Via: SIP/2.0/UDP 192.0.2.9;branch=1\r\n"),
-            "{same}"
-        );
+        let same = reply("SIP/2.0/UDP 192.0.2.9;branch=1", "<sip:c@d>;tag=them", Status::OK);
+        assert!(same.contains("Via: SIP/2.0/UDP 192.0.2.9;branch=1\r\n"), "{same}");
         assert!(same.contains("To: <sip:c@d>;tag=them\r\n"));
         assert!(reply("SIP/2.0/UDP a", "<sip:c@d>", Status::TRYING).contains("To: <sip:c@d>\r\n"));
         assert!(
             reply("SIP/2.0/UDP a", "\"x <sip:c@d>", Status::OK).contains("To: \"x <sip:c@d>\r\n")
         );
         let rport = reply("SIP/2.0/UDP 192.0.2.9;rport=1", "<sip:c@d>", Status::OK);
-        assert!(
-            rport.contains("192.0.2.9;received=192.0.2.9;rport=5099\r\n"),
-            "{rport}"
-        );
+        assert!(rport.contains("192.0.2.9;received=192.0.2.9;rport=5099\r\n"), "{rport}");
     }
 }

@@ -66,11 +66,7 @@ impl Status {
 
     /// A code in 100..=699, or nothing.
     pub const fn new(code: u16) -> Option<Self> {
-        if code >= 100 && code <= 699 {
-            Some(Self(code))
-        } else {
-            None
-        }
+        if code >= 100 && code <= 699 { Some(Self(code)) } else { None }
     }
 
     /// The code.
@@ -221,9 +217,6 @@ mod tests {
         for code in 100..=699 {
             assert!(!Status::new(code).unwrap().reason().is_empty());
         }
-        assert_eq!(
-            Status::NO_SUCH_CALL.reason(),
-            "Call/Transaction Does Not Exist"
-        );
+        assert_eq!(Status::NO_SUCH_CALL.reason(), "Call/Transaction Does Not Exist");
     }
 }

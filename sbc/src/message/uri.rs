@@ -71,8 +71,7 @@ impl<'a> Uri<'a> {
 
     /// The user part without its parameters (`;npdi;rn=…`), as written.
     pub fn user_name(&self) -> Option<&'a [u8]> {
-        self.user
-            .map(|user| user.split(|&byte| byte == b';').next().unwrap_or_default())
+        self.user.map(|user| user.split(|&byte| byte == b';').next().unwrap_or_default())
     }
 
     /// A user parameter (RFC 4694 `rn`, `npdi`, `cic`): inside the user part of a SIP URI, among
@@ -83,11 +82,7 @@ impl<'a> Uri<'a> {
             Scheme::Sip | Scheme::Sips | Scheme::Other(_) => {
                 let user = self.user?;
                 let at = user.iter().position(|&byte| byte == b';')?;
-                Uri {
-                    params: user.get(at..)?,
-                    ..*self
-                }
-                .param(name)
+                Uri { params: user.get(at..)?, ..*self }.param(name)
             }
         }
     }
@@ -97,17 +92,12 @@ impl<'a> Uri<'a> {
     /// it is not a number or has more than 64 characters.
     pub fn number<'b>(&self, buffer: &'b mut [u8; 64]) -> Option<&'b [u8]> {
         let is_phone = matches!(self.scheme, Scheme::Tel)
-            || self
-                .param(b"user")
-                .is_some_and(|value| value.eq_ignore_ascii_case(b"phone"));
+            || self.param(b"user").is_some_and(|value| value.eq_ignore_ascii_case(b"phone"));
         let mut length = 0;
         let mut user = self.user_name()?.iter().copied();
         while let Some(byte) = user.next() {
-            let byte = if byte == b'%' {
-                hex(user.next()?)? << 4 | hex(user.next()?)?
-            } else {
-                byte
-            };
+            let byte =
+                if byte == b'%' { hex(user.next()?)? << 4 | hex(user.next()?)? } else { byte };
             match byte {
                 b'-' | b'.' | b'(' | b')' if is_phone => continue,
                 b'0'..=b'9' | b'*' | b'#' => {}
@@ -118,11 +108,7 @@ impl<'a> Uri<'a> {
             length += 1;
         }
         let number = buffer.get(..length)?;
-        if number.is_empty() || number == b"+" {
-            None
-        } else {
-            Some(number)
-        }
+        if number.is_empty() || number == b"+" { None } else { Some(number) }
     }
 }
 
@@ -132,10 +118,7 @@ fn hex(byte: u8) -> Option<u8> {
 
 fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Uri<'a>, Kind> {
     let text = cursor.text;
-    let colon = text
-        .iter()
-        .position(|&byte| byte == b':')
-        .ok_or(Kind::Uri)?;
+    let colon = text.iter().position(|&byte| byte == b':').ok_or(Kind::Uri)?;
     let name = text.get(..colon).unwrap_or_default();
     let is_scheme_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
     if !name.first().is_some_and(u8::is_ascii_alphabetic) || !name.iter().all(is_scheme_byte) {
@@ -163,11 +146,7 @@ fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Uri<'a>, Kind> {
         Scheme::Other(_) => uri.host = cursor.class(lex::URI),
     }
     let has_content = !uri.host.is_empty() || uri.user.is_some();
-    if has_content && cursor.rest().is_empty() {
-        Ok(uri)
-    } else {
-        Err(Kind::Uri)
-    }
+    if has_content && cursor.rest().is_empty() { Ok(uri) } else { Err(Kind::Uri) }
 }
 
 fn sip<'a>(cursor: &mut Cursor<'a>, uri: &mut Uri<'a>) -> Result<(), Kind> {
@@ -178,10 +157,7 @@ fn sip<'a>(cursor: &mut Cursor<'a>, uri: &mut Uri<'a>) -> Result<(), Kind> {
         if user_info.is_empty() {
             return Err(Kind::Uri);
         }
-        let at = user_info
-            .iter()
-            .position(|&byte| byte == b':')
-            .unwrap_or(length);
+        let at = user_info.iter().position(|&byte| byte == b':').unwrap_or(length);
         let user = user_info.get(..at).unwrap_or_default();
         uri.user = Some(user);
         uri.password = user_info.get(at + 1..);
@@ -208,11 +184,7 @@ fn sip<'a>(cursor: &mut Cursor<'a>, uri: &mut Uri<'a>) -> Result<(), Kind> {
 fn strict_host_port<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a [u8], Option<u16>), Kind> {
     let from = cursor.at;
     let parts = cursor.host_port()?;
-    if cursor
-        .since(from)
-        .iter()
-        .any(|&byte| lex::is(byte, lex::SPACE))
-    {
+    if cursor.since(from).iter().any(|&byte| lex::is(byte, lex::SPACE)) {
         return Err(Kind::Uri);
     }
     Ok(parts)
@@ -294,36 +266,22 @@ mod tests {
         );
         assert_eq!(uri.headers, b"a=b&c=%20");
         let plain = read("sip:example.net");
-        assert_eq!(
-            (plain.user, plain.host, plain.host_ip()),
-            (None, &b"example.net"[..], None)
-        );
-        assert_eq!(
-            read("sip:a@192.0.2.1").host_ip(),
-            Some("192.0.2.1".parse().unwrap())
-        );
+        assert_eq!((plain.user, plain.host, plain.host_ip()), (None, &b"example.net"[..], None));
+        assert_eq!(read("sip:a@192.0.2.1").host_ip(), Some("192.0.2.1".parse().unwrap()));
     }
 
     #[test]
     fn other_schemes_are_told_apart() {
-        assert_eq!(
-            read("tel:+1-201-555-0123;phone-context=x").user,
-            Some(&b"+1-201-555-0123"[..])
-        );
+        assert_eq!(read("tel:+1-201-555-0123;phone-context=x").user, Some(&b"+1-201-555-0123"[..]));
         let uri = read("isbn:2983792873");
-        assert_eq!(
-            (uri.scheme, uri.host),
-            (Scheme::Other(b"isbn"), &b"2983792873"[..])
-        );
+        assert_eq!((uri.scheme, uri.host), (Scheme::Other(b"isbn"), &b"2983792873"[..]));
     }
 
     #[test]
     fn numbers_are_decoded() {
         let number = |text: &str| {
             let mut buffer = [0; 64];
-            read(text)
-                .number(&mut buffer)
-                .map(|digits| String::from_utf8(digits.to_vec()).unwrap())
+            read(text).number(&mut buffer).map(|digits| String::from_utf8(digits.to_vec()).unwrap())
         };
         let is = |text: &str, expected: &str| assert_eq!(number(text).as_deref(), Some(expected));
         is("tel:+1-201-555-0123", "+12015550123");
@@ -331,20 +289,10 @@ mod tests {
         is("sip:%2b44;npdi@a", "+44");
         is("sip:*72%23@a", "*72#");
         is("sip:*72#@a", "*72#");
-        for none in [
-            "sip:alice@a",
-            "sip:1-2@a",
-            "sip:+@a",
-            "sip:a",
-            "sip:1+2@a",
-            "tel:abc",
-        ] {
+        for none in ["sip:alice@a", "sip:1-2@a", "sip:+@a", "sip:a", "sip:1+2@a", "tel:abc"] {
             assert_eq!(number(none), None, "{none}");
         }
-        assert_eq!(
-            number(&format!("sip:{}@a", "1".repeat(64))),
-            Some("1".repeat(64))
-        );
+        assert_eq!(number(&format!("sip:{}@a", "1".repeat(64))), Some("1".repeat(64)));
         assert_eq!(number(&format!("sip:{}@a", "1".repeat(65))), None);
     }
 

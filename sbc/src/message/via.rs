@@ -104,9 +104,7 @@ impl<'a> Via<'a> {
         let is = |text: &[u8]| name.eq_ignore_ascii_case(text);
         if is(b"rport") {
             let port = value.map(|digits| {
-                lex::number(digits)
-                    .and_then(|port| u16::try_from(port).ok())
-                    .ok_or(Kind::Port)
+                lex::number(digits).and_then(|port| u16::try_from(port).ok()).ok_or(Kind::Port)
             });
             return once(&mut self.rport, port.transpose()?);
         }
@@ -154,10 +152,7 @@ mod tests {
             Via::parse(b"SIP  /   2.0\r\n /UDP\r\n    192.0.2.2 : 5060 ;branch \t=  390skdjuw")
                 .unwrap();
         assert_eq!(via.host_ip(), Some("192.0.2.2".parse().unwrap()));
-        assert_eq!(
-            (via.port, via.branch),
-            (Some(5060), Some(&b"390skdjuw"[..]))
-        );
+        assert_eq!((via.port, via.branch), (Some(5060), Some(&b"390skdjuw"[..])));
     }
 
     #[test]
@@ -177,10 +172,7 @@ mod tests {
         assert_eq!(kind("SIP/2.0/UDP"), Kind::Via);
         assert_eq!(kind("SIP/3.0/UDP a"), Kind::Via);
         assert_eq!(kind("SIP/2.0/UDP a;;"), Kind::Param);
-        assert_eq!(
-            kind("SIP/2.0/UDP a;branch=1;Branch=2"),
-            Kind::DuplicateParam
-        );
+        assert_eq!(kind("SIP/2.0/UDP a;branch=1;Branch=2"), Kind::DuplicateParam);
         assert_eq!(kind("SIP/2.0/UDP a;branch"), Kind::Param);
         assert_eq!(kind("SIP/2.0/UDP a;rport=70000"), Kind::Port);
         assert_eq!(kind("SIP/2.0/UDP a b"), Kind::Via);

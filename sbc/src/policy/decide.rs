@@ -2,11 +2,11 @@
 //!
 //! Runs from the top each time a fact is added; a call that names no hosts needs nothing.
 
-use super::{Image, RouteTarget, Target};
+use super::{Image, RouteTarget, Target, Trunk};
 use crate::question::{Names, Question};
 use crate::refusal::Refusal;
 use base::Instant;
-use routing_trie::Number;
+use routing_trie::{Digits, MAX_DIGITS};
 use std::net::SocketAddr;
 
 /// What is known about a call that wants a route.
@@ -53,54 +53,69 @@ pub fn decide(image: &Image, facts: &Facts) -> Decision {
     let Some(ingress) = image.trunks.get(usize::from(facts.trunk)) else {
         return Decision::Refuse(Refusal::NoRoute);
     };
-    let tech_prefix = ingress.tech_prefix.as_deref().unwrap_or(b"");
-    let dialled = facts.number.strip_prefix(tech_prefix).unwrap_or(facts.number);
-    let Some(number) = Number::new(dialled).and_then(|n| ingress.rewrite_in.apply(&n)) else {
+    let Some(number) = dialled(ingress, facts.number) else {
         return Decision::Refuse(Refusal::BadNumber);
     };
-    let Some(route) = image.prefixes.longest(number.digits()) else {
+    let Some((_, route)) = image.prefixes.lookup(number) else {
         return Decision::Refuse(Refusal::NoRoute);
     };
     let Some(route) = image.routes.get(route as usize) else {
         return Decision::Refuse(Refusal::NoRoute);
     };
     let mut candidates = Vec::new();
-    for place in in_order(&route.targets, facts.draw) {
-        match expand(image, &route.targets[place], &number, facts, &mut candidates) {
-            Ok(()) => {}
-            Err(question) => return Decision::Need(question),
+    for target in in_order(&route.targets, facts.draw) {
+        if let Err(question) = expand(image, target, number, facts, &mut candidates) {
+            return Decision::Need(question);
         }
         if candidates.len() >= MAX_CANDIDATES {
             candidates.truncate(MAX_CANDIDATES);
             break;
         }
     }
-    if candidates.is_empty() { Decision::Refuse(Refusal::NameUnresolved) } else { Decision::Route(candidates) }
+    if candidates.is_empty() {
+        Decision::Refuse(Refusal::NameUnresolved)
+    } else {
+        Decision::Route(candidates)
+    }
 }
 
-/// Places of `targets` by priority, then drawn by weight without replacement.
-fn in_order(targets: &[RouteTarget], draw: u64) -> Vec<usize> {
-    let mut ranked: Vec<routing_trie::Share> = targets
-        .iter()
-        .map(|t| routing_trie::Share { priority: t.priority, weight: t.weight })
-        .collect();
-    routing_trie::order(&mut ranked, draw)
+/// The number as it is routed: without the trunk's prefix, international, rewritten.
+fn dialled(ingress: &Trunk, number: &[u8]) -> Option<Digits> {
+    let mut text = [0; MAX_DIGITS];
+    let prefix = ingress.tech_prefix.unwrap_or_default();
+    let rest = number.strip_prefix(prefix.write(&mut text).as_bytes()).unwrap_or(number);
+    let number = ingress.dial_plan.read(rest).ok()?.digits;
+    ingress.rewrite_in.apply(number).ok()
+}
+
+/// The targets by priority, then drawn by weight without replacement.
+fn in_order(targets: &[RouteTarget], draw: u64) -> impl Iterator<Item = &RouteTarget> {
+    let ranked = targets.iter().enumerate().map(|(i, t)| routing_trie::Candidate {
+        id: i as u32,
+        priority: t.priority,
+        weight: u32::from(t.weight),
+    });
+    let mut ranked: Vec<routing_trie::Candidate> = ranked.collect();
+    routing_trie::order(&mut ranked, draw);
+    ranked.into_iter().filter_map(|c| targets.get(c.id as usize))
 }
 
 /// Adds a candidate per endpoint address of the target's trunk.
 fn expand(
     image: &Image,
     target: &RouteTarget,
-    number: &Number,
+    number: Digits,
     facts: &Facts,
     out: &mut Vec<Candidate>,
 ) -> Result<(), Question> {
     let Some(trunk) = image.trunks.get(usize::from(target.trunk)) else { return Ok(()) };
-    let rewritten = target.rewrite.apply(number).and_then(|n| trunk.rewrite_out.apply(&n));
-    let Some(rewritten) = rewritten else { return Ok(()) };
+    let rewritten = target.rewrite.apply(number).and_then(|n| trunk.rewrite_out.apply(n));
+    let Ok(rewritten) = rewritten else { return Ok(()) };
+    let mut text = [0; MAX_DIGITS];
+    let digits = rewritten.write(&mut text).as_bytes();
+    let number: Box<[u8]> = if trunk.plus { [b"+", digits].concat().into() } else { digits.into() };
     let mut push = |endpoint| {
-        let number = rewritten.as_bytes().into();
-        out.push(Candidate { trunk: target.trunk, endpoint, number });
+        out.push(Candidate { trunk: target.trunk, endpoint, number: number.clone() });
     };
     for endpoint in &trunk.endpoints {
         match endpoint {

@@ -11,7 +11,7 @@ pub mod realm;
 use crate::transaction::Timers;
 use base::{Home, Prefix};
 use media::Learn;
-use routing_trie::{Rewrite, Trie};
+use routing_trie::{DialPlan, Digits, Rewrite};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub struct Image {
     /// Trunks.
     pub trunks: Vec<Trunk>,
     /// Called-number prefixes to indexes of `routes`.
-    pub prefixes: Trie,
+    pub prefixes: routing_trie::Image,
     /// What a prefix leads to.
     pub routes: Vec<Route>,
     /// Transaction timers.
@@ -63,13 +63,17 @@ pub struct Trunk {
     /// Where calls may come from.
     pub sources: Vec<Source>,
     /// Digits that select this trunk among those of one source; stripped before routing.
-    pub tech_prefix: Option<Box<[u8]>>,
+    pub tech_prefix: Option<Digits>,
     /// Request-URI host that selects this trunk among those of one source.
     pub domain: Option<Box<str>>,
     /// Simultaneous calls, both directions together.
     pub capacity: u32,
     /// New calls per second, both directions together.
     pub cps: u32,
+    /// How numbers are dialled that arrive from this trunk.
+    pub dial_plan: DialPlan,
+    /// Whether numbers that leave to this trunk begin with a +.
+    pub plus: bool,
     /// Rewrite of called numbers that arrive from this trunk.
     pub rewrite_in: Rewrite,
     /// Rewrite of called numbers that leave to this trunk.

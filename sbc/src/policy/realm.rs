@@ -40,7 +40,10 @@ pub fn admits(trunk: &Trunk, source: SocketAddr) -> bool {
 }
 
 fn selects(trunk: &Trunk, number: &[u8], host: &[u8]) -> bool {
-    trunk.tech_prefix.as_ref().is_none_or(|p| number.starts_with(p))
+    trunk
+        .tech_prefix
+        .as_ref()
+        .is_none_or(|p| number.starts_with(p.write(&mut [0; routing_trie::MAX_DIGITS]).as_bytes()))
         && trunk.domain.as_ref().is_none_or(|d| d.as_bytes().eq_ignore_ascii_case(host))
 }
 

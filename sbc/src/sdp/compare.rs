@@ -38,10 +38,7 @@ mod tests {
     fn same(from: &str, to: &str) -> bool {
         let other = ANSWER.replace(from, to);
         assert_ne!(other, ANSWER);
-        let (first, second) = (
-            parse(ANSWER.as_bytes()).unwrap(),
-            parse(other.as_bytes()).unwrap(),
-        );
+        let (first, second) = (parse(ANSWER.as_bytes()).unwrap(), parse(other.as_bytes()).unwrap());
         compatible(&first, &second) && compatible(&second, &first)
     }
 

@@ -124,10 +124,7 @@ impl<'a> Attribute<'a> {
                 name: text.get(..at).unwrap_or_default(),
                 value: text.get(at + 1..).unwrap_or_default(),
             },
-            None => Self {
-                name: text,
-                value: &[],
-            },
+            None => Self { name: text, value: &[] },
         }
     }
 }
@@ -171,9 +168,7 @@ impl<'a> Media<'a> {
 
     /// The formats: payload types, or what the protocol has.
     pub fn formats(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.raw_formats
-            .split(|&byte| byte == b' ')
-            .filter(|format| !format.is_empty())
+        self.raw_formats.split(|&byte| byte == b' ').filter(|format| !format.is_empty())
     }
 
     /// Payload types among the formats.
@@ -189,20 +184,13 @@ impl<'a> Media<'a> {
 
     /// Whether the address is zeros (RFC 3264 §8.4).
     pub fn is_held_by_address(&self) -> bool {
-        self.connection
-            .is_some_and(|address| address.is_unspecified())
+        self.connection.is_some_and(|address| address.is_unspecified())
     }
 
     /// Where RTP goes; nothing if refused, held by address or unknown.
     pub fn rtp(&self) -> Option<SocketAddr> {
-        let address = self
-            .connection
-            .filter(|address| !address.is_unspecified())?;
-        if self.port == 0 {
-            None
-        } else {
-            Some(SocketAddr::new(address, self.port))
-        }
+        let address = self.connection.filter(|address| !address.is_unspecified())?;
+        if self.port == 0 { None } else { Some(SocketAddr::new(address, self.port)) }
     }
 
     /// Where RTCP goes if `a=rtcp-mux` is not used on both sides: what `a=rtcp` says, or the next
@@ -224,16 +212,12 @@ impl<'a> Media<'a> {
 
     /// Every attribute of the line, in order.
     pub fn attributes(&self) -> impl Iterator<Item = Attribute<'a>> + use<'a> {
-        lines(self.lines)
-            .filter(|line| line.kind == b'a')
-            .map(|line| Attribute::new(line.text))
+        lines(self.lines).filter(|line| line.kind == b'a').map(|line| Attribute::new(line.text))
     }
 
     /// The first attribute of a name.
     pub fn attribute(&self, name: &[u8]) -> Option<&'a [u8]> {
-        self.attributes()
-            .find(|attribute| attribute.name == name)
-            .map(|attribute| attribute.value)
+        self.attributes().find(|attribute| attribute.name == name).map(|attribute| attribute.value)
     }
 
     /// Name and clock rate of `a=rtpmap` (RFC 8866 §6.6).
@@ -245,15 +229,13 @@ impl<'a> Media<'a> {
 
     /// Every `a=rtpmap`: payload type, name, clock rate.
     pub fn rtpmaps(&self) -> impl Iterator<Item = (u8, &'a [u8], u32)> + use<'a> {
-        self.attributes()
-            .filter(|attribute| attribute.name == b"rtpmap")
-            .filter_map(|attribute| {
-                let (format, map) = word(attribute.value);
-                let mut parts = map.split(|&byte| byte == b'/');
-                let name = parts.next()?;
-                let rate = lex::number(parts.next()?.trim_ascii())?;
-                Some((payload_type(format)?, name, u32::try_from(rate).ok()?))
-            })
+        self.attributes().filter(|attribute| attribute.name == b"rtpmap").filter_map(|attribute| {
+            let (format, map) = word(attribute.value);
+            let mut parts = map.split(|&byte| byte == b'/');
+            let name = parts.next()?;
+            let rate = lex::number(parts.next()?.trim_ascii())?;
+            Some((payload_type(format)?, name, u32::try_from(rate).ok()?))
+        })
     }
 
     /// `a=fmtp` of a format, without the format.
@@ -276,10 +258,7 @@ impl<'a> Media<'a> {
     /// Payload type of `telephone-event` at the clock rate of the first format, else the first
     /// one there is (RFC 4733).
     pub fn telephone_event_pt(&self) -> Option<u8> {
-        let rate = self
-            .payload_types()
-            .next()
-            .and_then(|first| self.clock_rate(first));
+        let rate = self.payload_types().next().and_then(|first| self.clock_rate(first));
         let events = || {
             self.rtpmaps().filter(|(payload_type, name, _)| {
                 name.eq_ignore_ascii_case(b"telephone-event")
@@ -287,9 +266,7 @@ impl<'a> Media<'a> {
             })
         };
         let same_rate = events().find(|(_, _, found)| Some(*found) == rate);
-        same_rate
-            .or_else(|| events().next())
-            .map(|(payload_type, _, _)| payload_type)
+        same_rate.or_else(|| events().next()).map(|(payload_type, _, _)| payload_type)
     }
 
     /// The value of `a=name:format value`, without the format.

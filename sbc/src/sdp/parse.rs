@@ -66,16 +66,12 @@ impl<'a> Session<'a> {
 
     /// Every attribute of the session itself, in order.
     pub fn attributes(&self) -> impl Iterator<Item = Attribute<'a>> + use<'a> {
-        lines(self.head)
-            .filter(|line| line.kind == b'a')
-            .map(|line| Attribute::new(line.text))
+        lines(self.head).filter(|line| line.kind == b'a').map(|line| Attribute::new(line.text))
     }
 
     /// The first attribute of a name of the session itself.
     pub fn attribute(&self, name: &[u8]) -> Option<&'a [u8]> {
-        self.attributes()
-            .find(|attribute| attribute.name == name)
-            .map(|attribute| attribute.value)
+        self.attributes().find(|attribute| attribute.name == name).map(|attribute| attribute.value)
     }
 }
 
@@ -95,11 +91,7 @@ pub(crate) fn lines(text: &[u8]) -> impl Iterator<Item = Line<'_>> {
         while !rest.is_empty() {
             let line = next_line(&mut rest);
             if let [kind, b'=', text @ ..] = line {
-                return Some(Line {
-                    kind: *kind,
-                    text,
-                    raw: line,
-                });
+                return Some(Line { kind: *kind, text, raw: line });
             }
         }
         None
@@ -125,11 +117,7 @@ pub fn parse(text: &[u8]) -> Result<Session<'_>, ParseError> {
         media: [NO_MEDIA; MAX_MEDIA],
         count: 0,
     };
-    let mut reader = Reader {
-        text,
-        session: &mut session,
-        has_origin: false,
-    };
+    let mut reader = Reader { text, session: &mut session, has_origin: false };
     reader.read()?;
     if !reader.has_origin {
         return Err(ParseError::new(0, Fault::SdpOrigin));
@@ -173,8 +161,7 @@ impl<'a> Reader<'_, 'a> {
             if count == 1 && line != b"v=0" {
                 return Err(ParseError::new(at, Fault::SdpVersion));
             }
-            self.line(line, rest)
-                .map_err(|fault| ParseError::new(at, fault))?;
+            self.line(line, rest).map_err(|fault| ParseError::new(at, fault))?;
         }
         if count == 0 {
             return Err(ParseError::new(0, Fault::SdpVersion));
@@ -208,9 +195,7 @@ impl<'a> Reader<'_, 'a> {
     }
 
     fn current(&mut self) -> Option<&mut Media<'a>> {
-        self.session
-            .media
-            .get_mut(self.session.count.checked_sub(1)?)
+        self.session.media.get_mut(self.session.count.checked_sub(1)?)
     }
 
     /// The first `c=` of a section counts: further ones are layers of multicast.
@@ -246,11 +231,7 @@ impl<'a> Reader<'_, 'a> {
         let direction = self.session.direction;
         let media = media_line(text).ok_or(Fault::SdpMedia)?;
         let place = self.session.media.get_mut(self.session.count);
-        *place.ok_or(Fault::SdpTooManyMedia)? = Media {
-            direction,
-            lines: rest,
-            ..media
-        };
+        *place.ok_or(Fault::SdpTooManyMedia)? = Media { direction, lines: rest, ..media };
         self.session.count += 1;
         Ok(())
     }
@@ -278,13 +259,7 @@ fn originator(text: &[u8]) -> Option<Originator<'_>> {
     if family.is_empty() || host.is_empty() || host.contains(&b' ') {
         return None;
     }
-    Some(Originator {
-        username,
-        id,
-        version,
-        net,
-        addr,
-    })
+    Some(Originator { username, id, version, net, addr })
 }
 
 /// The address of `IN IP4 192.0.2.1`, multicast scope dropped; nothing if it is a name.
@@ -293,16 +268,8 @@ pub(crate) fn address(text: &[u8]) -> Option<IpAddr> {
     let (family, host) = word(rest);
     let host = host.split(|&byte| byte == b'/').next().unwrap_or_default();
     let address: IpAddr = std::str::from_utf8(host).ok()?.parse().ok()?;
-    let fits = if address.is_ipv4() {
-        family == b"IP4"
-    } else {
-        family == b"IP6"
-    };
-    if net == b"IN" && fits {
-        Some(address)
-    } else {
-        None
-    }
+    let fits = if address.is_ipv4() { family == b"IP4" } else { family == b"IP6" };
+    if net == b"IN" && fits { Some(address) } else { None }
 }
 
 fn media_line(text: &[u8]) -> Option<Media<'_>> {
@@ -312,10 +279,7 @@ fn media_line(text: &[u8]) -> Option<Media<'_>> {
     let mut ports = ports.split(|&byte| byte == b'/');
     let number = |text: &[u8]| lex::number(text).and_then(|number| u16::try_from(number).ok());
     let port = number(ports.next()?)?;
-    let port_count = ports
-        .next()
-        .map_or(Some(1), number)
-        .filter(|count| *count > 0)?;
+    let port_count = ports.next().map_or(Some(1), number).filter(|count| *count > 0)?;
     if raw_kind.is_empty() || raw_protocol.is_empty() || raw_formats.is_empty() {
         return None;
     }
@@ -378,30 +342,19 @@ mod tests {
         assert_eq!(session.origin.version, b"2890844527");
         assert_eq!(session.origin.addr, b"IP4 host.example");
         assert_eq!(session.attribute(b"x-session"), Some(&b"1"[..]));
-        let [audio, video, image] = session.media() else {
-            panic!("{session:?}")
-        };
-        assert_eq!(
-            (audio.kind, audio.protocol),
-            (Kind::Audio, Protocol::RtpAvp)
-        );
+        let [audio, video, image] = session.media() else { panic!("{session:?}") };
+        assert_eq!((audio.kind, audio.protocol), (Kind::Audio, Protocol::RtpAvp));
         assert_eq!(audio.direction, Direction::SendOnly);
         assert_eq!(audio.rtp(), Some("192.0.2.1:49170".parse().unwrap()));
         assert_eq!(audio.rtcp(), Some("192.0.2.1:53020".parse().unwrap()));
         assert_eq!(audio.ptime, Some(20));
         assert_eq!(audio.rtpmap(96), Some((&b"opus"[..], 48000)));
-        assert_eq!(
-            (audio.clock_rate(0), audio.clock_rate(99)),
-            (Some(8000), None)
-        );
+        assert_eq!((audio.clock_rate(0), audio.clock_rate(99)), (Some(8000), None));
         assert_eq!(audio.encoding(0), Some(&b"PCMU"[..]));
         assert_eq!(audio.telephone_event_pt(), Some(101));
         assert_eq!(audio.fmtp(b"101"), Some(&b"0-15"[..]));
         assert_eq!(audio.formats().count(), 4);
-        assert_eq!(
-            (video.port_count, video.direction),
-            (2, Direction::Inactive)
-        );
+        assert_eq!((video.port_count, video.direction), (2, Direction::Inactive));
         assert_eq!(video.rtp(), Some("[2001:db8::1]:51372".parse().unwrap()));
         assert_eq!(video.rtcp(), video.rtp());
         assert_eq!(video.attributes().count(), 2);
@@ -416,18 +369,13 @@ mod tests {
         let lf = OFFER.replace("\r\n", "\n");
         let session = parse(lf.as_bytes()).unwrap();
         assert_eq!(session.media().len(), 3);
-        assert_eq!(
-            parse(lf.trim_end().as_bytes()).unwrap().media()[2].raw_formats,
-            b"t38"
-        );
+        assert_eq!(parse(lf.trim_end().as_bytes()).unwrap().media()[2].raw_formats, b"t38");
         assert!(parse(format!("{OFFER}\r\n").as_bytes()).is_ok());
     }
 
     #[test]
     fn a_zero_address_is_hold() {
-        let held = OFFER
-            .replace("192.0.2.1", "0.0.0.0")
-            .replace("sendonly", "sendrecv");
+        let held = OFFER.replace("192.0.2.1", "0.0.0.0").replace("sendonly", "sendrecv");
         let session = parse(held.as_bytes()).unwrap();
         let audio = session.media()[0];
         assert!(audio.is_held_by_address());
@@ -436,9 +384,7 @@ mod tests {
 
     #[test]
     fn the_last_port_has_no_next_one() {
-        let text = OFFER
-            .replace("49170", "65535")
-            .replace("a=rtcp:53020\r\n", "");
+        let text = OFFER.replace("49170", "65535").replace("a=rtcp:53020\r\n", "");
         let session = parse(text.as_bytes()).unwrap();
         assert_eq!(session.media()[0].rtcp(), None);
     }
@@ -460,13 +406,7 @@ mod tests {
         }
         let media = "m=audio 1 RTP/AVP 0\r\n";
         assert!(parse(format!("{OFFER}{}", media.repeat(MAX_MEDIA - 3)).as_bytes()).is_ok());
-        assert_eq!(
-            kind(&format!("{OFFER}{}", media.repeat(6))),
-            Fault::SdpTooManyMedia
-        );
-        assert_eq!(
-            kind(&format!("{OFFER}{}", "a=x\r\n".repeat(256))),
-            Fault::SdpTooManyLines
-        );
+        assert_eq!(kind(&format!("{OFFER}{}", media.repeat(6))), Fault::SdpTooManyMedia);
+        assert_eq!(kind(&format!("{OFFER}{}", "a=x\r\n".repeat(256))), Fault::SdpTooManyLines);
     }
 }

@@ -59,11 +59,7 @@ impl Lines<'_> {
     }
 
     fn address(&mut self, address: IpAddr) {
-        self.out.extend_from_slice(if address.is_ipv4() {
-            b"IN IP4 "
-        } else {
-            b"IN IP6 "
-        });
+        self.out.extend_from_slice(if address.is_ipv4() { b"IN IP4 " } else { b"IN IP6 " });
         ip(self.out, address);
     }
 

@@ -90,12 +90,7 @@ fn section(
     origin: Origin,
     local: Local,
 ) {
-    print.media(
-        media.raw_kind,
-        local.rtp.port(),
-        media.raw_protocol,
-        media.raw_formats,
-    );
+    print.media(media.raw_kind, local.rtp.port(), media.raw_protocol, media.raw_formats);
     for line in lines(media.lines).filter(|line| line.kind == b'i') {
         print.raw(line.raw);
     }

@@ -114,7 +114,14 @@ impl ClientInvite {
     }
 }
 
-plain!(enum State { Calling = 0, Proceeding = 1, Completed = 2, Accepted = 3 });
+plain!(
+    enum State {
+        Calling = 0,
+        Proceeding = 1,
+        Completed = 2,
+        Accepted = 3,
+    }
+);
 plain!(struct ClientInvite { state, retransmit, interval_ms, end });
 
 #[cfg(test)]

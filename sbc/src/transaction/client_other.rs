@@ -76,7 +76,13 @@ impl ClientOther {
     }
 }
 
-plain!(enum State { Trying = 0, Proceeding = 1, Completed = 2 });
+plain!(
+    enum State {
+        Trying = 0,
+        Proceeding = 1,
+        Completed = 2,
+    }
+);
 plain!(struct ClientOther { state, retransmit, interval_ms, end });
 
 #[cfg(test)]

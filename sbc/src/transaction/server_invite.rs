@@ -119,7 +119,15 @@ impl ServerInvite {
     }
 }
 
-plain!(enum State { Proceeding = 0, Completed = 1, Confirmed = 2, Accepted = 3, Acknowledged = 4 });
+plain!(
+    enum State {
+        Proceeding = 0,
+        Completed = 1,
+        Confirmed = 2,
+        Accepted = 3,
+        Acknowledged = 4,
+    }
+);
 plain!(struct ServerInvite { state, retransmit, interval_ms, end });
 
 #[cfg(test)]
