@@ -115,6 +115,11 @@ impl Signal {
         self.core.transactions.len()
     }
 
+    /// The trunks on which its calls hold places, once for each place.
+    pub fn held_places(&self) -> impl Iterator<Item = u16> + '_ {
+        self.calls.iter().flat_map(|(_, call)| call.holds.iter().copied())
+    }
+
     /// Whether it takes no calls and holds none.
     pub fn is_drained(&self) -> bool {
         self.core.draining && self.calls.is_empty()

@@ -1,0 +1,239 @@
+//! A small carrier: one caller side, two callee trunks, and scripted peers on each.
+
+use crate::wire::{self, Text};
+use crate::world::{Options, World};
+use base::{Home, Prefix};
+use media::Learn;
+use routing_trie::{Builder, DialPlan, Digits, Rewrite};
+use sbc::policy::{Image, Interface, Route, RouteTarget, Source, Target, Trunk};
+use sbc::transaction::Timers;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The node's SIP address.
+pub const NODE: &str = "192.0.2.1:5060";
+/// The caller's SIP address.
+pub const CALLER: &str = "198.51.100.10:5060";
+/// The first callee's.
+pub const CALLEE: &str = "203.0.113.20:5060";
+/// The second callee's.
+pub const SECOND: &str = "203.0.113.30:5060";
+
+/// A trunk towards `address`.
+pub fn trunk(name: &str, address: &str) -> Trunk {
+    let address: SocketAddr = address.parse().expect("an address");
+    Trunk {
+        name: name.into(),
+        interface: 0,
+        endpoints: vec![Target::Address(address)],
+        sources: vec![Source { prefix: Prefix::host(address.ip()), port: None }],
+        tech_prefix: None,
+        domain: None,
+        capacity: 1000,
+        cps: 10_000,
+        dial_plan: DialPlan::default(),
+        plus: false,
+        rewrite_in: Rewrite::default(),
+        rewrite_out: Rewrite::default(),
+        hunt_on: vec![408, 500, 502, 503, 504],
+        trying_timeout: Duration::from_secs(4),
+        ring_timeout: Duration::from_secs(60),
+        max_duration: Duration::from_secs(3600),
+        media_timeout: Some(Duration::from_secs(30)),
+        learn: Learn::Off,
+        media_sources: Vec::new(),
+        pass_headers: Vec::new(),
+        home: Home(0),
+    }
+}
+
+/// The configuration: calls from `CALLER` go to `CALLEE`, then to `SECOND`; numbers beginning with 9 have
+/// no route.
+pub fn image() -> Image {
+    let sip: SocketAddr = NODE.parse().expect("an address");
+    let mut prefixes = Builder::new();
+    let prefix = |text: &str| Digits::parse(text.as_bytes()).expect("digits");
+    for digit in ["1", "2", "3", "4", "5", "6", "7", "8", "0"] {
+        prefixes.insert(prefix(digit), 0).expect("a new prefix");
+    }
+    let target = |trunk, priority| RouteTarget { trunk, priority, weight: 1, rewrite: Rewrite::default() };
+    Image {
+        node: "sim".into(),
+        interfaces: vec![Interface {
+            name: "public".into(),
+            sip,
+            advertise: sip.ip(),
+            sent_by: NODE.into(),
+            allow_loopback: false,
+            trusted: false,
+        }],
+        trunks: vec![trunk("in", CALLER), trunk("out", CALLEE), trunk("second", SECOND)],
+        prefixes: prefixes.build(),
+        routes: vec![Route { prefix: "".into(), targets: vec![target(1, 1), target(2, 2)] }],
+        timers: Timers::default(),
+        software: "".into(),
+    }
+}
+
+/// A world with peers whose messages are written by hand.
+pub struct Scene {
+    /// The world.
+    pub world: World,
+    /// The node.
+    pub node: SocketAddr,
+    /// The caller.
+    pub caller: SocketAddr,
+    /// The first callee.
+    pub callee: SocketAddr,
+    /// The second callee.
+    pub second: SocketAddr,
+    serial: u32,
+}
+
+/// Where the caller wants media.
+pub const CALLER_MEDIA: &str = "198.51.100.10:4000";
+/// Where the callees want media.
+pub const CALLEE_MEDIA: &str = "203.0.113.20:4000";
+
+impl Scene {
+    /// The small carrier, nothing going on.
+    pub fn new() -> Scene {
+        Scene::with(image(), Options::default())
+    }
+
+    /// Another configuration or another world.
+    pub fn with(image: Image, options: Options) -> Scene {
+        let mut world = World::new(image, options);
+        let (caller, callee, second) = (world.peer(CALLER), world.peer(CALLEE), world.peer(SECOND));
+        world.peer(CALLER_MEDIA);
+        world.peer(CALLEE_MEDIA);
+        Scene { world, node: NODE.parse().expect("an address"), caller, callee, second, serial: 0 }
+    }
+
+    /// A request outside any dialog.
+    pub fn request(&mut self, method: &str, call: &str, number: &str, headers: &str, body: &str) -> String {
+        self.serial += 1;
+        let head = format!(
+            "{method} sip:{number}@{NODE} SIP/2.0\r\nVia: SIP/2.0/UDP {CALLER};branch=z9hG4bK{call}{};rport\r\n\
+             Max-Forwards: 70\r\nFrom: \"A\" <sip:1001@{CALLER}>;tag=a{call}\r\nTo: <sip:{number}@{NODE}>\r\n\
+             Call-ID: {call}@caller\r\nCSeq: 1 {method}\r\nContact: <sip:1001@{CALLER}>\r\n{headers}",
+            self.serial
+        );
+        wire::finish(head, body)
+    }
+
+    /// The caller's INVITE with an offer.
+    pub fn invite(&mut self, call: &str) -> Text {
+        let offer = wire::sdp(CALLER_MEDIA.parse().expect("an address"), 1, "0 8", "sendrecv");
+        let text = self.request("INVITE", call, "442079460000", "", &offer);
+        self.world.send(self.caller, self.node, text.clone());
+        Text { raw: text }
+    }
+
+    /// The callee's answer.
+    pub fn answer(&self) -> String {
+        wire::sdp(CALLEE_MEDIA.parse().expect("an address"), 1, "0", "sendrecv")
+    }
+
+    /// A request of the caller within the dialog that `response` created or confirmed.
+    pub fn in_dialog(&mut self, method: &str, number: u32, response: &Text, body: &str) -> String {
+        self.serial += 1;
+        let head = format!(
+            "{method} {} SIP/2.0\r\nVia: SIP/2.0/UDP {CALLER};branch=z9hG4bKd{};rport\r\nMax-Forwards: 70\r\n\
+             From: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {number} {method}\r\nContact: <sip:1001@{CALLER}>\r\n",
+            response.uri_of("Contact"),
+            self.serial,
+            response.get("From"),
+            response.get("To"),
+            response.get("Call-ID")
+        );
+        wire::finish(head, body)
+    }
+
+    /// A request of a callee within the dialog that `invite` began and it answered with `tag`.
+    pub fn from_callee(&mut self, method: &str, number: u32, invite: &Text, tag: &str, body: &str) -> String {
+        self.serial += 1;
+        let head = format!(
+            "{method} {} SIP/2.0\r\nVia: SIP/2.0/UDP {CALLEE};branch=z9hG4bKe{};rport\r\nMax-Forwards: 70\r\n\
+             From: {};tag={tag}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {number} {method}\r\n\
+             Contact: <sip:{CALLEE}>\r\n",
+            invite.uri_of("Contact"),
+            self.serial,
+            invite.get("To"),
+            invite.get("From"),
+            invite.get("Call-ID")
+        );
+        wire::finish(head, body)
+    }
+
+    /// The next SIP message `peer` receives within 40 s; its retransmissions are not skipped.
+    pub fn next(&mut self, peer: SocketAddr) -> Text {
+        self.within(peer, Duration::from_secs(40)).unwrap_or_else(|| panic!("nothing for {peer}\n{}", self.ladder()))
+    }
+
+    /// The next SIP message `peer` receives within `limit`.
+    pub fn within(&mut self, peer: SocketAddr, limit: Duration) -> Option<Text> {
+        self.world.wait(peer, limit).and_then(|a| Text::read(&a.bytes))
+    }
+
+    /// The next message must be this request.
+    pub fn expect(&mut self, peer: SocketAddr, method: &str) -> Text {
+        let text = self.next(peer);
+        assert_eq!(text.method(), Some(method), "{}\n{}", text.raw, self.ladder());
+        text
+    }
+
+    /// The next message must be a response with this status.
+    pub fn expect_status(&mut self, peer: SocketAddr, status: u16) -> Text {
+        let text = self.next(peer);
+        assert_eq!(text.status(), Some(status), "{}\n{}", text.raw, self.ladder());
+        text
+    }
+
+    /// What went over the wire so far.
+    pub fn ladder(&self) -> String {
+        self.world.ladder.join("\n")
+    }
+
+    /// A call set up and acknowledged: the callee's INVITE and the caller's 200.
+    pub fn establish(&mut self, call: &str) -> (Text, Text) {
+        self.invite(call);
+        self.expect_status(self.caller, 100);
+        let invite = self.expect(self.callee, "INVITE");
+        let answer = self.answer();
+        let contact = format!("Contact: <sip:{CALLEE}>\r\n");
+        self.world.send(self.callee, self.node, invite.reply(200, "b", &contact, &answer));
+        self.expect(self.callee, "ACK");
+        let ok = self.expect_status(self.caller, 200);
+        let ack = self.in_dialog("ACK", 1, &ok, "");
+        self.world.send(self.caller, self.node, ack);
+        self.world.run(Duration::from_millis(10));
+        (invite, ok)
+    }
+
+    /// After everything has settled, nothing is left and every call has its CDR.
+    pub fn assert_clean(&mut self, cdrs: usize) {
+        self.world.run(Duration::from_secs(200));
+        let ladder = self.ladder();
+        for shard in self.world.shards() {
+            assert_eq!(shard.signal().calls(), 0, "a call is left\n{ladder}");
+            assert_eq!(shard.signal().transactions(), 0, "a transaction is left\n{ladder}");
+            assert_eq!(shard.media().in_use(), 0, "a media endpoint is left\n{ladder}");
+        }
+        for region in self.world.regions() {
+            assert!(region.records.is_empty(), "a record is left\n{ladder}");
+        }
+        for word in [0, 2, 4] {
+            assert_eq!(self.world.page().read(word), 0, "a trunk's place is left\n{ladder}");
+        }
+        self.world.assert_cdrs_unique();
+        assert_eq!(self.world.open_calls(), 0, "a call without its CDR\n{ladder}");
+        assert_eq!(self.world.cdrs().len(), cdrs, "{ladder}");
+    }
+}
+
+impl Default for Scene {
+    fn default() -> Self {
+        Scene::new()
+    }
+}

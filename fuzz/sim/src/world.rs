@@ -1,0 +1,431 @@
+//! A node, its regions, a network and a clock.
+//!
+//! The world moves from event to event: a datagram arrives, or a shard's deadline passes. Datagrams
+//! between the node and its peers take time, and may be lost, doubled or delayed out of order by the
+//! seed. A shard can be thawed at any step: from its records alone, with calls going on (`hand_over`),
+//! or as the successor of a dead process (`crash`).
+
+use base::page::Page;
+use base::random::Random;
+use base::{Bytes, Instant, Now, Pool, PortId, ShardId, Wall};
+use control::Event;
+use node::{Birth, Inbox, Ledger, Letter, Limits, Outbox, Past, PortSpec, Received, Role, Shard, ShardLimits};
+use sbc::billing::Frame;
+use sbc::policy::Image;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How the world behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Every random choice follows from it.
+    pub seed: u64,
+    /// Shards of the node.
+    pub shards: usize,
+    /// Calls each shard may hold.
+    pub calls: u32,
+    /// Media port pairs per interface and shard.
+    pub pairs: u16,
+    /// Datagrams lost, per thousand.
+    pub loss: u32,
+    /// Datagrams doubled, per thousand.
+    pub duplication: u32,
+    /// Longest random delay on top of 1 ms, in milliseconds: reorders.
+    pub delay_ms: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { seed: 1, shards: 2, calls: 64, pairs: 128, loss: 0, duplication: 0, delay_ms: 0 }
+    }
+}
+
+/// A datagram on its way.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Flight {
+    from: SocketAddr,
+    to: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+/// What outlives a process: records and journal of one shard.
+#[derive(Default, Clone)]
+pub struct Region {
+    /// Sealed records by slot.
+    pub records: BTreeMap<u32, Vec<u8>>,
+    /// Sealed frames in order of writing.
+    pub journal: Vec<Vec<u8>>,
+}
+
+/// A datagram a peer received.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    /// When.
+    pub at: Instant,
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// The world.
+pub struct World {
+    options: Options,
+    image: Arc<Image>,
+    limits: Limits,
+    page: Page,
+    epoch: u64,
+    shards: Vec<Shard>,
+    mail: Vec<Vec<Letter>>,
+    regions: Vec<Region>,
+    now: Instant,
+    random: Random,
+    flights: BTreeMap<(Instant, u64), Flight>,
+    sent: u64,
+    ports: BTreeMap<SocketAddr, (usize, PortId)>,
+    mailboxes: BTreeMap<SocketAddr, VecDeque<Arrived>>,
+    /// Every event the gate would have seen.
+    pub events: Vec<Event>,
+    /// One line per SIP message, as seen on the wire.
+    pub ladder: Vec<String>,
+    /// Steps taken.
+    pub steps: u64,
+}
+
+const WALL_AT_ZERO: u64 = 1_800_000_000_000_000_000;
+
+impl World {
+    /// A world around a node with this configuration.
+    pub fn new(image: Image, options: Options) -> World {
+        let limits = limits(&image, &options);
+        let mut world = World {
+            random: Random::new((options.seed, 0x7761_6c64)),
+            page: Page::new(image.words()),
+            image: Arc::new(image),
+            ports: BTreeMap::new(),
+            limits,
+            epoch: 1,
+            shards: Vec::new(),
+            mail: (0..options.shards).map(|_| Vec::new()).collect(),
+            regions: vec![Region::default(); options.shards],
+            now: Instant(1_000_000_000),
+            flights: BTreeMap::new(),
+            sent: 0,
+            mailboxes: BTreeMap::new(),
+            events: Vec::new(),
+            ladder: Vec::new(),
+            steps: 0,
+            options,
+        };
+        for (shard, limits) in world.limits.shards.iter().enumerate() {
+            for (id, port) in limits.ports.iter().enumerate().filter(|(_, p)| p.role != Role::Sip) {
+                world.ports.insert(port.address, (shard, PortId(id as u32)));
+            }
+        }
+        for shard in 0..world.limits.shards.len() {
+            let born = world.born(shard, Past::default());
+            world.shards.push(born);
+        }
+        world
+    }
+
+    /// The time.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The shards, to be asked about.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// The words shared by all shards.
+    pub fn page(&self) -> &Page {
+        &self.page
+    }
+
+    /// The regions.
+    pub fn regions(&self) -> &[Region] {
+        &self.regions
+    }
+
+    /// Random numbers of this world.
+    pub fn random(&mut self) -> &mut Random {
+        &mut self.random
+    }
+
+    /// A peer at `address` exists from now on.
+    pub fn peer(&mut self, address: &str) -> SocketAddr {
+        let address: SocketAddr = address.parse().expect("a socket address");
+        self.mailboxes.entry(address).or_default();
+        address
+    }
+
+    /// A peer sends a datagram.
+    pub fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: impl Into<Vec<u8>>) {
+        self.fly(from, to, bytes.into());
+    }
+
+    /// The next datagram a peer received, if it has arrived.
+    pub fn take(&mut self, peer: SocketAddr) -> Option<Arrived> {
+        self.mailboxes.get_mut(&peer)?.pop_front()
+    }
+
+    /// Lets `time` pass.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.next_event().is_some_and(|at| at <= end) {
+            self.advance();
+        }
+        self.now = end;
+    }
+
+    /// Runs until `peer` has received something, for at most `limit`.
+    pub fn wait(&mut self, peer: SocketAddr, limit: Duration) -> Option<Arrived> {
+        let end = self.now + limit;
+        loop {
+            if let Some(arrived) = self.take(peer) {
+                return Some(arrived);
+            }
+            match self.next_event() {
+                Some(at) if at <= end => self.advance(),
+                _ => {
+                    self.now = end;
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Gives a letter to a shard, as the gate does.
+    pub fn post(&mut self, shard: usize, letter: Letter) {
+        self.mail[shard].push(letter);
+        self.step(shard, None);
+    }
+
+    /// Serialises a shard, drops it and thaws it from its records: its calls go on.
+    pub fn hand_over(&mut self, shard: usize) {
+        let region = &self.regions[shard];
+        let records = region.records.values().cloned().collect();
+        let held: usize = self.shards[shard].signal().calls();
+        assert_eq!(region.records.len(), held, "every call has its record at the end of a step");
+        self.release_words(shard);
+        let past = Past { records, ledger: Ledger::default(), resume: true };
+        self.shards[shard] = self.born(shard, past);
+        assert_eq!(self.shards[shard].signal().calls(), held, "every call was thawed");
+    }
+
+    /// Kills the process: every shard is gone, regions stay. A successor starts at once.
+    pub fn crash(&mut self) {
+        self.epoch += 1;
+        self.page = Page::new(self.image.words());
+        let mut ledger: Vec<Ledger> = Vec::new();
+        for _ in &self.regions {
+            let mut one = Ledger::default();
+            for frame in self.regions.iter().flat_map(|r| &r.journal) {
+                assert!(one.read(frame), "a frame that cannot be read");
+            }
+            ledger.push(one);
+        }
+        let records: Vec<Vec<u8>> =
+            self.regions.iter().flat_map(|r| r.records.values().cloned()).collect();
+        self.regions.iter_mut().for_each(|r| r.records.clear());
+        self.mail.iter_mut().for_each(Vec::clear);
+        for (shard, ledger) in ledger.into_iter().enumerate() {
+            let past = Past { records: records.clone(), ledger, resume: false };
+            self.shards[shard] = self.born(shard, past);
+        }
+    }
+
+    /// Damages every record, as a write cut short by a kill does.
+    pub fn tear_records(&mut self) {
+        for record in self.regions.iter_mut().flat_map(|r| r.records.values_mut()) {
+            let middle = record.len() / 2;
+            record[middle..].fill(0);
+        }
+    }
+
+    /// Every closed CDR, in order of journalling.
+    pub fn cdrs(&self) -> Vec<sbc::billing::Cdr> {
+        let frames = self.regions.iter().flat_map(|r| &r.journal);
+        let frames = frames.map(|f| Frame::open(f).expect("a sealed frame"));
+        frames.filter_map(|f| if let Frame::Stop(cdr) = f { Some(cdr) } else { None }).collect()
+    }
+
+    /// Calls with a start and no stop.
+    pub fn open_calls(&self) -> usize {
+        let mut ledger = Ledger::default();
+        self.regions.iter().flat_map(|r| &r.journal).for_each(|f| {
+            ledger.read(f);
+        });
+        ledger.open.len()
+    }
+
+    /// No CDR id twice.
+    pub fn assert_cdrs_unique(&self) {
+        let cdrs = self.cdrs();
+        let ids: BTreeSet<_> = cdrs.iter().map(|c| c.id).collect();
+        assert_eq!(ids.len(), cdrs.len(), "a CDR was written twice");
+    }
+
+    fn now_pair(&self) -> Now {
+        Now { mono: self.now, wall: Wall(WALL_AT_ZERO + self.now.0) }
+    }
+
+    fn born(&mut self, shard: usize, past: Past) -> Shard {
+        let birth = Birth {
+            shard: ShardId(shard as u8),
+            epoch: self.epoch,
+            key: (self.options.seed, self.epoch * 256 + shard as u64),
+            steer_key: (self.options.seed, 7),
+            image: self.image.clone(),
+            page: self.page.clone(),
+        };
+        let mut outbox = Outbox::default();
+        let born = Shard::thaw(birth, &self.limits, past, self.now_pair(), &mut outbox);
+        self.submit(shard, &mut outbox, None);
+        born
+    }
+
+    /// A shard about to be thawed in the same page gives back what its calls hold.
+    fn release_words(&mut self, shard: usize) {
+        for trunk in self.shards[shard].signal().held_places() {
+            self.page.leave(Image::calls_word(trunk));
+        }
+    }
+
+    fn next_event(&self) -> Option<Instant> {
+        let flight = self.flights.keys().next().map(|k| k.0);
+        let timers = self.shards.iter().filter_map(Shard::next_deadline);
+        flight.into_iter().chain(timers).min()
+    }
+
+    fn advance(&mut self) {
+        let Some(at) = self.next_event() else { return };
+        self.now = self.now.max(at);
+        let due: Vec<usize> = (0..self.shards.len())
+            .filter(|s| self.shards[*s].next_deadline().is_some_and(|d| d <= self.now))
+            .collect();
+        for shard in due {
+            self.step(shard, None);
+        }
+        while let Some(entry) = self.flights.first_entry() {
+            if entry.key().0 > self.now {
+                break;
+            }
+            let flight = entry.remove();
+            self.deliver(flight);
+        }
+    }
+
+    fn deliver(&mut self, flight: Flight) {
+        if let Some(interface) = self.image.interfaces.iter().position(|i| i.sip == flight.to) {
+            // The kernel spreads datagrams over the shards' listeners by a hash of the addresses.
+            let hash = self.random.hash(&[flight.from.to_string().as_bytes()]);
+            let shard = (hash % self.shards.len() as u64) as usize;
+            return self.step(shard, Some((PortId(interface as u32), flight)));
+        }
+        if let Some(&(shard, port)) = self.ports.get(&flight.to) {
+            return self.step(shard, Some((port, flight)));
+        }
+        let arrived = Arrived { at: self.now, from: flight.from, bytes: flight.bytes };
+        if let Some(mailbox) = self.mailboxes.get_mut(&flight.to) {
+            mailbox.push_back(arrived);
+        }
+    }
+
+    fn step(&mut self, shard: usize, input: Option<(PortId, Flight)>) {
+        self.steps += 1;
+        let mut inbox = Inbox::new(Pool::new(input.as_ref().map_or(0, |(_, f)| f.bytes.len())));
+        inbox.journal_room = 1 << 20;
+        inbox.letters.append(&mut self.mail[shard]);
+        if let Some((port, flight)) = input {
+            let bytes = Bytes { at: 0, len: flight.bytes.len() as u32 };
+            inbox.pool.get_mut(bytes).copy_from_slice(&flight.bytes);
+            inbox.packets.push(Received { port, source: flight.from, bytes });
+        }
+        let mut outbox = Outbox::default();
+        let now = self.now_pair();
+        self.shards[shard].step(now, &mut inbox, &mut outbox);
+        self.submit(shard, &mut outbox, Some(&inbox));
+    }
+
+    fn submit(&mut self, shard: usize, outbox: &mut Outbox, inbox: Option<&Inbox>) {
+        let plain = |b: Bytes| outbox.plain[b.at as usize..(b.at + b.len) as usize].to_vec();
+        for frame in &outbox.journal {
+            self.regions[shard].journal.push(plain(*frame));
+        }
+        for record in &outbox.records {
+            match record.bytes.len {
+                0 => self.regions[shard].records.remove(&record.slot),
+                _ => self.regions[shard].records.insert(record.slot, plain(record.bytes)),
+            };
+        }
+        let packets: Vec<_> = outbox.packets.drain(..).collect();
+        for packet in packets {
+            let Some(inbox) = inbox else { continue };
+            let from = self.limits.shards[shard].ports[packet.port.0 as usize].address;
+            self.fly(from, packet.to, inbox.pool.get(packet.bytes).to_vec());
+        }
+        let sends = core::mem::take(&mut outbox.texts.sends);
+        for text in sends {
+            let from = self.limits.shards[shard].ports[text.port.0 as usize].address;
+            self.fly(from, text.to, outbox.texts.get(text.bytes).to_vec());
+        }
+        self.events.append(&mut outbox.events);
+        let mesh: Vec<_> = outbox.mesh.drain(..).collect();
+        for (to, letter) in mesh {
+            self.mail[usize::from(to.0)].push(letter);
+            self.step(usize::from(to.0), None);
+        }
+    }
+
+    fn fly(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        if let Some(line) = crate::wire::summary(&bytes) {
+            self.ladder.push(format!("{:>9.3} {from} > {to} {line}", self.now.0 as f64 / 1e6));
+        }
+        if self.random.below(1000) < self.options.loss {
+            return;
+        }
+        let copies = 1 + u64::from(self.random.below(1000) < self.options.duplication);
+        for _ in 0..copies {
+            let extra = self.random.below(self.options.delay_ms + 1);
+            let at = self.now + Duration::from_millis(1 + u64::from(extra));
+            self.sent += 1;
+            self.flights.insert((at, self.sent), Flight { from, to, bytes: bytes.clone() });
+        }
+    }
+}
+
+fn limits(image: &Image, options: &Options) -> Limits {
+    let mut shards = Vec::new();
+    for shard in 0..options.shards {
+        let sip = image.interfaces.iter().enumerate().map(|(i, interface)| PortSpec {
+            address: interface.sip,
+            role: Role::Sip,
+            interface: i as u16,
+            device: None,
+            dscp: 24,
+        });
+        let mut ports: Vec<PortSpec> = sip.collect();
+        for (i, interface) in image.interfaces.iter().enumerate() {
+            for pair in 0..options.pairs {
+                let first = 20_000 + 2 * (shard as u16 * options.pairs + pair);
+                for (role, port) in [(Role::Rtp, first), (Role::Rtcp, first + 1)] {
+                    let address = SocketAddr::new(interface.sip.ip(), port);
+                    ports.push(PortSpec { address, role, interface: i as u16, device: None, dscp: 46 });
+                }
+            }
+        }
+        shards.push(ShardLimits {
+            ports,
+            records: options.calls,
+            transactions: 4096,
+            record_size: 32 * 1024,
+            journal_size: 1 << 20,
+        });
+    }
+    Limits { shards, mesh_letters: 1024, events: 1024 }
+}
