@@ -161,7 +161,8 @@ impl Media {
 
     /// The endpoint `end` is joined to.
     pub fn peer(&self, end: EndKey) -> Option<EndKey> {
-        self.ends.get(end)?.peer
+        let peer = self.ends.get(end)?.peer?;
+        (self.ends.get(peer)?.peer == Some(end)).then_some(peer)
     }
 
     /// The plan in force, with its refused targets gone.

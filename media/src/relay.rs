@@ -14,7 +14,7 @@ use crate::media::{Media, Occupant};
 use crate::rtcp::{self, Compound};
 use crate::rtp;
 use crate::verdict::{Discard, Verdict};
-use base::{Bytes, Instant, Now, PacketSend, Pool, PortId, address};
+use base::{Bytes, Instant, Now, PacketSend, Pool, PortId, Slab, address};
 use std::net::SocketAddr;
 
 /// A datagram and where it came from.
@@ -85,17 +85,20 @@ impl Media {
         let peer = end.peer;
         match heard {
             Heard::Rtp if !end.receives() => Err(Discard::NotReceiving),
-            Heard::Rtp => self.pass_rtp(peer, datagram.len()).map(Some),
-            Heard::Rtcp(compound) => Ok(self.pass_rtcp(peer, &compound, now)),
+            Heard::Rtp => self.pass_rtp(key, peer, datagram.len()).map(Some),
+            Heard::Rtcp(compound) => Ok(self.pass_rtcp(key, peer, &compound, now)),
             Heard::Keepalive => Ok(None),
         }
     }
 
     /// RTP goes on if the other leg may be sent to.
-    fn pass_rtp(&mut self, peer: Option<EndKey>, octets: usize) -> Result<Way, Discard> {
-        let peer = peer
-            .and_then(|peer| self.ends.get_mut(peer))
-            .ok_or(Discard::NoPeer)?;
+    fn pass_rtp(
+        &mut self,
+        from: EndKey,
+        peer: Option<EndKey>,
+        octets: usize,
+    ) -> Result<Way, Discard> {
+        let peer = joined(&mut self.ends, from, peer).ok_or(Discard::NoPeer)?;
         let to = peer.rtp_target()?;
         peer.sent.packets += 1;
         peer.sent.octets += octets as u64;
@@ -106,8 +109,14 @@ impl Media {
 
     /// RTCP goes on whatever the direction of the media (RFC 3264 §5.1), from the other leg's RTCP
     /// port, or from its RTP port if that leg multiplexes. Where that leg takes none, it was for us.
-    fn pass_rtcp(&mut self, peer: Option<EndKey>, what: &Compound, now: Instant) -> Option<Way> {
-        let peer = peer.and_then(|peer| self.ends.get_mut(peer));
+    fn pass_rtcp(
+        &mut self,
+        from: EndKey,
+        peer: Option<EndKey>,
+        what: &Compound,
+        now: Instant,
+    ) -> Option<Way> {
+        let peer = joined(&mut self.ends, from, peer);
         let way = peer.and_then(|peer| peer.rtcp_way(what, now));
         match way {
             Some(_) => self.counters.rtcp_relayed.add(1),
@@ -133,6 +142,12 @@ impl Media {
             end.discarded += 1;
         }
     }
+}
+
+/// The other side of a join, if it agrees: a record thawed without its peer may name a key that
+/// another call was given since.
+fn joined(ends: &mut Slab<End>, from: EndKey, peer: Option<EndKey>) -> Option<&mut End> {
+    ends.get_mut(peer?).filter(|peer| peer.peer == Some(from))
 }
 
 impl End {

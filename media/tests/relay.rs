@@ -353,6 +353,43 @@ fn a_thawed_call_goes_on_under_another_numbering() {
 }
 
 #[test]
+fn a_record_whose_peer_was_lost_never_reaches_the_call_that_gets_its_key() {
+    let mut w = World::new();
+    let (alice, bob) = (w.alice, w.bob);
+    let record = w.media.freeze(alice).unwrap();
+    w.media = Media::new(ports(4), w.now.mono);
+    w.media.thaw(alice, record, w.now.mono).unwrap();
+    let other = w.media.reserve(0, w.now.mono).unwrap();
+    assert_eq!(other, bob, "the lost peer's key was given again");
+    w.media.program(w.now.mono, other, Plan::towards(at(BOB)));
+    assert_eq!(w.rtp(alice, ALICE, &voice(1)), discard(Discard::NoPeer));
+    assert_eq!(
+        w.rtcp(alice, "192.0.2.1:4001", &report(1, 0, 0)),
+        Verdict::Absorb
+    );
+    w.media.part(alice);
+    w.media.join(alice, other);
+    assert_eq!(w.rtp(alice, ALICE, &voice(2)), FORWARD);
+}
+
+#[test]
+fn joining_anew_leaves_no_third_leg_listening() {
+    let mut w = World::new();
+    let (alice, bob) = (w.alice, w.bob);
+    let carol = w.media.reserve(0, w.now.mono).unwrap();
+    w.media
+        .program(w.now.mono, carol, Plan::towards(at("203.0.113.200:7000")));
+    w.media.join(alice, carol);
+    assert_eq!(w.rtp(alice, ALICE, &voice(1)), FORWARD);
+    assert_eq!(w.left(), [(4, "203.0.113.200:7000".to_string())]);
+    assert_eq!(w.rtp(bob, BOB, &voice(1)), discard(Discard::NoPeer));
+    w.media.join(alice, alice);
+    w.media.release(bob, w.now.mono);
+    w.media.join(alice, bob);
+    assert_eq!(w.media.peer(alice), Some(carol), "nonsense changes nothing");
+}
+
+#[test]
 fn every_metric_is_named_once() {
     let w = World::new();
     let mut names = Vec::new();
