@@ -239,6 +239,20 @@ mod tests {
     }
 
     #[test]
+    fn rested_slots_queue_behind_those_ready_before_them() {
+        let mut ports = Ports::new([0, 0, 0].into_iter());
+        let slots: Vec<u32> = (0..2).map(|_| ports.take(0, ms(0)).unwrap().slot).collect();
+        ports.free(0, slots[1], ms(10));
+        ports.free(0, slots[0], ms(20));
+        ports.rest_all(ms(9_000));
+        assert_eq!((ports.ready(), ports.quarantined()), (3, 0));
+        let order: Vec<u32> = (0..3)
+            .map(|_| ports.take(0, ms(9_000)).unwrap().slot)
+            .collect();
+        assert_eq!(order, [2, slots[1], slots[0]]);
+    }
+
+    #[test]
     fn claimed_slots_are_given_to_nobody_else() {
         let mut ports = Ports::new([0, 0].into_iter());
         assert!(

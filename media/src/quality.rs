@@ -135,6 +135,16 @@ mod tests {
     }
 
     #[test]
+    fn delay_is_half_the_round_trip_and_what_the_ends_add() {
+        let mut reception = Reception::default();
+        let header = crate::rtp::read(&[0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]).unwrap();
+        reception.count(&header, 12, 8_000, base::Instant(0));
+        // 100 ms out of 200, and 20 ms of packet: Id = 2.88. Unmeasured: 20 + 20 ms, Id = 0.96.
+        let r = |rtt_us| score(&reception, rtt_us).map(|s| s.r_milli);
+        assert_eq!((r(Some(200_000)), r(None)), (Some(90_320), Some(92_240)));
+    }
+
+    #[test]
     fn more_loss_never_sounds_better() {
         let scores: Vec<u16> = (0..=100)
             .map(|percent| rate(Codec::of(8), percent * 10_000, 60_000).mos_centi)

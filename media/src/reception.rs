@@ -308,19 +308,19 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_sequence_number_changes_nothing() {
+    fn stray_sequence_numbers_change_nothing() {
         let mut sender = Sender::new(10);
         for _ in 0..10 {
             sender.send();
         }
-        let (mut stray, now) = (sender.header, sender.now);
-        stray.sequence = 30_000;
-        sender.reception.count(&stray, 172, 8_000, now);
-        sender.send();
-        assert_eq!(
-            (sender.reception.expected(), sender.reception.lost()),
-            (11, 0)
-        );
+        for stray in [30_000, 30_001, 20_000] {
+            let (mut header, now) = (sender.header, sender.now);
+            header.sequence = stray;
+            sender.reception.count(&header, 172, 8_000, now);
+            sender.send();
+        }
+        let r = &sender.reception;
+        assert_eq!((r.expected(), r.lost(), r.restarts()), (13, 0, 0));
     }
 
     #[test]
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn events_clock_changes_and_restarts_make_no_jitter() {
+    fn events_make_no_jitter() {
         let mut sender = Sender::new(0);
         sender.send();
         for i in 0..20u64 {
@@ -347,12 +347,28 @@ mod tests {
             let (header, now) = (sender.header, sender.now + Duration::from_millis(i * 20));
             sender.reception.count(&header, 16, 8_000, now);
         }
+        sender.send();
+        assert_eq!(
+            (sender.reception.max_jitter_us(), sender.reception.lost()),
+            (0, 0)
+        );
+    }
+
+    #[test]
+    fn new_sources_clocks_and_timelines_make_no_jitter() {
+        let mut sender = Sender::new(0);
+        sender.send();
+        sender.header.ssrc = 2;
+        sender.header.timestamp = sender.header.timestamp.wrapping_add(4_000);
+        sender.send();
         sender.header.timestamp = sender.header.timestamp.wrapping_add(1 << 30);
         sender.send();
         sender.header.sequence += 1;
         let (header, now) = (sender.header, sender.now);
         sender.reception.count(&header, 100, 48_000, now);
-        assert_eq!(sender.reception.max_jitter_us(), 0);
-        assert_eq!(sender.reception.lost(), 0);
+        assert_eq!(
+            (sender.reception.max_jitter_us(), sender.reception.lost()),
+            (0, 0)
+        );
     }
 }

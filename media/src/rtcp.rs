@@ -151,6 +151,8 @@ mod tests {
         assert_eq!((block.fraction_lost, block.lost), (0x40, -2));
         assert_eq!((block.jitter, block.last_report, block.delay), (77, 5, 6));
         let mut with_bye = bytes.clone();
+        with_bye.extend_from_slice(&[0x81, 201, 0, 7]);
+        with_bye.extend_from_slice(&[9; 28]);
         with_bye.extend_from_slice(&[0x81, 203, 0, 1, 0, 0, 0, 1]);
         assert_eq!(read(&with_bye), Ok(compound));
     }
