@@ -35,6 +35,11 @@ pub struct EndRecord {
 base::plain!(struct EndRecord { local, peer, plan, programmed, latch, reception, sent, discarded,
     rtcp_received, round_trip, heard_by_leg, last_heard, silence_told });
 
+impl EndRecord {
+    /// The most bytes a record takes, without the header of [`base::record::seal`].
+    pub const MAX_LEN: usize = 512;
+}
+
 base::cases! {
     /// Why a record could not be thawed.
     pub enum CannotThaw {
@@ -97,5 +102,90 @@ impl Media {
         self.occupy(slot, Some(key));
         self.publish();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Learn, List, MediaPort};
+    use base::record::Plain;
+    use base::{Now, Pool, PortId, Wall};
+    use core::time::Duration;
+
+    /// An endpoint whose every optional field is there, over IPv6.
+    fn fullest() -> EndRecord {
+        let (leg, start) = ("[2001:db8::1]:4000", Instant(1 << 60));
+        let ports = MediaPort {
+            rtp: PortId(0),
+            rtcp: PortId(1),
+            address: "[2001:db8::ffff]:10000".parse().unwrap(),
+            interface: 0,
+        };
+        let mut media = Media::new(vec![ports], start);
+        let end = media.reserve(0, start).unwrap();
+        let mut plan = Plan::towards("[2001:db8::2]:4000".parse().unwrap());
+        plan.clock_rates = List::from_slice(&[(96, 90_000); 8]).unwrap();
+        plan.inactivity = Some(Duration::from_secs(1));
+        let same_ip = Some("2001:db8::1".parse().unwrap());
+        plan.learn = Learn::First {
+            window: Duration::from_secs(1),
+            same_ip,
+        };
+        media.program(start, end, plan);
+        let (now, mut pool) = (
+            Now {
+                mono: start,
+                wall: Wall(0),
+            },
+            Pool::new(64),
+        );
+        let rtp = base::Bytes { at: 0, len: 12 };
+        pool.get_mut(rtp)[0] = 0x80;
+        media.receive(
+            now,
+            PortId(0),
+            leg.parse().unwrap(),
+            rtp,
+            &mut pool,
+            &mut Vec::new(),
+        );
+        pool.get_mut(rtp)[..4].copy_from_slice(&[0x80, 201, 0, 1]);
+        let rtcp = base::Bytes { at: 0, len: 8 };
+        media.receive(
+            now,
+            PortId(1),
+            leg.parse().unwrap(),
+            rtcp,
+            &mut pool,
+            &mut Vec::new(),
+        );
+        plan.sources = List::from_slice(&["2001:db8::/32".parse().unwrap(); 8]).unwrap();
+        media.program(start, end, plan);
+        let mut record = media.freeze(end).unwrap();
+        record.peer = Some(end);
+        record.heard_by_leg = Some(Block::default());
+        record.round_trip.report_relayed(1, start);
+        record.round_trip.block_heard(
+            &Block {
+                last_report: 1,
+                ..Block::default()
+            },
+            start,
+        );
+        record
+    }
+
+    #[test]
+    fn the_fullest_record_fits_and_reads_back() {
+        let (record, mut bytes) = (fullest(), Vec::new());
+        assert!(record.latch.learned().is_some() && record.last_heard.is_some());
+        record.put(&mut bytes);
+        // All but the sequence jump that is not yet confirmed: two bytes.
+        assert_eq!(bytes.len() + 2, EndRecord::MAX_LEN);
+        assert_eq!(EndRecord::take(&mut &bytes[..]), Ok(record));
+        for cut in 0..bytes.len() {
+            assert!(EndRecord::take(&mut &bytes[..cut]).is_err(), "cut at {cut}");
+        }
     }
 }

@@ -102,8 +102,12 @@ impl Reception {
         // One cycle up, so that packets before the first do not underflow.
         let highest = 0x1_0000 + u32::from(header.sequence);
         self.ssrc = header.ssrc;
-        self.base =
-            Some(Base { first: highest + 1 - received as u32, highest, received, suspect: None });
+        self.base = Some(Base {
+            first: highest + 1 - received as u32,
+            highest,
+            received,
+            suspect: None,
+        });
     }
 
     /// A.8, in nanoseconds so that payload types of different clocks share one estimate. Packets that
@@ -111,7 +115,11 @@ impl Reception {
     /// them at one instant.
     fn sample(&mut self, timestamp: u32, rate: u32, arrival: Instant) {
         let transit = units(arrival, rate).wrapping_sub(timestamp);
-        let last = self.clock.replace(Clock { rate, transit, timestamp });
+        let last = self.clock.replace(Clock {
+            rate,
+            transit,
+            timestamp,
+        });
         let Some(last) = last.filter(|last| last.rate == rate) else {
             return;
         };
@@ -216,7 +224,11 @@ mod tests {
                 timestamp: 0xffff_ff00,
                 ssrc: 1,
             };
-            Sender { reception: Reception::default(), now: Instant(5_000_000_000), header }
+            Sender {
+                reception: Reception::default(),
+                now: Instant(5_000_000_000),
+                header,
+            }
         }
 
         /// Time passes by `packets` packets, of which only the last is sent, `late` after its time.
@@ -225,7 +237,8 @@ mod tests {
             let ticks = u32::from(packets) * 160;
             self.header.timestamp = self.header.timestamp.wrapping_add(ticks);
             self.now = self.now + TICK * u32::from(packets);
-            self.reception.count(&self.header, 172, 8_000, self.now + late)
+            self.reception
+                .count(&self.header, 172, 8_000, self.now + late)
         }
 
         fn send(&mut self) -> bool {
@@ -239,7 +252,10 @@ mod tests {
         assert!((0..70_000).all(|_| !sender.send()));
         let r = &sender.reception;
         assert_eq!((r.packets(), r.expected(), r.lost()), (70_000, 70_000, 0));
-        assert_eq!((r.jitter_us(), r.restarts(), r.octets()), (0, 0, 70_000 * 172));
+        assert_eq!(
+            (r.jitter_us(), r.restarts(), r.octets()),
+            (0, 0, 70_000 * 172)
+        );
     }
 
     #[test]
@@ -249,7 +265,10 @@ mod tests {
             sender.send();
         }
         sender.send_after(11, Duration::ZERO);
-        assert_eq!((sender.reception.expected(), sender.reception.lost()), (101, 10));
+        assert_eq!(
+            (sender.reception.expected(), sender.reception.lost()),
+            (101, 10)
+        );
         let newest = sender.header;
         sender.header.sequence -= 5;
         let (header, now) = (sender.header, sender.now);
@@ -258,7 +277,11 @@ mod tests {
         for _ in 0..50 {
             sender.reception.count(&newest, 172, 8_000, now);
         }
-        assert_eq!(sender.reception.lost(), 0, "duplicates never make loss negative");
+        assert_eq!(
+            sender.reception.lost(),
+            0,
+            "duplicates never make loss negative"
+        );
     }
 
     #[test]
@@ -277,28 +300,38 @@ mod tests {
         assert!(!sender.send(), "one stray packet is not believed");
         assert!(sender.send(), "two in a row are");
         assert!(!sender.send());
-        assert_eq!((sender.reception.lost(), sender.reception.restarts()), (3, 2));
+        assert_eq!(
+            (sender.reception.lost(), sender.reception.restarts()),
+            (3, 2)
+        );
         assert_eq!(sender.reception.expected(), 104 + 1 + 3);
     }
 
     #[test]
-    fn a_stray_sequence_number_changes_nothing() {
+    fn stray_sequence_numbers_change_nothing() {
         let mut sender = Sender::new(10);
         for _ in 0..10 {
             sender.send();
         }
-        let (mut stray, now) = (sender.header, sender.now);
-        stray.sequence = 30_000;
-        sender.reception.count(&stray, 172, 8_000, now);
-        sender.send();
-        assert_eq!((sender.reception.expected(), sender.reception.lost()), (11, 0));
+        for stray in [30_000, 30_001, 20_000] {
+            let (mut header, now) = (sender.header, sender.now);
+            header.sequence = stray;
+            sender.reception.count(&header, 172, 8_000, now);
+            sender.send();
+        }
+        let r = &sender.reception;
+        assert_eq!((r.expected(), r.lost(), r.restarts()), (13, 0, 0));
     }
 
     #[test]
     fn jitter_converges_as_rfc_3550_says() {
         let mut sender = Sender::new(0);
         for i in 0..1_000 {
-            let late = if i % 2 == 0 { Duration::ZERO } else { Duration::from_millis(8) };
+            let late = if i % 2 == 0 {
+                Duration::ZERO
+            } else {
+                Duration::from_millis(8)
+            };
             sender.send_after(1, late);
         }
         // Every packet differs from the one before by 8 ms, so the filter settles at 8 ms.
@@ -306,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn events_clock_changes_and_restarts_make_no_jitter() {
+    fn events_make_no_jitter() {
         let mut sender = Sender::new(0);
         sender.send();
         for i in 0..20u64 {
@@ -314,12 +347,28 @@ mod tests {
             let (header, now) = (sender.header, sender.now + Duration::from_millis(i * 20));
             sender.reception.count(&header, 16, 8_000, now);
         }
+        sender.send();
+        assert_eq!(
+            (sender.reception.max_jitter_us(), sender.reception.lost()),
+            (0, 0)
+        );
+    }
+
+    #[test]
+    fn new_sources_clocks_and_timelines_make_no_jitter() {
+        let mut sender = Sender::new(0);
+        sender.send();
+        sender.header.ssrc = 2;
+        sender.header.timestamp = sender.header.timestamp.wrapping_add(4_000);
+        sender.send();
         sender.header.timestamp = sender.header.timestamp.wrapping_add(1 << 30);
         sender.send();
         sender.header.sequence += 1;
         let (header, now) = (sender.header, sender.now);
         sender.reception.count(&header, 100, 48_000, now);
-        assert_eq!(sender.reception.max_jitter_us(), 0);
-        assert_eq!(sender.reception.lost(), 0);
+        assert_eq!(
+            (sender.reception.max_jitter_us(), sender.reception.lost()),
+            (0, 0)
+        );
     }
 }

@@ -14,7 +14,7 @@ use crate::media::{Media, Occupant};
 use crate::rtcp::{self, Compound};
 use crate::rtp;
 use crate::verdict::{Discard, Verdict};
-use base::{Bytes, Instant, Now, PacketSend, Pool, PortId, address};
+use base::{Bytes, Instant, Now, PacketSend, Pool, PortId, Slab, address};
 use std::net::SocketAddr;
 
 /// A datagram and where it came from.
@@ -70,8 +70,12 @@ impl Media {
     ) -> Result<Option<Way>, Discard> {
         let (key, component) = self.find(port)?;
         let end = self.ends.get_mut(key).ok_or(Discard::IdlePort)?;
-        let arrival =
-            Arrival { datagram, component, source: address::canonical_socket(source), now };
+        let arrival = Arrival {
+            datagram,
+            component,
+            source: address::canonical_socket(source),
+            now,
+        };
         let heard = end.hear(&arrival, &self.counters)?;
         if end.news == News::Fresh {
             // Queued once until told, so the queue never outgrows the endpoints.
@@ -81,15 +85,20 @@ impl Media {
         let peer = end.peer;
         match heard {
             Heard::Rtp if !end.receives() => Err(Discard::NotReceiving),
-            Heard::Rtp => self.pass_rtp(peer, datagram.len()).map(Some),
-            Heard::Rtcp(compound) => Ok(self.pass_rtcp(peer, &compound, now)),
+            Heard::Rtp => self.pass_rtp(key, peer, datagram.len()).map(Some),
+            Heard::Rtcp(compound) => Ok(self.pass_rtcp(key, peer, &compound, now)),
             Heard::Keepalive => Ok(None),
         }
     }
 
     /// RTP goes on if the other leg may be sent to.
-    fn pass_rtp(&mut self, peer: Option<EndKey>, octets: usize) -> Result<Way, Discard> {
-        let peer = peer.and_then(|peer| self.ends.get_mut(peer)).ok_or(Discard::NoPeer)?;
+    fn pass_rtp(
+        &mut self,
+        from: EndKey,
+        peer: Option<EndKey>,
+        octets: usize,
+    ) -> Result<Way, Discard> {
+        let peer = joined(&mut self.ends, from, peer).ok_or(Discard::NoPeer)?;
         let to = peer.rtp_target()?;
         peer.sent.packets += 1;
         peer.sent.octets += octets as u64;
@@ -100,8 +109,14 @@ impl Media {
 
     /// RTCP goes on whatever the direction of the media (RFC 3264 §5.1), from the other leg's RTCP
     /// port, or from its RTP port if that leg multiplexes. Where that leg takes none, it was for us.
-    fn pass_rtcp(&mut self, peer: Option<EndKey>, what: &Compound, now: Instant) -> Option<Way> {
-        let peer = peer.and_then(|peer| self.ends.get_mut(peer));
+    fn pass_rtcp(
+        &mut self,
+        from: EndKey,
+        peer: Option<EndKey>,
+        what: &Compound,
+        now: Instant,
+    ) -> Option<Way> {
+        let peer = joined(&mut self.ends, from, peer);
         let way = peer.and_then(|peer| peer.rtcp_way(what, now));
         match way {
             Some(_) => self.counters.rtcp_relayed.add(1),
@@ -129,6 +144,12 @@ impl Media {
     }
 }
 
+/// The other side of a join, if it agrees: a record thawed without its peer may name a key that
+/// another call was given since.
+fn joined(ends: &mut Slab<End>, from: EndKey, peer: Option<EndKey>) -> Option<&mut End> {
+    ends.get_mut(peer?).filter(|peer| peer.peer == Some(from))
+}
+
 impl End {
     /// Takes one datagram in: a valid packet, from a source that may send, counted. Validity comes
     /// first, so that nothing is learned from noise.
@@ -141,7 +162,10 @@ impl End {
                 let header = rtp::read(datagram)?;
                 let rate = plan.clock_rate(header.payload_type);
                 self.admit(arrival, counters)?;
-                if self.reception.count(&header, datagram.len(), rate, arrival.now) {
+                if self
+                    .reception
+                    .count(&header, datagram.len(), rate, arrival.now)
+                {
                     counters.restarts.add(1);
                 }
                 Ok(Heard::Rtp)
@@ -165,7 +189,10 @@ impl End {
     fn admit(&mut self, arrival: &Arrival, counters: &Counters) -> Result<(), Discard> {
         let plan = self.plan.as_ref().ok_or(Discard::NoPlan)?;
         let (component, source, now) = (arrival.component, arrival.source, arrival.now);
-        match self.latch.admit(plan, self.programmed, component, source, now) {
+        match self
+            .latch
+            .admit(plan, self.programmed, component, source, now)
+        {
             Source::Known => {}
             Source::Learned => {
                 counters.latches.add(1);

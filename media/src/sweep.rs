@@ -1,30 +1,37 @@
 //! The sweep: notices of silence and of learned addresses, a bounded number of endpoints per call.
 //!
-//! Every endpoint is looked at about once a second, so a silence is told up to a second late.
+//! Every slot, used or not, is looked at about once a second, so a silence is told up to a second late.
 
 use crate::end::News;
-use crate::media::Media;
+use crate::media::{Media, Occupant};
 use crate::notice::Notice;
 use base::Instant;
 use core::time::Duration;
 
 /// The most endpoints looked at in one call.
-const BATCH: u32 = 256;
+const BATCH: usize = 256;
 /// How long one walk over all endpoints takes.
 const ROUND: Duration = Duration::from_secs(1);
 
 /// Where the walk stands.
 pub(crate) struct Sweep {
-    next: u32,
+    /// The next slot to look at.
+    next: usize,
     due: Instant,
     pause: Duration,
 }
 
 impl Sweep {
     pub(crate) fn new(now: Instant, capacity: usize) -> Sweep {
-        let batches = u32::try_from(capacity).unwrap_or(u32::MAX).div_ceil(BATCH).max(1);
+        let batches = u32::try_from(capacity.div_ceil(BATCH))
+            .unwrap_or(u32::MAX)
+            .max(1);
         let pause = ROUND / batches;
-        Sweep { next: 0, due: now + pause, pause }
+        Sweep {
+            next: 0,
+            due: now + pause,
+            pause,
+        }
     }
 }
 
@@ -39,20 +46,29 @@ impl Media {
         self.sweep.due = now + self.sweep.pause;
         self.ports.rest_all(now);
         self.publish();
-        for _ in 0..BATCH {
-            let Some(key) = self.ends.next_from(self.sweep.next) else {
-                self.sweep.next = 0;
-                break;
-            };
-            self.sweep.next = key.index + 1;
-            let Some(end) = self.ends.get_mut(key).filter(|end| !end.silence_told) else {
-                continue;
-            };
-            if let Some(since) = end.silent_since(now) {
-                end.silence_told = true;
-                self.counters.silences.add(1);
-                out.push(Notice::Silent { end: key, since });
-            }
+        let batch = self.sweep.next..(self.sweep.next + BATCH).min(self.slots.len());
+        self.sweep.next = if batch.end == self.slots.len() {
+            0
+        } else {
+            batch.end
+        };
+        for slot in batch {
+            self.look_at(slot, now, out);
+        }
+    }
+
+    fn look_at(&mut self, slot: usize, now: Instant, out: &mut Vec<Notice>) {
+        let rtp = self.slots[slot].rtp;
+        let Some(&Occupant::End(key, _)) = self.ports_by_id.get(rtp.0 as usize) else {
+            return;
+        };
+        let Some(end) = self.ends.get_mut(key).filter(|end| !end.silence_told) else {
+            return;
+        };
+        if let Some(since) = end.silent_since(now) {
+            end.silence_told = true;
+            self.counters.silences.add(1);
+            out.push(Notice::Silent { end: key, since });
         }
     }
 

@@ -56,7 +56,8 @@ pub fn image() -> Image {
     for digit in ["1", "2", "3", "4", "5", "6", "7", "8", "0"] {
         prefixes.insert(prefix(digit), 0).expect("a new prefix");
     }
-    let target = |trunk, priority| RouteTarget { trunk, priority, weight: 1, rewrite: Rewrite::default() };
+    let target =
+        |trunk, priority| RouteTarget { trunk, priority, weight: 1, rewrite: Rewrite::default() };
     Image {
         node: "sim".into(),
         interfaces: vec![Interface {
@@ -111,7 +112,14 @@ impl Scene {
     }
 
     /// A request outside any dialog.
-    pub fn request(&mut self, method: &str, call: &str, number: &str, headers: &str, body: &str) -> String {
+    pub fn request(
+        &mut self,
+        method: &str,
+        call: &str,
+        number: &str,
+        headers: &str,
+        body: &str,
+    ) -> String {
         self.serial += 1;
         let head = format!(
             "{method} sip:{number}@{NODE} SIP/2.0\r\nVia: SIP/2.0/UDP {CALLER};branch=z9hG4bK{call}{};rport\r\n\
@@ -151,7 +159,14 @@ impl Scene {
     }
 
     /// A request of a callee within the dialog that `invite` began and it answered with `tag`.
-    pub fn from_callee(&mut self, method: &str, number: u32, invite: &Text, tag: &str, body: &str) -> String {
+    pub fn from_callee(
+        &mut self,
+        method: &str,
+        number: u32,
+        invite: &Text,
+        tag: &str,
+        body: &str,
+    ) -> String {
         self.serial += 1;
         let head = format!(
             "{method} {} SIP/2.0\r\nVia: SIP/2.0/UDP {CALLEE};branch=z9hG4bKe{};rport\r\nMax-Forwards: 70\r\n\
@@ -168,7 +183,8 @@ impl Scene {
 
     /// The next SIP message `peer` receives within 40 s; its retransmissions are not skipped.
     pub fn next(&mut self, peer: SocketAddr) -> Text {
-        self.within(peer, Duration::from_secs(40)).unwrap_or_else(|| panic!("nothing for {peer}\n{}", self.ladder()))
+        self.within(peer, Duration::from_secs(40))
+            .unwrap_or_else(|| panic!("nothing for {peer}\n{}", self.ladder()))
     }
 
     /// The next SIP message `peer` receives within `limit`.

@@ -86,7 +86,11 @@ impl Text {
             let _ = write!(out, "Record-Route: {route}\r\n");
         }
         let to = self.get("To");
-        let to = if to.contains(";tag=") || tag.is_empty() { to.to_owned() } else { format!("{to};tag={tag}") };
+        let to = if to.contains(";tag=") || tag.is_empty() {
+            to.to_owned()
+        } else {
+            format!("{to};tag={tag}")
+        };
         let _ = write!(
             out,
             "From: {}\r\nTo: {to}\r\nCall-ID: {}\r\nCSeq: {}\r\n{headers}",

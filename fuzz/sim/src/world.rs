@@ -9,7 +9,10 @@ use base::page::Page;
 use base::random::Random;
 use base::{Bytes, Instant, Now, Pool, PortId, ShardId, Wall};
 use control::Event;
-use node::{Birth, Inbox, Ledger, Letter, Limits, Outbox, Past, PortSpec, Received, Role, Shard, ShardLimits};
+use node::{
+    Birth, Inbox, Ledger, Letter, Limits, Outbox, Past, PortSpec, Received, Role, Shard,
+    ShardLimits,
+};
 use sbc::billing::Frame;
 use sbc::policy::Image;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -415,7 +418,13 @@ fn limits(image: &Image, options: &Options) -> Limits {
                 let first = 20_000 + 2 * (shard as u16 * options.pairs + pair);
                 for (role, port) in [(Role::Rtp, first), (Role::Rtcp, first + 1)] {
                     let address = SocketAddr::new(interface.sip.ip(), port);
-                    ports.push(PortSpec { address, role, interface: i as u16, device: None, dscp: 46 });
+                    ports.push(PortSpec {
+                        address,
+                        role,
+                        interface: i as u16,
+                        device: None,
+                        dscp: 46,
+                    });
                 }
             }
         }

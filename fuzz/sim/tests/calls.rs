@@ -71,7 +71,8 @@ fn ringing_and_early_media_reach_the_caller() {
     let progress = s.expect_status(s.caller, 183);
     let a = progress.media().unwrap();
     s.world.send(CALLEE_MEDIA.parse().unwrap(), invite.media().unwrap(), wire::rtp(1, 2, b'r'));
-    let heard = s.world.wait(CALLER_MEDIA.parse().unwrap(), Duration::from_secs(1)).expect("ringback");
+    let heard =
+        s.world.wait(CALLER_MEDIA.parse().unwrap(), Duration::from_secs(1)).expect("ringback");
     assert_eq!(heard.from, a);
     // The 2xx without a description confirms the one of the 183.
     s.world.send(s.callee, s.node, invite.reply(200, "b", CONTACT, ""));
@@ -130,7 +131,8 @@ fn a_busy_callee_is_reported_and_not_hunted_past() {
         &format!("ACK {} ", busy.uri_of("Contact")),
         "ACK sip:442079460000@192.0.2.1:5060 ",
     );
-    let branch = busy.get("Via").split("branch=").nth(1).unwrap().split(';').next().unwrap().to_owned();
+    let branch =
+        busy.get("Via").split("branch=").nth(1).unwrap().split(';').next().unwrap().to_owned();
     let own = ack.split("branch=").nth(1).unwrap().split(';').next().unwrap().to_owned();
     s.world.send(s.caller, s.node, ack.replace(&own, &branch));
     s.assert_clean(1);
@@ -211,7 +213,10 @@ fn a_cancel_before_any_response_waits_for_one() {
     s.world.send(s.caller, s.node, cancel_of(&sent));
     s.expect_status(s.caller, 200);
     s.expect_status(s.caller, 487);
-    assert!(s.within(s.callee, Duration::from_millis(400)).is_none(), "9.1: not before a provisional");
+    assert!(
+        s.within(s.callee, Duration::from_millis(400)).is_none(),
+        "9.1: not before a provisional"
+    );
     s.world.send(s.callee, s.node, invite.reply(100, "", "", ""));
     let cancel = s.expect(s.callee, "CANCEL");
     s.world.send(s.callee, s.node, cancel.reply(200, "b", "", ""));
@@ -245,7 +250,8 @@ fn cancel_of(invite: &Text) -> String {
     let head: Vec<&str> = invite.raw.split("\r\n\r\n").next().unwrap().split("\r\n").collect();
     let keep = |l: &&str| !l.starts_with("Content") && !l.starts_with("Contact");
     let lines: Vec<&str> = head.into_iter().filter(keep).collect();
-    let text = lines.join("\r\n").replace("INVITE sip", "CANCEL sip").replace("1 INVITE", "1 CANCEL");
+    let text =
+        lines.join("\r\n").replace("INVITE sip", "CANCEL sip").replace("1 INVITE", "1 CANCEL");
     format!("{text}\r\nContent-Length: 0\r\n\r\n")
 }
 
@@ -301,7 +307,11 @@ fn hold_and_resume_by_the_caller_and_a_new_port_by_the_callee() {
     s.expect_status(s.callee, 100);
     let to_caller = s.expect(s.caller, "INVITE");
     let answer = wire::sdp(CALLER_MEDIA.parse().unwrap(), 3, "0", "sendrecv");
-    s.world.send(s.caller, s.node, to_caller.reply(200, "", &format!("Contact: <sip:{CALLER}>\r\n"), &answer));
+    s.world.send(
+        s.caller,
+        s.node,
+        to_caller.reply(200, "", &format!("Contact: <sip:{CALLER}>\r\n"), &answer),
+    );
     let resumed = s.expect_status(s.callee, 200);
     s.expect(s.caller, "ACK");
     let ack = s.from_callee("ACK", 1, &invite, "b", "");
@@ -452,7 +462,10 @@ fn refusals_say_why_and_leave_a_cdr() {
             assert_eq!(refused.get("Unsupported"), "100rel");
         }
         let cdrs = s.world.cdrs();
-        let own = cdrs.iter().find(|c| *c.call_id_in == *format!("r{i}@caller").as_bytes()).expect("a CDR");
+        let own = cdrs
+            .iter()
+            .find(|c| *c.call_id_in == *format!("r{i}@caller").as_bytes())
+            .expect("a CDR");
         assert_eq!((&*own.reason, own.status), (reason.as_bytes(), status));
         let ack = s.in_dialog("ACK", 1, &refused, "");
         let via = refused.get("Via").split(";received").next().unwrap().to_owned();
@@ -460,7 +473,8 @@ fn refusals_say_why_and_leave_a_cdr() {
         s.world.send(s.caller, s.node, ack.replace(&own, &via));
         s.world.run(Duration::from_millis(5));
     }
-    let hops = s.request("INVITE", "mf", "44", "", &offer).replace("Max-Forwards: 70", "Max-Forwards: 0");
+    let hops =
+        s.request("INVITE", "mf", "44", "", &offer).replace("Max-Forwards: 70", "Max-Forwards: 0");
     s.world.send(s.caller, s.node, hops);
     s.expect_status(s.caller, 483);
     s.assert_clean(6);
@@ -482,7 +496,8 @@ fn strangers_get_silence_and_forged_requests_change_nothing() {
     s.world.send(stranger, s.node, bye.clone());
     // The right source with a guessed tag is no better.
     let tag = ok.tag("To").to_owned();
-    let guessed = format!("{}{}", &tag[..tag.len() - 1], if tag.ends_with('0') { '1' } else { '0' });
+    let guessed =
+        format!("{}{}", &tag[..tag.len() - 1], if tag.ends_with('0') { '1' } else { '0' });
     s.world.send(s.caller, s.node, bye.replace(&tag, &guessed));
     s.expect_status(s.caller, 481);
     assert_eq!(s.world.cdrs().len(), 0);
@@ -582,7 +597,8 @@ fn after_a_crash_both_sides_are_told_and_the_cdr_is_closed() {
     s.world.crash();
     let mut to_caller = Vec::new();
     while let Some(text) = s.within(s.caller, Duration::from_millis(100)) {
-        to_caller.push(text.method().map_or_else(|| text.status().unwrap().to_string(), str::to_owned));
+        to_caller
+            .push(text.method().map_or_else(|| text.status().unwrap().to_string(), str::to_owned));
         if text.method() == Some("BYE") {
             assert!(text.get("Reason").contains("restart"), "{}", text.raw);
             s.world.send(s.caller, s.node, text.reply(200, "", "", ""));
@@ -596,8 +612,14 @@ fn after_a_crash_both_sides_are_told_and_the_cdr_is_closed() {
             s.world.send(s.callee, s.node, ringing.reply(487, "r", "", ""));
         }
     }
-    assert!(to_caller.contains(&"BYE".to_owned()) && to_caller.contains(&"503".to_owned()), "{to_caller:?}");
-    assert!(to_callee.contains(&"BYE".to_owned()) && to_callee.contains(&"CANCEL".to_owned()), "{to_callee:?}");
+    assert!(
+        to_caller.contains(&"BYE".to_owned()) && to_caller.contains(&"503".to_owned()),
+        "{to_caller:?}"
+    );
+    assert!(
+        to_callee.contains(&"BYE".to_owned()) && to_callee.contains(&"CANCEL".to_owned()),
+        "{to_callee:?}"
+    );
     s.assert_clean(2);
     let cdrs = s.world.cdrs();
     assert!(cdrs.iter().all(|c| c.recovered && &*c.reason == b"restart"), "{cdrs:#?}");
