@@ -1,0 +1,360 @@
+//! The epoll driver: for hosts where io_uring is disabled. Same contract, same pool, one and a half
+//! times the work per packet.
+//!
+//! Level-triggered: what is not received in this turn is reported again, so nothing is kept between
+//! turns but the list of free slots.
+
+#![allow(
+    unsafe_code,
+    reason = "recvmmsg, sendmmsg and epoll take pointers; what keeps them valid is stated at each call"
+)]
+
+use super::address::RawAddress;
+use super::errors;
+use super::layout::{self, Group, MEDIA, SIGNAL};
+use super::mesh::ShardMesh;
+use super::port::{Port, Ports};
+use super::region::Region;
+use super::shore::Shore;
+use super::sys::check;
+use base::{Bytes, Instant, Now, PortId};
+use node::{Fault, Inbox, Io, Outbox, Received, Undeliverable};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+/// Datagrams moved by one system call.
+const BATCH: usize = 32;
+/// Ready ports taken per turn; the others are reported again.
+const READY: usize = 256;
+/// The doorbell among the ports.
+const BELL: u64 = u64::MAX;
+
+/// The driver. Owned by one shard's thread.
+pub struct Epoll {
+    epoll: OwnedFd,
+    ports: Ports,
+    shore: Shore,
+    /// Slots that hold nothing, of the media and of the signalling group.
+    free: [Vec<u16>; 2],
+    /// Slots that hold datagrams of this turn.
+    lent: [Vec<u16>; 2],
+    ready: Vec<libc::epoll_event>,
+    batch: Batch,
+    failed: Vec<Undeliverable>,
+}
+
+/// The arrays of one recvmmsg or sendmmsg.
+struct Batch {
+    headers: Vec<libc::mmsghdr>,
+    parts: Vec<libc::iovec>,
+    names: Vec<RawAddress>,
+}
+
+// SAFETY: the pointers in `batch` are only followed by the calls they were set for; everything else is
+// plain values and descriptors.
+unsafe impl Send for Epoll {}
+
+impl Epoll {
+    /// A driver over `ports`, and the inbox whose pool it fills. With `region` left out nothing is
+    /// journalled.
+    pub fn new(
+        ports: Ports,
+        region: Option<Region>,
+        mesh: ShardMesh,
+    ) -> Result<(Epoll, Inbox), Fault> {
+        let epoll = watch(&ports, mesh.bell()).map_err(|e| Fault {
+            what: format!("cannot set up epoll: {e}"),
+            remedy: String::from(
+                "raise LimitNOFILE= in the unit and the sysctl fs.epoll.max_user_watches",
+            ),
+        })?;
+        let mut inbox = Inbox::new(layout::pool());
+        let driver = Epoll {
+            epoll,
+            ports,
+            shore: Shore::new(region, mesh, &mut inbox),
+            free: [MEDIA, SIGNAL].map(|group| (0..group.count).rev().collect()),
+            lent: [MEDIA, SIGNAL].map(|group| Vec::with_capacity(usize::from(group.count))),
+            ready: vec![libc::epoll_event { events: 0, u64: 0 }; READY],
+            batch: Batch::new(),
+            failed: Vec::new(),
+        };
+        Ok((driver, inbox))
+    }
+}
+
+fn watch(ports: &Ports, bell: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: takes plain integers.
+    let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+    // SAFETY: the descriptor was just created and nobody else owns it.
+    let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+    for (id, port) in ports.iter() {
+        add(&epoll, port.fd(), libc::EPOLLIN, u64::from(id.0))?;
+    }
+    add(&epoll, bell, libc::EPOLLIN | libc::EPOLLET, BELL)?;
+    Ok(epoll)
+}
+
+fn add(epoll: &OwnedFd, fd: RawFd, events: i32, data: u64) -> io::Result<()> {
+    let mut event = libc::epoll_event {
+        events: events as u32,
+        u64: data,
+    };
+    let (epoll, add) = (epoll.as_raw_fd(), libc::EPOLL_CTL_ADD);
+    // SAFETY: one valid event, copied by the kernel.
+    check(unsafe { libc::epoll_ctl(epoll, add, fd, &raw mut event) }).map(drop)
+}
+
+impl Io for Epoll {
+    fn wait(&mut self, deadline: Option<Instant>, inbox: &mut Inbox) -> Result<Now, Fault> {
+        self.shore.recognise(inbox)?;
+        inbox.clear();
+        self.shore.look(inbox);
+        let idle = inbox.letters.is_empty() && self.failed.is_empty();
+        let ready = if idle && self.shore.doze() {
+            let left = self.shore.left(deadline);
+            let ready = self.sleep(left)?;
+            self.shore.awake();
+            ready
+        } else {
+            self.sleep(Some(Duration::ZERO))?
+        };
+        for n in 0..ready {
+            let event = self.ready[n];
+            if event.u64 != BELL {
+                self.receive(PortId(event.u64 as u32), inbox)?;
+            }
+        }
+        inbox.undeliverable.append(&mut self.failed);
+        let counters = self.shore.counters();
+        counters.received.add(inbox.packets.len() as u64);
+        counters.truncated.add(inbox.truncated.len() as u64);
+        counters.undeliverable.add(inbox.undeliverable.len() as u64);
+        self.shore.look(inbox);
+        Ok(self.shore.now())
+    }
+
+    fn submit(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), Fault> {
+        self.shore.recognise(inbox)?;
+        self.shore.keep(outbox);
+        let sends = outbox.packets.len() + outbox.texts.sends.len();
+        self.shore.counters().sent.add(sends as u64);
+        let packets = &outbox.packets;
+        for run in packets.chunk_by(|a, b| a.port == b.port) {
+            let bytes = |n: usize| (run[n].to, inbox.pool.get(run[n].bytes));
+            self.send(run[0].port, run.len(), bytes)?;
+        }
+        let texts = &outbox.texts;
+        for run in texts.sends.chunk_by(|a, b| a.port == b.port) {
+            let bytes = |n: usize| (run[n].to, texts.get(run[n].bytes));
+            self.send(run[0].port, run.len(), bytes)?;
+        }
+        for (free, lent) in self.free.iter_mut().zip(&mut self.lent) {
+            free.append(lent);
+        }
+        self.shore.give(outbox);
+        Ok(())
+    }
+}
+
+impl Epoll {
+    /// Waits for ready ports and the doorbell; how many events there are.
+    fn sleep(&mut self, left: Option<Duration>) -> Result<usize, Fault> {
+        let time = left.map(|left| libc::timespec {
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: i64::from(left.subsec_nanos()),
+        });
+        let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        let (epoll, events) = (self.epoll.as_raw_fd(), self.ready.as_mut_ptr());
+        let most = READY as i32;
+        // SAFETY: `events` has room for `most` events; `time` is null or one timespec.
+        match check(unsafe { libc::epoll_pwait2(epoll, events, most, time, std::ptr::null()) }) {
+            Ok(ready) => Ok(ready as usize),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(0),
+            Err(e) => Err(broken("wait for input", &e)),
+        }
+    }
+
+    /// Receives what waits on one port, as far as there are slots.
+    fn receive(&mut self, id: PortId, inbox: &mut Inbox) -> Result<(), Fault> {
+        let Some(port) = self.ports.get(id) else {
+            return Ok(());
+        };
+        let group = usize::from(port.signal);
+        let kind = [MEDIA, SIGNAL][group];
+        let slots = &mut self.free[group];
+        let first = slots.len().saturating_sub(BATCH);
+        let taken = &slots[first..];
+        if taken.is_empty() {
+            return Ok(());
+        }
+        match self.batch.receive(port.fd(), kind, taken, inbox) {
+            Ok(count) => {
+                for (n, &slot) in taken[..count].iter().enumerate() {
+                    self.batch.deliver(n, id, kind.room(slot), inbox);
+                }
+                self.lent[group].extend(slots.drain(first..first + count));
+                Ok(())
+            }
+            Err(e) => received_error(port, id, &e, inbox),
+        }
+    }
+
+    /// Sends `count` datagrams from one port.
+    fn send<'a>(
+        &mut self,
+        id: PortId,
+        count: usize,
+        bytes: impl Fn(usize) -> (SocketAddr, &'a [u8]),
+    ) -> Result<(), Fault> {
+        let Some(port) = self.ports.get(id) else {
+            return Ok(());
+        };
+        let (mut next, mut retried) = (0, false);
+        while next < count {
+            let most = (count - next).min(BATCH);
+            let sent = self.batch.send(port.fd(), most, |n| bytes(next + n));
+            match sent.map_err(|e| e.raw_os_error()) {
+                Ok(sent) => {
+                    next += sent;
+                    retried = false;
+                }
+                Err(Some(libc::EINTR)) => {}
+                // A listener may have been told of another destination's ICMP error: ask once more.
+                Err(_) if port.signal && !retried => {
+                    errors::drain(port.fd(), id, &mut self.failed);
+                    retried = true;
+                }
+                Err(errno) => {
+                    self.failed.push(Undeliverable {
+                        port: id,
+                        to: Some(bytes(next).0),
+                        errno: errno.unwrap_or(libc::EIO),
+                    });
+                    next += 1;
+                    retried = false;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn received_error(
+    port: &Port,
+    id: PortId,
+    error: &io::Error,
+    inbox: &mut Inbox,
+) -> Result<(), Fault> {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EINTR) => Ok(()),
+        Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => {
+            Err(broken("receive", error))
+        }
+        _ => {
+            if port.signal {
+                errors::drain(port.fd(), id, &mut inbox.undeliverable);
+            }
+            Ok(())
+        }
+    }
+}
+
+impl Batch {
+    fn new() -> Batch {
+        // SAFETY: message headers and parts of zeroes are valid: everything null and empty.
+        let header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+        let part = libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        };
+        Batch {
+            headers: vec![header; BATCH],
+            parts: vec![part; BATCH],
+            names: vec![RawAddress::EMPTY; BATCH],
+        }
+    }
+
+    /// Points the headers of the first `count` entries at their names and parts.
+    fn link(&mut self, count: usize) {
+        for n in 0..count {
+            let header = &mut self.headers[n].msg_hdr;
+            header.msg_name = self.names[n].as_mut_ptr().cast();
+            header.msg_namelen = self.names[n].len();
+            header.msg_iov = &raw mut self.parts[n];
+            header.msg_iovlen = 1;
+            header.msg_flags = 0;
+        }
+    }
+
+    fn receive(
+        &mut self,
+        fd: RawFd,
+        group: Group,
+        slots: &[u16],
+        inbox: &mut Inbox,
+    ) -> io::Result<usize> {
+        for (n, &slot) in slots.iter().enumerate() {
+            let room = inbox.pool.get_mut(group.room(slot));
+            self.parts[n].iov_base = room.as_mut_ptr().cast();
+            self.parts[n].iov_len = room.len();
+            self.names[n] = RawAddress::EMPTY;
+        }
+        self.link(slots.len());
+        let (headers, count) = (self.headers.as_mut_ptr(), slots.len() as u32);
+        let flags = libc::MSG_DONTWAIT;
+        // SAFETY: `count` headers, each linked to its own name and to its own free slot of the pool,
+        // which the inbox lends us mutably.
+        check(unsafe { libc::recvmmsg(fd, headers, count, flags as _, std::ptr::null_mut()) })
+            .map(|count| count as usize)
+    }
+
+    /// Puts datagram `n` of the last receive into the inbox.
+    fn deliver(&self, n: usize, port: PortId, room: Bytes, inbox: &mut Inbox) {
+        let header = &self.headers[n];
+        if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
+            inbox.truncated.push(port);
+        } else if let Some(source) = self.names[n].read() {
+            let bytes = Bytes {
+                at: room.at,
+                len: header.msg_len.min(room.len),
+            };
+            inbox.packets.push(Received {
+                port,
+                source,
+                bytes,
+            });
+        }
+    }
+
+    fn send<'a>(
+        &mut self,
+        fd: RawFd,
+        count: usize,
+        bytes: impl Fn(usize) -> (SocketAddr, &'a [u8]),
+    ) -> io::Result<usize> {
+        for n in 0..count {
+            let (to, bytes) = bytes(n);
+            self.parts[n].iov_base = bytes.as_ptr().cast_mut().cast();
+            self.parts[n].iov_len = bytes.len();
+            self.names[n] = RawAddress::new(to);
+        }
+        self.link(count);
+        let (headers, count) = (self.headers.as_mut_ptr(), count as u32);
+        let flags = libc::MSG_DONTWAIT;
+        // SAFETY: `count` headers, each linked to a name and to bytes that live until the call is over;
+        // sendmmsg only reads through them.
+        check(unsafe { libc::sendmmsg(fd, headers, count, flags as _) }).map(|sent| sent as usize)
+    }
+}
+
+fn broken(what: &str, error: &io::Error) -> Fault {
+    Fault {
+        what: format!("cannot {what}: {error}"),
+        remedy: String::from(
+            "the process restarts and keeps its calls; if this repeats, report it",
+        ),
+    }
+}

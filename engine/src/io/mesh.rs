@@ -1,0 +1,374 @@
+//! Bounded rings between shards, from the gate to shards, and from shards to the gate.
+//!
+//! One ring per sender and receiver, so there is no lock anywhere. A doorbell (an eventfd) is rung only
+//! when the receiver may be asleep; it is a hint, because rings are looked at every turn. A full ring
+//! drops and counts: nothing here ever waits for a reader.
+
+use super::sys;
+use base::ShardId;
+use control::Event;
+use node::{Fault, Letter, Limits};
+use rtrb::{Consumer, Producer, RingBuffer};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+base::counters! {
+    /// What one shard's driver counts.
+    pub struct IoCounters {
+        /// Turns of the shard's loop.
+        turns: counter "sbc_io_turns_total",
+        /// Datagrams received.
+        received: counter "sbc_io_received_total",
+        /// Datagrams handed to the kernel.
+        sent: counter "sbc_io_sent_total",
+        /// Sends that failed.
+        undeliverable: counter "sbc_io_undeliverable_total",
+        /// Datagrams longer than their buffer.
+        truncated: counter "sbc_io_truncated_total",
+        /// Receives armed again after the buffers ran out or an error.
+        rearmed: counter "sbc_io_rearmed_total",
+        /// Letters to other shards dropped because their ring was full.
+        letters_dropped: counter "sbc_io_letters_dropped_total",
+        /// Events to the gate dropped because the ring was full.
+        events_dropped: counter "sbc_io_events_dropped_total",
+        /// Journal frames that waited in memory because the region was full.
+        journal_delayed: counter "sbc_io_journal_delayed_total",
+        /// Journal frames lost: the region and the memory behind it were full.
+        journal_lost: counter "sbc_io_journal_lost_total",
+    }
+}
+
+/// A doorbell and whether its owner may need it.
+struct Bell {
+    fd: OwnedFd,
+    asleep: AtomicBool,
+}
+
+impl Bell {
+    fn new() -> Result<Arc<Bell>, Fault> {
+        let fd = sys::eventfd().map_err(|e| Fault {
+            what: format!("cannot create a doorbell between shards: {e}"),
+            remedy: String::from("raise LimitNOFILE= in the unit (1048576 is sensible)"),
+        })?;
+        let asleep = AtomicBool::new(false);
+        Ok(Arc::new(Bell { fd, asleep }))
+    }
+
+    /// After a push: wakes the owner unless it is awake and will look anyway.
+    fn ring_if_asleep(&self) {
+        // Pairs with the fence in `doze`: either the owner sees the push or we see it asleep.
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+            sys::ring(&self.fd);
+        }
+    }
+
+    /// Before sleeping; the owner then looks at its rings once more.
+    fn doze(&self) {
+        self.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    fn awake(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+/// One shard's ends of the mesh.
+pub struct ShardMesh {
+    /// From every shard, then from the gate; nothing from itself.
+    incoming: Vec<Consumer<Letter>>,
+    /// To every shard; `None` at its own place.
+    outgoing: Vec<Option<Producer<Letter>>>,
+    bells: Vec<Arc<Bell>>,
+    own: usize,
+    /// Which shards got letters in this turn.
+    touched: Vec<bool>,
+    events: Producer<Event>,
+    gate: Arc<Bell>,
+    counters: Arc<IoCounters>,
+}
+
+/// The gate's ends of the mesh.
+pub struct GateMesh {
+    outgoing: Vec<Producer<Letter>>,
+    bells: Vec<Arc<Bell>>,
+    events: Vec<Consumer<Event>>,
+    bell: Arc<Bell>,
+    counters: Vec<Arc<IoCounters>>,
+}
+
+/// Builds the mesh of a node.
+pub struct Mesh;
+
+impl Mesh {
+    /// Rings for every pair of shards, and between each shard and the gate.
+    #[expect(clippy::new_ret_no_self, reason = "the mesh is its ends")]
+    pub fn new(limits: &Limits) -> Result<(Vec<ShardMesh>, GateMesh), Fault> {
+        let count = limits.shards.len();
+        let bells: Vec<_> = (0..count).map(|_| Bell::new()).collect::<Result<_, _>>()?;
+        let mut gate = GateMesh {
+            outgoing: Vec::new(),
+            bells: bells.clone(),
+            events: Vec::new(),
+            bell: Bell::new()?,
+            counters: Vec::new(),
+        };
+        let mut shards: Vec<ShardMesh> = (0..count)
+            .map(|own| shard(own, &bells, &mut gate, limits.events))
+            .collect();
+        for from in 0..count {
+            for to in 0..count {
+                if from != to {
+                    let (producer, consumer) = RingBuffer::new(limits.mesh_letters.max(1));
+                    shards[from].outgoing[to] = Some(producer);
+                    shards[to].incoming.push(consumer);
+                }
+            }
+        }
+        for shard in &mut shards {
+            let (producer, consumer) = RingBuffer::new(limits.mesh_letters.max(1));
+            shard.incoming.push(consumer);
+            gate.outgoing.push(producer);
+        }
+        Ok((shards, gate))
+    }
+}
+
+fn shard(own: usize, bells: &[Arc<Bell>], gate: &mut GateMesh, events: usize) -> ShardMesh {
+    let (producer, consumer) = RingBuffer::new(events.max(1));
+    let counters = Arc::new(IoCounters::default());
+    gate.events.push(consumer);
+    gate.counters.push(counters.clone());
+    ShardMesh {
+        incoming: Vec::new(),
+        outgoing: bells.iter().map(|_| None).collect(),
+        bells: bells.to_vec(),
+        own,
+        touched: vec![false; bells.len()],
+        events: producer,
+        gate: gate.bell.clone(),
+        counters,
+    }
+}
+
+impl ShardMesh {
+    /// Counters of this shard's driver, for the gate to read.
+    pub fn counters(&self) -> &Arc<IoCounters> {
+        &self.counters
+    }
+
+    /// The descriptor that becomes readable when the shard is to wake.
+    pub(crate) fn bell(&self) -> RawFd {
+        self.bells[self.own].fd.as_raw_fd()
+    }
+
+    /// Takes every letter that is there, at most one ring's worth from each sender.
+    pub(crate) fn take(&mut self, letters: &mut Vec<Letter>) {
+        for ring in &mut self.incoming {
+            for _ in 0..ring.slots() {
+                letters.extend(ring.pop().ok());
+            }
+        }
+    }
+
+    /// Says that the shard is about to sleep; `false` when letters are there after all.
+    pub(crate) fn doze(&self) -> bool {
+        let bell = &self.bells[self.own];
+        bell.doze();
+        let quiet = self.incoming.iter().all(Consumer::is_empty);
+        if !quiet {
+            bell.awake();
+        }
+        quiet
+    }
+
+    /// Says that the shard is awake: no bells, please.
+    pub(crate) fn awake(&self) {
+        self.bells[self.own].awake();
+    }
+
+    /// Delivers a turn's letters and events.
+    pub(crate) fn give(&mut self, letters: &mut Vec<(ShardId, Letter)>, events: &mut Vec<Event>) {
+        for (to, letter) in letters.drain(..) {
+            let to = usize::from(to.0);
+            let ring = self.outgoing.get_mut(to).and_then(Option::as_mut);
+            if ring.is_some_and(|ring| ring.push(letter).is_ok()) {
+                self.touched[to] = true;
+            } else {
+                self.counters.letters_dropped.add(1);
+            }
+        }
+        for (touched, bell) in self.touched.iter_mut().zip(&self.bells) {
+            if std::mem::take(touched) {
+                bell.ring_if_asleep();
+            }
+        }
+        if events.is_empty() {
+            return;
+        }
+        for event in events.drain(..) {
+            if self.events.push(event).is_err() {
+                self.counters.events_dropped.add(1);
+            }
+        }
+        self.gate.ring_if_asleep();
+    }
+}
+
+impl GateMesh {
+    /// Gives a shard a letter; a full ring gives it back.
+    #[expect(clippy::result_large_err, reason = "a refused letter comes back whole")]
+    pub fn send(&mut self, to: ShardId, letter: Letter) -> Result<(), Letter> {
+        let Some(ring) = self.outgoing.get_mut(usize::from(to.0)) else {
+            return Err(letter);
+        };
+        ring.push(letter)
+            .map_err(|rtrb::PushError::Full(letter)| letter)?;
+        self.bells[usize::from(to.0)].ring_if_asleep();
+        Ok(())
+    }
+
+    /// Takes every event that is there; afterwards a new one makes [`GateMesh::wakes`] readable.
+    pub fn events(&mut self, mut take: impl FnMut(ShardId, Event)) {
+        sys::unring(&self.bell.fd);
+        self.bell.doze();
+        for (shard, ring) in (0..=u8::MAX).map(ShardId).zip(&mut self.events) {
+            for _ in 0..ring.slots() {
+                if let Ok(event) = ring.pop() {
+                    take(shard, event);
+                }
+            }
+        }
+    }
+
+    /// A descriptor that becomes readable when there are events to take. Call [`GateMesh::events`]
+    /// once before the first wait: only that asks to be woken.
+    pub fn wakes(&self) -> RawFd {
+        self.bell.fd.as_raw_fd()
+    }
+
+    /// Events of a shard that were dropped so far; when it grew, ask the shard to resync.
+    pub fn lost(&self, shard: ShardId) -> u64 {
+        self.counters
+            .get(usize::from(shard.0))
+            .map_or(0, |c| c.events_dropped.get())
+    }
+
+    /// Counters of every shard's driver.
+    pub fn counters(&self) -> &[Arc<IoCounters>] {
+        &self.counters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::testing::readable;
+    use control::Command;
+    use node::ShardLimits;
+
+    fn limits(shards: usize) -> Limits {
+        let shard = ShardLimits {
+            ports: Vec::new(),
+            records: 1,
+            record_size: 64,
+            journal_size: 4096,
+        };
+        Limits {
+            shards: vec![shard; shards],
+            mesh_letters: 4,
+            events: 4,
+        }
+    }
+
+    #[test]
+    fn letters_reach_their_shard_in_order_and_overflow_is_counted() {
+        let (mut shards, _gate) = Mesh::new(&limits(3)).unwrap();
+        let mut letters: Vec<_> = (0..6)
+            .map(|_| (ShardId(2), Letter::Command(Command::Drain)))
+            .collect();
+        shards[0].give(&mut letters, &mut Vec::new());
+        let mut got = Vec::new();
+        shards[2].take(&mut got);
+        assert_eq!(got.len(), 4);
+        assert_eq!(shards[0].counters().letters_dropped.get(), 2);
+        shards[1].take(&mut got);
+        assert_eq!(got.len(), 4, "nothing for the third shard");
+        let mut to_self = vec![(ShardId(0), Letter::Command(Command::Drain))];
+        shards[0].give(&mut to_self, &mut Vec::new());
+        assert_eq!(shards[0].counters().letters_dropped.get(), 3);
+    }
+
+    #[test]
+    fn a_shard_with_letters_does_not_doze() {
+        let (mut shards, mut gate) = Mesh::new(&limits(1)).unwrap();
+        assert!(shards[0].doze());
+        shards[0].awake();
+        assert!(
+            gate.send(ShardId(0), Letter::Command(Command::Drain))
+                .is_ok()
+        );
+        assert!(!shards[0].doze());
+        let mut got = Vec::new();
+        shards[0].take(&mut got);
+        assert_eq!(got.len(), 1);
+        for _ in 0..4 {
+            assert!(
+                gate.send(ShardId(0), Letter::Command(Command::Drain))
+                    .is_ok()
+            );
+        }
+        assert!(
+            gate.send(ShardId(0), Letter::Command(Command::Drain))
+                .is_err()
+        );
+        assert!(
+            gate.send(ShardId(9), Letter::Command(Command::Drain))
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn events_reach_the_gate_and_gaps_are_counted() {
+        let (mut shards, mut gate) = Mesh::new(&limits(2)).unwrap();
+        gate.events(|_, _| unreachable!());
+        let mut events = vec![Event::Synced; 7];
+        shards[1].give(&mut Vec::new(), &mut events);
+        assert!(readable(gate.wakes(), 0));
+        let mut seen = Vec::new();
+        gate.events(|shard, event| seen.push((shard, event)));
+        assert_eq!(seen, vec![(ShardId(1), Event::Synced); 4]);
+        assert_eq!((gate.lost(ShardId(0)), gate.lost(ShardId(1))), (0, 3));
+        assert!(!readable(gate.wakes(), 0));
+    }
+
+    #[test]
+    fn nothing_is_ever_left_behind_asleep() {
+        let (mut shards, mut gate) = Mesh::new(&limits(1)).unwrap();
+        let shard = &mut shards[0];
+        let total = 20_000u64;
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut sent = 0;
+                while sent < total {
+                    sent += u64::from(
+                        gate.send(ShardId(0), Letter::Command(Command::Drain))
+                            .is_ok(),
+                    );
+                }
+            });
+            let (mut got, mut letters) = (0, Vec::new());
+            while got < total {
+                shard.take(&mut letters);
+                got += letters.drain(..).len() as u64;
+                if got < total && shard.doze() {
+                    assert!(readable(shard.bell(), 2_000), "slept through a letter");
+                    sys::unring(&shard.bells[0].fd);
+                }
+                shard.awake();
+            }
+        });
+    }
+}

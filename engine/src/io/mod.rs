@@ -1,0 +1,26 @@
+//! Drivers: how a shard meets the kernel.
+//!
+//! [`uring`] and [`epoll`] implement the same contract, `node::Io`, and pass the same tests; [`probe`]
+//! chooses. [`port`] opens sockets, [`region`] keeps what must outlive the process, [`mesh`] connects
+//! shards and the gate. Nothing here knows what a datagram means.
+
+mod address;
+mod buffers;
+#[cfg(test)]
+mod contract;
+pub mod epoll;
+mod errors;
+mod journal;
+pub mod layout;
+pub mod mesh;
+mod pace;
+pub mod port;
+pub mod region;
+pub mod rundir;
+mod shore;
+mod sys;
+#[cfg(test)]
+mod testing;
+pub mod uring;
+
+pub use journal::Reader as JournalReader;

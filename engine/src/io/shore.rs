@@ -1,0 +1,133 @@
+//! What every driver does beside moving datagrams: journal, records, mesh, clocks, counters.
+
+use super::mesh::{IoCounters, ShardMesh};
+use super::region::Region;
+use super::sys;
+use base::{Bytes, Instant, Now};
+use node::{Fault, Inbox, Outbox};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The part of a driver that is the same for all of them.
+pub(crate) struct Shore {
+    region: Option<Region>,
+    mesh: ShardMesh,
+    last: Instant,
+    /// Frames the region had no room for, oldest first, and their bytes in all.
+    backlog: VecDeque<Vec<u8>>,
+    backlog_bytes: usize,
+    /// The pool this driver's buffers stand in.
+    pool: usize,
+}
+
+/// Bytes of journal frames that may wait in memory when the region is full.
+const BACKLOG: usize = 16 << 20;
+
+impl Shore {
+    pub(crate) fn new(region: Option<Region>, mesh: ShardMesh, inbox: &mut Inbox) -> Shore {
+        Shore {
+            region,
+            mesh,
+            last: Instant(0),
+            backlog: VecDeque::new(),
+            backlog_bytes: 0,
+            pool: inbox.pool.as_mut_ptr() as usize,
+        }
+    }
+
+    /// The kernel writes into one pool for as long as the driver lives: no other inbox will do.
+    pub(crate) fn recognise(&self, inbox: &mut Inbox) -> Result<(), Fault> {
+        if inbox.pool.as_mut_ptr() as usize == self.pool {
+            return Ok(());
+        }
+        Err(Fault {
+            what: String::from("a driver was given an inbox that is not its own"),
+            remedy: String::from("this is a defect: report it with the version"),
+        })
+    }
+
+    pub(crate) fn counters(&self) -> &IoCounters {
+        self.mesh.counters()
+    }
+
+    /// Letters and journal room: looked at every turn, whatever the doorbell says.
+    pub(crate) fn look(&mut self, inbox: &mut Inbox) {
+        self.mesh.take(&mut inbox.letters);
+        inbox.journal_room = match &self.region {
+            Some(_) if !self.backlog.is_empty() => 0,
+            Some(region) => region.journal.room(),
+            None => usize::MAX,
+        };
+    }
+
+    /// Whether the shard may sleep now; afterwards senders ring its bell.
+    pub(crate) fn doze(&self) -> bool {
+        self.mesh.doze()
+    }
+
+    /// The shard is awake again.
+    pub(crate) fn awake(&self) {
+        self.mesh.awake();
+    }
+
+    /// Time until `deadline`, by the clock.
+    pub(crate) fn left(&mut self, deadline: Option<Instant>) -> Option<Duration> {
+        let deadline = deadline.filter(|d| *d != Instant::NEVER)?;
+        self.last = sys::now(self.last).mono;
+        Some(deadline.since(self.last))
+    }
+
+    /// Both clocks, for the turn that begins.
+    pub(crate) fn now(&mut self) -> Now {
+        let now = sys::now(self.last);
+        self.last = now.mono;
+        now
+    }
+
+    /// First half of a submit: the journal, then the records, before anything leaves.
+    pub(crate) fn keep(&mut self, outbox: &Outbox) {
+        self.mesh.counters().turns.add(1);
+        let Some(region) = &mut self.region else {
+            return;
+        };
+        while let Some(frame) = self.backlog.front() {
+            if !region.journal.append(frame) {
+                break;
+            }
+            self.backlog_bytes -= frame.len();
+            self.backlog.pop_front();
+        }
+        for &frame in &outbox.journal {
+            let frame = part(&outbox.plain, frame);
+            if !self.backlog.is_empty() || !region.journal.append(frame) {
+                let counters = self.mesh.counters();
+                let holds = region.journal.can_hold(frame.len())
+                    && self.backlog_bytes + frame.len() <= BACKLOG;
+                if !holds {
+                    counters.journal_lost.add(1);
+                    continue;
+                }
+                counters.journal_delayed.add(1);
+                self.backlog_bytes += frame.len();
+                self.backlog.push_back(frame.to_vec());
+            }
+        }
+        for record in &outbox.records {
+            // Slot and size come from the same limits as the region: a misfit is a defect that the
+            // record's checksum would show at recovery.
+            let fits = region.write(record.slot, part(&outbox.plain, record.bytes));
+            debug_assert!(fits, "record {} does not fit", record.slot);
+        }
+    }
+
+    /// Second half of a submit: letters and events. Everything is taken afterwards.
+    pub(crate) fn give(&mut self, outbox: &mut Outbox) {
+        self.mesh.give(&mut outbox.mesh, &mut outbox.events);
+        outbox.clear();
+    }
+}
+
+fn part(arena: &[u8], bytes: Bytes) -> &[u8] {
+    let (at, len) = (bytes.at as usize, bytes.len as usize);
+    arena.get(at..at + len).unwrap_or(&[])
+}

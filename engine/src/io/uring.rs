@@ -1,0 +1,517 @@
+//! The io_uring driver: one ring per shard, one thread per ring.
+//!
+//! Every port has a multishot receive armed; datagrams land in the inbox's pool through two provided
+//! buffer rings. Sends go straight out of the pool and the text arena and are complete when the submit
+//! returns, so buffers go back at once; only failed sends leave a completion. The ring is locked before
+//! it is used: three operations on registered files and nothing else.
+//!
+//! The ring is built where the sockets are opened and enabled by the thread that waits first.
+
+#![allow(
+    unsafe_code,
+    reason = "the submission queue takes pointers; what keeps them valid is stated at each push"
+)]
+
+use super::address::{self, ADDRESS_SIZE, RawAddress};
+use super::buffers::BufferRing;
+use super::errors;
+use super::layout::{self, MEDIA, SIGNAL};
+use super::mesh::ShardMesh;
+use super::pace::{Nap, Pace};
+use super::port::Ports;
+use super::region::Region;
+use super::shore::Shore;
+use base::{Bytes, Instant, Now, PortId};
+use io_uring::register::Restriction;
+use io_uring::squeue::Flags;
+use io_uring::types::{Fixed, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+use node::{Fault, Inbox, Io, Outbox, Received, Undeliverable};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Submission queue entries: sends of a turn beyond this take another system call.
+const QUEUE: u32 = 1024;
+/// What the kernel writes before a received datagram: `io_uring_recvmsg_out` and the address.
+const PREAMBLE: u32 = 16 + ADDRESS_SIZE as u32;
+
+/// What a completion belongs to, in the upper half of its user data.
+const RECEIVE: u64 = 1 << 32;
+const SEND: u64 = 2 << 32;
+const BELL: u64 = 3 << 32;
+const KIND: u64 = !(u32::MAX as u64);
+
+/// A send that the kernel has not finished yet.
+struct Sending {
+    to: RawAddress,
+    port: PortId,
+    at: *const u8,
+    len: u32,
+}
+
+/// The driver. Owned by one shard's thread once it has waited.
+pub struct Uring {
+    // Dropped first, so that the kernel forgets every address below before it is freed.
+    ring: IoUring,
+    media: BufferRing,
+    signal: BufferRing,
+    ports: Ports,
+    shore: Shore,
+    pace: Pace,
+    /// Header that every receive points to: a name of [`ADDRESS_SIZE`] bytes and no control.
+    header: Box<libc::msghdr>,
+    /// Sends queued since the last flush; the kernel reads destinations out of it.
+    sending: Vec<Sending>,
+    failed: Vec<Undeliverable>,
+    /// Ports whose receive ended and has to be armed again.
+    ended: Vec<PortId>,
+    bell_ended: bool,
+    /// Completions seen while sending that belong to the next turn.
+    early: Vec<cqueue::Entry>,
+    enabled: bool,
+    min_wait: bool,
+    no_iowait: bool,
+}
+
+// SAFETY: the raw pointers in `sending` and `header` point to nothing between calls (a flush finishes
+// and forgets every send; the header's own pointers are null), those of the buffer rings are only used
+// as addresses; the ring is driven by whoever owns `self`.
+unsafe impl Send for Uring {}
+
+impl Uring {
+    /// Builds and locks a ring over `ports`, and the inbox whose pool it fills.
+    ///
+    /// With `region` left out nothing is journalled. `min_wait_us` is how long a busy shard may collect
+    /// packets before it wakes; 0 turns that off.
+    pub fn new(
+        ports: Ports,
+        region: Option<Region>,
+        mesh: ShardMesh,
+        min_wait_us: u32,
+    ) -> Result<(Uring, Inbox), Fault> {
+        build(ports, region, mesh, min_wait_us).map_err(|e| Fault {
+            what: format!("cannot set up io_uring: {e}"),
+            remedy: String::from(match e.raw_os_error() {
+                Some(libc::ENOMEM) => "raise LimitMEMLOCK= in the unit (infinity is sensible)",
+                Some(libc::EMFILE) => "raise LimitNOFILE= in the unit (1048576 is sensible)",
+                _ => "set `driver = \"epoll\"` to run without io_uring",
+            }),
+        })
+    }
+}
+
+fn build(
+    ports: Ports,
+    region: Option<Region>,
+    mesh: ShardMesh,
+    min_wait_us: u32,
+) -> io::Result<(Uring, Inbox)> {
+    let ring = IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_submit_all()
+        .setup_r_disabled()
+        .setup_cqsize(completions(ports.len()))
+        .build(QUEUE)?;
+    let mut inbox = Inbox::new(layout::pool());
+    let pool = inbox.pool.as_mut_ptr();
+    let media = BufferRing::new(MEDIA, pool, PREAMBLE)?;
+    let signal = BufferRing::new(SIGNAL, pool, PREAMBLE)?;
+    media.register(&ring.submitter())?;
+    signal.register(&ring.submitter())?;
+    let mut files: Vec<_> = ports.iter().map(|(_, port)| port.fd()).collect();
+    files.push(mesh.bell());
+    ring.submitter().register_files(&files)?;
+    ring.submitter()
+        .register_restrictions(&mut restrictions())?;
+    // SAFETY: a message header of zeroes is valid: no name, no parts, no control.
+    let mut header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
+    header.msg_namelen = ADDRESS_SIZE as u32;
+    let driver = Uring {
+        min_wait: ring.params().is_feature_min_timeout(),
+        no_iowait: ring.params().is_feature_no_iowait(),
+        ring,
+        media,
+        signal,
+        ended: ports.iter().map(|(id, _)| id).collect(),
+        ports,
+        shore: Shore::new(region, mesh, &mut inbox),
+        pace: Pace::new(min_wait_us),
+        header,
+        sending: Vec::with_capacity(QUEUE as usize),
+        failed: Vec::new(),
+        bell_ended: true,
+        early: Vec::new(),
+        enabled: false,
+    };
+    Ok((driver, inbox))
+}
+
+/// Room for everything that can complete in a turn: every buffer, every receive that ends for want of
+/// one, every failed send.
+fn completions(ports: usize) -> u32 {
+    (ports + 4096).next_power_of_two().min(32_768) as u32
+}
+
+/// The ring does these operations on registered files, and no registration, for the rest of its life.
+fn restrictions() -> [Restriction; 5] {
+    let flags = Flags::FIXED_FILE | Flags::BUFFER_SELECT | Flags::SKIP_SUCCESS;
+    [
+        Restriction::sqe_op(opcode::RecvMsgMulti::CODE),
+        Restriction::sqe_op(opcode::Send::CODE),
+        Restriction::sqe_op(opcode::PollAdd::CODE),
+        Restriction::sqe_flags_allowed(flags.bits()),
+        Restriction::sqe_flags_required(Flags::FIXED_FILE.bits()),
+    ]
+}
+
+impl Io for Uring {
+    fn wait(&mut self, deadline: Option<Instant>, inbox: &mut Inbox) -> Result<Now, Fault> {
+        self.shore.recognise(inbox)?;
+        self.begin()?;
+        inbox.clear();
+        self.shore.look(inbox);
+        let idle = inbox.letters.is_empty() && self.early.is_empty() && self.failed.is_empty();
+        if idle && self.shore.doze() {
+            let left = self.shore.left(deadline);
+            self.sleep(self.pace.nap(left))?;
+            self.shore.awake();
+        } else {
+            self.sleep(LOOK)?;
+        }
+        self.reap(inbox)?;
+        self.shore.look(inbox);
+        let now = self.shore.now();
+        self.pace.woke(now.mono, inbox.packets.len());
+        Ok(now)
+    }
+
+    fn submit(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), Fault> {
+        self.shore.recognise(inbox)?;
+        self.begin()?;
+        self.shore.keep(outbox);
+        let sends = outbox.packets.len() + outbox.texts.sends.len();
+        self.shore.counters().sent.add(sends as u64);
+        for send in &outbox.packets {
+            self.send(send.port, send.to, inbox.pool.get(send.bytes))?;
+        }
+        for send in &outbox.texts.sends {
+            self.send(send.port, send.to, outbox.texts.get(send.bytes))?;
+        }
+        self.flush()?;
+        self.media.take_back();
+        self.signal.take_back();
+        self.arm()?;
+        self.shore.give(outbox);
+        Ok(())
+    }
+}
+
+/// Does not wait at all, but lets the kernel finish what arrived.
+const LOOK: Nap = Nap {
+    want: 0,
+    collect: Duration::ZERO,
+    left: Some(Duration::ZERO),
+};
+
+impl Uring {
+    /// The first turn: binds the ring to this thread and arms every receive.
+    fn begin(&mut self) -> Result<(), Fault> {
+        if self.enabled {
+            return Ok(());
+        }
+        let enabled = self.ring.submitter().register_enable_rings();
+        enabled.map_err(|e| broken("enable", &e))?;
+        self.enabled = true;
+        self.arm()
+    }
+
+    /// Enters the kernel: submits what is queued, runs what arrived, waits as `nap` says.
+    fn sleep(&mut self, nap: Nap) -> Result<(), Fault> {
+        let mut flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
+        if self.no_iowait {
+            flags |= EnterFlags::NO_IOWAIT;
+        }
+        // Without the kernel's minimum wait, the collecting time is simply when the wait ends.
+        let left = match nap.left {
+            _ if !self.min_wait && !nap.collect.is_zero() => Some(nap.collect),
+            left => left,
+        };
+        let time = left.map_or(Timespec::new(), Timespec::from);
+        let mut args = SubmitArgs::new();
+        if self.min_wait {
+            args = args.min_wait_usec(nap.collect.as_micros() as u32);
+        }
+        if left.is_some() {
+            args = args.timespec(&time);
+        }
+        let queued = self.ring.submission().len() as u32;
+        let submitter = self.ring.submitter();
+        // SAFETY: `args` is the structure EXT_ARG asks for, and it and `time` outlive the call; what
+        // the queued receives point to lives as long as `self`.
+        let entered = unsafe { submitter.enter(queued, nap.want, flags.bits(), Some(&args)) };
+        match entered {
+            Ok(_) => Ok(()),
+            Err(e) => match e.raw_os_error() {
+                // Time is up; a signal; completions to reap before more can be submitted.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(broken("wait on", &e)),
+            },
+        }
+    }
+
+    /// Queues an entry, making room first when the queue is full.
+    fn push(&mut self, entry: &squeue::Entry) -> Result<(), Fault> {
+        if self.ring.submission().is_full() {
+            self.flush()?;
+        }
+        // SAFETY: receives point to `self.header` and fill registered buffers; sends point into
+        // `self.sending`, which neither moves nor shrinks before a flush, and into arenas that `submit`
+        // holds borrowed until it has flushed.
+        let pushed = unsafe { self.ring.submission().push(entry) };
+        pushed.map_err(|_| broken("queue on", &io::Error::from(io::ErrorKind::StorageFull)))
+    }
+
+    /// Queues one datagram; what has no port is not sent.
+    fn send(&mut self, port: PortId, to: SocketAddr, bytes: &[u8]) -> Result<(), Fault> {
+        if self.ports.get(port).is_none() {
+            return Ok(());
+        }
+        if self.sending.len() == QUEUE as usize || self.ring.submission().is_full() {
+            self.flush()?;
+        }
+        let slot = self.sending.len();
+        let (at, len) = (bytes.as_ptr(), bytes.len() as u32);
+        let to = RawAddress::new(to);
+        // Never moves the others: there is capacity for a whole queue.
+        self.sending.push(Sending { to, port, at, len });
+        let to = &self.sending[slot].to;
+        let entry = opcode::Send::new(Fixed(port.0), at, len)
+            .flags(libc::MSG_DONTWAIT)
+            .dest_addr(to.as_ptr())
+            .dest_addr_len(to.len())
+            .build()
+            .flags(Flags::SKIP_SUCCESS)
+            .user_data(SEND | slot as u64);
+        self.push(&entry)
+    }
+
+    /// Arms what has ended: every receive at first, later those that ran out of buffers.
+    fn arm(&mut self) -> Result<(), Fault> {
+        while let Some(id) = self.ended.pop() {
+            let Some(port) = self.ports.get(id) else {
+                continue;
+            };
+            let group = if port.signal { SIGNAL.id } else { MEDIA.id };
+            let entry = opcode::RecvMsgMulti::new(Fixed(id.0), &raw const *self.header, group)
+                .build()
+                .user_data(RECEIVE | u64::from(id.0));
+            self.push(&entry)?;
+        }
+        if self.bell_ended {
+            self.bell_ended = false;
+            let entry = opcode::PollAdd::new(Fixed(self.ports.len() as u32), libc::POLLIN as u32)
+                .multi(true)
+                .build()
+                .user_data(BELL);
+            self.push(&entry)?;
+        }
+        Ok(())
+    }
+
+    /// Hands the kernel everything that is queued; afterwards no send is under way.
+    fn flush(&mut self) -> Result<(), Fault> {
+        while !self.ring.submission().is_empty() {
+            match self.ring.submit() {
+                Ok(_) => {}
+                Err(e) => match e.raw_os_error() {
+                    Some(libc::EINTR) => {}
+                    // Completions are in the way: take them.
+                    Some(libc::EBUSY | libc::EAGAIN) => {
+                        self.collect();
+                        self.sleep(LOOK)?;
+                    }
+                    _ => return Err(broken("submit to", &e)),
+                },
+            }
+        }
+        self.collect();
+        self.sending.clear();
+        Ok(())
+    }
+
+    fn next(&mut self) -> Option<cqueue::Entry> {
+        self.ring.completion().next()
+    }
+
+    /// Deals with failed sends while their bytes still stand; keeps the rest for the next turn.
+    fn collect(&mut self) {
+        while let Some(done) = self.next() {
+            if done.user_data() & KIND == SEND {
+                self.refused(done.user_data() as u32 as usize, -done.result());
+            } else {
+                self.early.push(done);
+            }
+        }
+    }
+
+    /// The kernel refused a send. On a listener that may be another destination's ICMP error, which
+    /// asking again does not see any more.
+    fn refused(&mut self, slot: usize, mut errno: i32) {
+        let Some(sending) = self.sending.get(slot) else {
+            return;
+        };
+        let Some(port) = self.ports.get(sending.port) else {
+            return;
+        };
+        if port.signal {
+            // SAFETY: a send is only looked at between its push and the end of its flush, while
+            // `submit` holds the arena it stands in.
+            let bytes = unsafe { std::slice::from_raw_parts(sending.at, sending.len as usize) };
+            let again = errors::send_again(port.fd(), bytes, &sending.to);
+            errors::drain(port.fd(), sending.port, &mut self.failed);
+            match again {
+                Ok(()) => return,
+                Err(again) => errno = again,
+            }
+        }
+        self.failed.push(Undeliverable {
+            port: sending.port,
+            to: sending.to.read(),
+            errno,
+        });
+    }
+
+    /// Turns completions into the inbox's lanes.
+    fn reap(&mut self, inbox: &mut Inbox) -> Result<(), Fault> {
+        let mut early = std::mem::take(&mut self.early);
+        for done in early.drain(..) {
+            self.complete(&done, inbox)?;
+        }
+        self.early = early;
+        while let Some(done) = self.next() {
+            self.complete(&done, inbox)?;
+        }
+        inbox.undeliverable.append(&mut self.failed);
+        let counters = self.shore.counters();
+        counters.received.add(inbox.packets.len() as u64);
+        counters.truncated.add(inbox.truncated.len() as u64);
+        counters.undeliverable.add(inbox.undeliverable.len() as u64);
+        Ok(())
+    }
+
+    fn complete(&mut self, done: &cqueue::Entry, inbox: &mut Inbox) -> Result<(), Fault> {
+        let low = done.user_data() as u32;
+        match done.user_data() & KIND {
+            RECEIVE => self.received(PortId(low), done, inbox)?,
+            BELL => self.bell_ended |= !cqueue::more(done.flags()),
+            SEND => self.refused(low as usize, -done.result()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn received(
+        &mut self,
+        id: PortId,
+        done: &cqueue::Entry,
+        inbox: &mut Inbox,
+    ) -> Result<(), Fault> {
+        let Some(port) = self.ports.get(id) else {
+            return Ok(());
+        };
+        let buffers = if port.signal {
+            &mut self.signal
+        } else {
+            &mut self.media
+        };
+        if let Some(slot) = cqueue::buffer_select(done.flags()) {
+            buffers.lend(slot);
+            let room = buffers.group().room(slot);
+            if done.result() >= PREAMBLE as i32 {
+                deliver(id, room, done.result() as u32 - PREAMBLE, inbox);
+            }
+        }
+        match -done.result() {
+            error @ (libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EACCES) => {
+                return Err(broken("receive on", &io::Error::from_raw_os_error(error)));
+            }
+            error if error > 0 && port.signal => {
+                errors::drain(port.fd(), id, &mut inbox.undeliverable);
+            }
+            _ => {}
+        }
+        if !cqueue::more(done.flags()) {
+            self.shore.counters().rearmed.add(1);
+            self.ended.push(id);
+        }
+        Ok(())
+    }
+}
+
+/// Reads what the kernel wrote before a datagram of at most `len` bytes.
+fn deliver(port: PortId, room: Bytes, len: u32, inbox: &mut Inbox) {
+    let preamble = inbox.pool.get(Bytes {
+        at: room.at - PREAMBLE,
+        len: PREAMBLE,
+    });
+    let word = |at: usize| {
+        let bytes = preamble.get(at..).and_then(|rest| rest.first_chunk());
+        bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+    };
+    // io_uring_recvmsg_out: namelen, controllen, payloadlen, flags.
+    let (payload, flags) = (word(8), word(12));
+    if flags & libc::MSG_TRUNC as u32 != 0 {
+        inbox.truncated.push(port);
+        return;
+    }
+    if let Some(source) = address::read(&preamble[16..]) {
+        let len = payload.min(len);
+        let bytes = Bytes { at: room.at, len };
+        inbox.packets.push(Received {
+            port,
+            source,
+            bytes,
+        });
+    }
+}
+
+fn broken(what: &str, error: &io::Error) -> Fault {
+    Fault {
+        what: format!("cannot {what} the ring: {error}"),
+        remedy: String::from(
+            "the process restarts and keeps its calls; if this repeats, set `driver = \"epoll\"`",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::testing::{lone_mesh, specs};
+    use node::Role;
+
+    #[test]
+    fn the_ring_refuses_what_it_does_not_need() {
+        let ports = Ports::open(&specs(1, Role::Rtp)).unwrap();
+        let (mut driver, mut inbox) = Uring::new(ports, None, lone_mesh(), 0).unwrap();
+        driver.wait(Some(Instant(0)), &mut inbox).unwrap();
+        let refused = [
+            opcode::Nop::new().build().flags(Flags::FIXED_FILE),
+            opcode::OpenAt::new(io_uring::types::Fd(libc::AT_FDCWD), c"/etc/passwd".as_ptr())
+                .build(),
+            opcode::Close::new(Fixed(0)).build(),
+            // An allowed operation on a descriptor that was not registered.
+            opcode::PollAdd::new(io_uring::types::Fd(0), libc::POLLIN as u32).build(),
+        ];
+        for entry in refused {
+            driver.push(&entry.user_data(99)).unwrap();
+            driver.sleep(LOOK).unwrap();
+            let done = driver.ring.completion().find(|done| done.user_data() == 99);
+            assert_eq!(done.map(|done| done.result()), Some(-libc::EACCES));
+        }
+        let eventfd = driver.ring.submitter().register_eventfd(0);
+        assert_eq!(eventfd.unwrap_err().raw_os_error(), Some(libc::EACCES));
+    }
+}

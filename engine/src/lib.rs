@@ -1,0 +1,3 @@
+//! The impure parts of `sbcd`: drivers and disk.
+
+pub mod io;
