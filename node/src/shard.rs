@@ -92,6 +92,9 @@ impl Shard {
                 signal.thaw(&mut turn, record, resume);
             }
         }
+        if !resume {
+            signal.release_thawed(&mut turn);
+        }
         // Each CDR is closed by the shard that its number of shards seats it on now.
         for (cdr_id, (cdr, last_known)) in ledger.open {
             if usize::from(cdr_id.shard) % shards == usize::from(id.0) {

@@ -772,7 +772,7 @@ impl Signal {
     }
 
     /// Brings a call back. `resume` lets it go on; otherwise its process died, its media with it, and
-    /// it is released now.
+    /// `release_thawed` is to follow once all are back: what it sends would take their places.
     pub fn thaw(&mut self, turn: &mut Turn, record: CallRecord, resume: bool) {
         let CallRecord { mut call, transactions, mut ends } = record;
         let key = call.key;
@@ -805,10 +805,12 @@ impl Signal {
             release::after_restart(&mut call, &mut self.core, turn);
             return;
         }
-        if !resume && let Some(call) = self.calls.get_mut(key) {
-            release::after_restart(call, &mut self.core, turn);
-        }
         self.settle(turn, key);
+    }
+
+    /// Releases every call thawed from a dead process.
+    pub fn release_thawed(&mut self, turn: &mut Turn) {
+        self.each(turn, release::after_restart);
     }
 }
 

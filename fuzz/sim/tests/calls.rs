@@ -453,7 +453,7 @@ fn refusals_say_why_and_leave_a_cdr() {
     for (i, (number, headers, body, status, reason)) in cases.into_iter().enumerate() {
         let text = s.request("INVITE", &format!("r{i}"), number, headers, body);
         s.world.send(s.caller, s.node, text);
-        if status == 404 || status == 484 {
+        if status == 404 {
             s.expect_status(s.caller, 100);
         }
         let refused = s.expect_status(s.caller, status);
