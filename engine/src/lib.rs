@@ -1,3 +1,4 @@
 //! The impure parts of `sbcd`: drivers and disk.
 
+pub mod disk;
 pub mod io;
