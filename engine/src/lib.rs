@@ -1,0 +1,3 @@
+//! The only crate that touches the outside world: configuration, drivers, disk, the gate.
+
+pub mod config;
