@@ -6,6 +6,7 @@
 
 mod check;
 mod interface;
+pub mod limits;
 mod names;
 mod node;
 mod read;
@@ -14,6 +15,7 @@ mod route;
 mod trunk;
 
 pub use interface::MediaPorts;
+pub use limits::{Note, Topology};
 pub use node::{Cdr, Driver, Metrics, Node, OnFull, Shards};
 pub use report::{ConfigErrors, Problem};
 
