@@ -7,7 +7,7 @@ use crate::disk::cdr::CdrFiles;
 use crate::disk::scribe::{OnFull, Scribe, ScribeThread, Sink};
 use crate::disk::segment::{Segments, read_segments};
 use crate::gate::{Exposition, Gate, ShardCounters};
-use crate::io::epoll::Epoll;
+use crate::io::{self, epoll::Epoll};
 use crate::io::mesh::{Mesh, ShardMesh};
 use crate::io::pin;
 use crate::io::port::Ports;
@@ -16,10 +16,11 @@ use crate::io::region::{self, Region};
 use crate::io::rundir::RunDir;
 use crate::io::uring::Uring;
 use base::page::Page;
-use base::{Now, ShardId};
+use base::ShardId;
 use node::{Birth, Fault, Inbox, Io, Ledger, Limits, Outbox, Past, Shard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
 /// Segments kept after they were written out.
@@ -30,8 +31,7 @@ const SEGMENT_SIZE: u64 = 64 << 20;
 /// Prints every limit that follows from a configuration on this machine.
 pub fn check(config: &Config) -> Result<(), Fault> {
     let (limits, notes) = limits::plan(config, &topology()?)?;
-    print!("{}", limits::render(&limits));
-    notes.iter().for_each(|note| println!("note: {note}"));
+    print!("{}", limits::render(&limits, &notes));
     Ok(())
 }
 
@@ -49,16 +49,17 @@ pub fn run(config: Config) -> Result<(), Fault> {
     for (shard, past) in &claimed.pasts {
         scribe.recover(*shard, past.frames())?;
     }
-    let ledger_of = |_: usize| ledger(&config, &run);
+    let ledger = ledger(&run)?;
     let scribe_counters = scribe.counters().clone();
     let config = Arc::new(config);
     let page = Page::new(config.image.words());
-    let image = Arc::new(config.image.clone());
+    let image = config.image.clone();
     let secrets = secrets(limits.shards.len())?;
     let (meshes, gate_mesh) = Mesh::new(&limits)?;
     let limits = Arc::new(limits);
     let records: Vec<Vec<u8>> =
         claimed.pasts.iter().flat_map(|(_, p)| p.records().map(|(_, bytes)| bytes)).collect();
+    let (ready, recovered) = channel();
     let mut threads = Vec::new();
     let mut counters = Vec::new();
     for (shard, (mesh, region)) in meshes.into_iter().zip(claimed.regions).enumerate() {
@@ -70,13 +71,15 @@ pub fn run(config: Config) -> Result<(), Fault> {
             image: image.clone(),
             page: page.clone(),
         };
-        let past = Past { records: records.clone(), ledger: ledger_of(shard)?, resume: false };
-        let seat = Seat { birth, past, limits: limits.clone(), region, mesh, driver: driver.clone() };
+        let past = Past { records: records.clone(), ledger: ledger.clone(), resume: false };
+        let seat = Seat { birth, past, limits: limits.clone(), region, mesh, driver: driver.clone(), ready: ready.clone() };
         let (thread, counted) = seat.start(&config, &topology)?;
         threads.push(thread);
         counters.push(counted);
     }
-    // The records stand in the new regions or in CDRs: the old ones have served.
+    // Once every shard has submitted what it made of them, the old regions have served.
+    drop(ready);
+    while recovered.recv().is_ok() {}
     claimed.pasts.into_iter().try_for_each(|(_, past)| past.done())?;
     let scribe = scribe.spawn(|fault| eprintln!("sbcd: {} ({})", fault.what, fault.remedy));
     let scribe = scribe.map_err(|e| fault("start the scribe", &e))?;
@@ -122,10 +125,10 @@ fn claim(run: &RunDir, limits: &Limits) -> Result<Claimed, Fault> {
 }
 
 /// Which calls the segments say were open: read after the regions' last frames were brought there.
-fn ledger(config: &Config, run: &RunDir) -> Result<Ledger, Fault> {
+fn ledger(run: &RunDir) -> Result<Ledger, Fault> {
     let mut ledger = Ledger::default();
-    let _ = config;
-    let frames = read_segments(&run.path().join("journal"));
+    let journal = run.path().join("journal");
+    let frames = read_segments(&journal);
     for (_, frame) in frames.map_err(|e| fault("read the journal", &e))? {
         ledger.read(&frame);
     }
@@ -198,6 +201,8 @@ struct Seat {
     region: Region,
     mesh: ShardMesh,
     driver: Driver,
+    /// Dropped once what was recovered stands in the new region.
+    ready: Sender<()>,
 }
 
 type Running = JoinHandle<Result<(), Fault>>;
@@ -207,19 +212,18 @@ impl Seat {
     fn start(self, config: &Config, topology: &Topology) -> Result<(Running, ShardCounters), Fault> {
         let number = usize::from(self.birth.shard.0);
         let ports = Ports::open(&self.limits.shards[number].ports)?;
-        let io = self.mesh.counters().clone();
+        let io_counters = self.mesh.counters().clone();
         let cpu = config.node.pin.then(|| pin::cpus().get((number + 1) % topology.cores).copied()).flatten();
         let (driver, min_wait) = (self.driver, config.node.min_wait_us);
         let mut outbox = Outbox::default();
-        let now = clock();
-        let (region, mesh, record_size) = (self.region, self.mesh, self.limits.clone());
-        let _ = record_size;
+        let now = io::now();
+        let (region, mesh, ready) = (self.region, self.mesh, self.ready);
         let shard = Shard::thaw(self.birth, &self.limits, self.past, now, &mut outbox);
         let thread = Arc::new(AtomicI32::new(0));
         let counters = ShardCounters {
             signal: shard.signal().counters(),
             media: shard.media().counters.clone(),
-            io,
+            io: io_counters,
             thread: thread.clone(),
         };
         let builder = std::thread::Builder::new().name(format!("shard-{number}"));
@@ -231,14 +235,10 @@ impl Seat {
                 eprintln!("sbcd: {}; it runs anywhere", fault.what);
             }
             let ended = match driver {
-                Driver::Uring { .. } => {
-                    let (io, inbox) = Uring::new(ports, Some(region), mesh, min_wait)?;
-                    turn(shard, io, inbox, outbox)
-                }
-                Driver::Epoll { .. } => {
-                    let (io, inbox) = Epoll::new(ports, Some(region), mesh)?;
-                    turn(shard, io, inbox, outbox)
-                }
+                Driver::Uring { .. } => Uring::new(ports, Some(region), mesh, min_wait)
+                    .and_then(|(io, inbox)| turn(shard, io, inbox, outbox, ready)),
+                Driver::Epoll { .. } => Epoll::new(ports, Some(region), mesh)
+                    .and_then(|(io, inbox)| turn(shard, io, inbox, outbox, ready)),
             };
             if let Err(fault) = &ended {
                 // A shard that cannot go on takes the process with it: its successor recovers every call.
@@ -252,18 +252,21 @@ impl Seat {
 }
 
 /// The loop: wait, step, submit.
-fn turn(mut shard: Shard, mut io: impl Io, mut inbox: Inbox, mut outbox: Outbox) -> Result<(), Fault> {
+fn turn(
+    mut shard: Shard,
+    mut io: impl Io,
+    mut inbox: Inbox,
+    mut outbox: Outbox,
+    ready: Sender<()>,
+) -> Result<(), Fault> {
     io.submit(&mut inbox, &mut outbox)?;
+    drop(ready);
     while !shard.is_drained() {
         let now = io.wait(shard.next_deadline(), &mut inbox)?;
         shard.step(now, &mut inbox, &mut outbox);
         io.submit(&mut inbox, &mut outbox)?;
     }
     Ok(())
-}
-
-fn clock() -> Now {
-    crate::io::now()
 }
 
 /// Shards end by themselves once drained; the scribe brings their last frames to disk.

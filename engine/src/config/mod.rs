@@ -22,6 +22,7 @@ pub use report::{ConfigErrors, Problem};
 use read::{Report, Section};
 use sbc::policy::Image;
 use std::path::Path;
+use std::sync::Arc;
 use toml::de::DeTable;
 
 /// A configuration that passed every check.
@@ -36,7 +37,7 @@ pub struct Config {
     /// Media ports and socket options per interface, in the order of `image.interfaces`.
     pub media: Vec<MediaPorts>,
     /// What the shards decide by.
-    pub image: Image,
+    pub image: Arc<Image>,
 }
 
 impl Config {
@@ -110,7 +111,7 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
     let whole = image.interfaces.len() == interfaces.len()
         && image.trunks.len() == trunks.len()
         && media.len() == interfaces.len();
-    whole.then_some(Config { node, metrics, cdr, media, image })
+    whole.then_some(Config { node, metrics, cdr, media, image: Arc::new(image) })
 }
 
 #[cfg(test)]

@@ -154,12 +154,13 @@ impl Exposition {
             let mut histogram = Histogram::default();
             histogram.set_sample_count(shard.signal.answered.get());
             histogram.set_sample_sum(shard.signal.setup_sum_us.get() as f64 / 1e6);
-            for (i, bucket) in SetupBucket::ALL.iter().enumerate() {
+            let buckets = SetupBucket::ALL.iter().enumerate().map(|(i, bucket)| {
                 let mut out = Bucket::default();
                 out.set_cumulative_count(shard.signal.setup.get(i));
                 out.set_upper_bound(bucket.name().parse().unwrap_or(f64::INFINITY));
-                histogram.mut_bucket().push(out);
-            }
+                out
+            });
+            histogram.set_bucket(buckets.collect());
             let mut metric = prometheus::proto::Metric::default();
             metric.set_label(vec![pair("shard", &number.to_string())]);
             metric.set_histogram(histogram);

@@ -22,11 +22,9 @@ use model::Model;
 use node::{Fault, Letter};
 use sbc::question::Answer;
 use std::cell::RefCell;
-use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{interval, sleep, timeout};
 
@@ -109,8 +107,7 @@ impl Gate {
 
 /// Takes the shards' events as they come; ends when every shard has drained.
 async fn events(state: Shared) -> Result<(), Fault> {
-    let bell = Bell(state.borrow().mesh.wakes());
-    let bell = AsyncFd::new(bell).map_err(|e| fault("watch the shards' bell", &e))?;
+    let bell = state.borrow().mesh.wakes().map_err(|e| fault("watch the shards' bell", &e))?;
     let resolver = TokioResolver::builder_tokio().and_then(|b| b.build());
     let resolver = resolver.map_err(|e| eprintln!("sbcd: names cannot be resolved: {e}")).ok();
     loop {
@@ -118,7 +115,8 @@ async fn events(state: Shared) -> Result<(), Fault> {
         if let Ok(Ok(mut ready)) = ready {
             ready.clear_ready();
         }
-        for (shard, host) in state.borrow_mut().take_events() {
+        let wanted = state.borrow_mut().take_events();
+        for (shard, host) in wanted {
             tokio::task::spawn_local(resolve(state.clone(), resolver.clone(), shard, host));
         }
         if state.borrow().drained.iter().all(|d| *d) {
@@ -259,14 +257,6 @@ impl State {
             alarms: totals.alarms,
             ..self.model.status()
         }
-    }
-}
-
-struct Bell(RawFd);
-
-impl AsRawFd for Bell {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
     }
 }
 

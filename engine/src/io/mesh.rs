@@ -10,6 +10,7 @@ use control::Event;
 use node::{Fault, Letter, Limits};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use tokio::io::unix::AsyncFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
@@ -245,8 +246,8 @@ impl GateMesh {
 
     /// A descriptor that becomes readable when there are events to take. Call [`GateMesh::events`]
     /// once before the first wait: only that asks to be woken.
-    pub fn wakes(&self) -> RawFd {
-        self.bell.fd.as_raw_fd()
+    pub fn wakes(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
+        sys::watch(self.bell.fd.try_clone()?)
     }
 
     /// Events of a shard that were dropped so far; when it grew, ask the shard to resync.

@@ -29,6 +29,12 @@ pub fn pin(cpu: usize, name: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Thread id of the calling thread, as /proc/self/task has it.
+pub fn thread_id() -> i32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::gettid() }
+}
+
 /// Names the calling thread, as `top -H` and `perf` show it; at most 15 bytes are kept.
 pub fn name(name: &str) {
     let mut bytes = [0u8; 16];
