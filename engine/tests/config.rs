@@ -2,6 +2,8 @@
 //!
 //! With `UPDATE_EXPECTED=1` the expectations are written anew, to be read in the diff.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
+
 use engine::config::Config;
 use std::path::{Path, PathBuf};
 

@@ -73,6 +73,10 @@ fn examine(text: &str) -> (Option<Config>, Report) {
     }
     let is_toml = report.problems.is_empty();
     let config = is_toml.then(|| read(document.get_ref(), &mut report)).flatten();
+    if config.is_none() && report.problems.is_empty() {
+        // Never silent: nothing is refused without a reason, even one nobody thought of.
+        report.push(Problem::new(0..0, "this configuration cannot be compiled"));
+    }
     (config, report)
 }
 
