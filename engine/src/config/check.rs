@@ -10,6 +10,9 @@ use routing_trie::Builder;
 use sbc::policy::{Source, Target};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// Most interfaces, and most trunks: their numbers are 16 bits.
+const MOST: usize = 65_535;
+
 type Interfaces = [interface::Draft];
 type Trunks = [trunk::Draft];
 
@@ -21,13 +24,18 @@ pub(super) fn interfaces(interfaces: &Interfaces, trunks: &Trunks, report: &mut 
         report.push(problem.help("config/examples has files to begin with"));
     }
     duplicates(interfaces.iter().filter_map(|i| i.name.as_ref()), "interface", report);
+    let exists = |name: &str| interfaces.iter().any(|i| i.is_named(name));
+    let mistaken = |t: &trunk::Draft| t.interface.as_ref().is_none_or(|n| !exists(&n.value));
+    let all_known = !trunks.iter().any(mistaken);
     for (i, one) in interfaces.iter().enumerate() {
         sip_within_media(one, one, report);
         for other in interfaces.get(..i).unwrap_or_default() {
             collide(one, other, report);
         }
         let used = |t: &trunk::Draft| t.interface.as_ref().is_some_and(|n| one.is_named(&n.value));
+        // A trunk whose interface is misspelt may have meant this one: that is said there.
         if let Some(name) = &one.name
+            && all_known
             && !trunks.iter().any(used)
         {
             let message = format!("the interface `{}` has no trunk", name.value);
@@ -35,6 +43,14 @@ pub(super) fn interfaces(interfaces: &Interfaces, trunks: &Trunks, report: &mut 
                 .expected(format!("a [[trunk]] with interface = \"{}\"", name.value));
             report.push(problem.help("no port is opened until a trunk says who may use it"));
         }
+    }
+}
+
+/// The names there are, or that there should be some.
+fn one_of<'a>(mut names: impl Iterator<Item = &'a str> + Clone, what: &str) -> String {
+    match names.clone().next() {
+        Some(_) => quoted(&mut names, "or"),
+        None => format!("the name of a [[{what}]]; there is none"),
     }
 }
 
@@ -109,6 +125,12 @@ fn sip_within_media(sip: &interface::Draft, media: &interface::Draft, report: &m
 /// Trunks with their interfaces, and among themselves.
 pub(super) fn trunks(trunks: &Trunks, interfaces: &Interfaces, report: &mut Report) {
     duplicates(trunks.iter().filter_map(|t| t.name.as_ref()), "trunk", report);
+    for (what, count) in [("[[interface]]", interfaces.len()), ("[[trunk]]", trunks.len())] {
+        if count > MOST {
+            let problem = Problem::new(0..0, format!("there are {count} of {what}"));
+            report.push(problem.expected(format!("at most {MOST}")));
+        }
+    }
     for (i, trunk) in trunks.iter().enumerate() {
         let Some(wanted) = &trunk.interface else { continue };
         let Some(interface) = interfaces.iter().find(|x| x.is_named(&wanted.value)) else {
@@ -212,10 +234,18 @@ fn ambiguous(one: &trunk::Draft, other: &trunk::Draft, report: &mut Report) {
         format!("calls from {from} could be of trunk `{}` or `{}`", other.label(), one.label());
     let problem = Problem::new(source.span.clone(), message)
         .expected("different `sources`, `tech_prefix` or `domain`");
-    report.push(problem.help(
-        "where only calls to a peer are wanted, give its sources with their port: \
-         sources = [\"192.0.2.10:5060\"]",
-    ));
+    let address = |e: &At<Target>| match &e.value {
+        Target::Address(address) => Some(*address),
+        Target::Name(..) => None,
+    };
+    report.push(match one.endpoints.iter().find_map(address) {
+        Some(address) => problem.help(format!(
+            "if `{}` is only sent calls, sources = [\"{address}\"] leaves the others to `{}`",
+            one.label(),
+            other.label()
+        )),
+        None => problem.help("give one of them a narrower network or a port"),
+    });
 }
 
 /// Routes with their trunks, and among themselves; gives their prefixes, compiled.
@@ -254,11 +284,14 @@ fn targets(route: &route::Draft, trunks: &Trunks, report: &mut Report) {
         let Some(trunk) = trunks.iter().find(|t| t.is_named(name)) else {
             let names = trunks.iter().filter_map(|t| t.name.as_ref()).map(|n| &*n.value);
             let problem = Problem::new(span, format!("there is no trunk `{name}`"))
-                .expected(quoted(names.clone(), "or"));
+                .expected(one_of(names.clone(), "trunk"));
             report.push(problem.did_you_mean(name, names));
             continue;
         };
         if trunk.endpoints.is_empty() {
+            if trunk.has_endpoints {
+                continue; // They are wrong, and that was said.
+            }
             let message = format!("the trunk `{name}` has no endpoints to send calls to");
             let problem = Problem::new(span, message).expected("a trunk with endpoints");
             report.push(problem.help(format!("add endpoints to trunk `{name}`")));

@@ -124,7 +124,10 @@ impl Draft {
         let problem = Problem::new(ip.span.clone(), message);
         report.push(match denied {
             Denied::Unspecified => problem
-                .expected("one address of this machine")
+                .expected(match key {
+                    "advertise" => "the address that leads to this machine",
+                    _ => "one address of this machine",
+                })
                 .help("the address goes into SIP and SDP, so it must be one that peers can reach"),
             Denied::Loopback => problem
                 .expected("an address peers can reach")

@@ -1,6 +1,6 @@
 //! Every capacity of the node, decided once: the configuration's wishes against what the machine has.
 //!
-//! [`plan`] lays out ports, records, transactions and journals per shard; [`render`] prints what each
+//! [`lay_out`] divides ports, records, transactions and journals per shard; [`render`] prints what each
 //! costs, which is what `sbcd check` shows. Where the machine cuts a wish, a [`Note`] says so and what
 //! to change. Reads no system file: [`Topology`] comes in.
 
@@ -57,7 +57,7 @@ impl fmt::Display for Note {
 }
 
 /// Lays the configuration out over the machine.
-pub fn plan(config: &Config, topology: &Topology) -> Result<(Limits, Vec<Note>), Fault> {
+pub fn lay_out(config: &Config, topology: &Topology) -> Result<(Limits, Vec<Note>), Fault> {
     let mut notes = Vec::new();
     let shards = shards(config, topology, &mut notes);
     driver(config, topology, &mut notes)?;
@@ -361,7 +361,7 @@ mod tests {
         for shards in [1, 2, 3, 7] {
             let node = format!("shards = {shards}\nmax_calls = 3000");
             let config = config(&node, &["12000-32000", "10000-10999"]);
-            let (limits, _) = plan(&config, &BIG).unwrap();
+            let (limits, _) = lay_out(&config, &BIG).unwrap();
             check(&limits, &config);
             let counts: HashSet<usize> = limits.shards.iter().map(|s| s.ports.len()).collect();
             assert_eq!(counts.len(), 1, "even");
@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn ports_end_with_what_the_calls_need() {
         let config = config("shards = 1\nmax_calls = 100", &["12000-32000"]);
-        let (limits, notes) = plan(&config, &BIG).unwrap();
+        let (limits, notes) = lay_out(&config, &BIG).unwrap();
         assert_eq!(limits.shards[0].records, 100 + 25 + 16);
         assert_eq!(descriptors(&limits), 1 + 4 * (100 + 25 + 16));
         assert_eq!(notes, []);
@@ -383,7 +383,7 @@ mod tests {
         for shards in [1, 2, 3] {
             let node = format!("shards = {shards}\nmax_calls = 10000");
             let config = config(&node, &["12000-65535"]);
-            let (limits, notes) = plan(&config, &small).unwrap();
+            let (limits, notes) = lay_out(&config, &small).unwrap();
             check(&limits, &config);
             let used = descriptors(&limits);
             assert!(used + 128 <= 20_000 && used + 128 > 19_980, "{used}");
@@ -391,7 +391,7 @@ mod tests {
             assert!(note.starts_with("nofile 20000 allows 49"), "{note}");
             assert!(note.contains("for 10000 set LimitNOFILE=40"), "{note}");
             let needed: u64 = note.rsplit('=').next().unwrap().parse().unwrap();
-            let (_, notes) = plan(&config, &Topology { nofile: needed, ..BIG }).unwrap();
+            let (_, notes) = lay_out(&config, &Topology { nofile: needed, ..BIG }).unwrap();
             assert_eq!(notes, [], "the advice suffices");
         }
     }
@@ -399,13 +399,13 @@ mod tests {
     #[test]
     fn a_narrow_range_is_a_note_and_too_narrow_a_fault() {
         let narrow = config("shards = 1\nmax_calls = 100", &["12000-12099"]);
-        let (limits, notes) = plan(&narrow, &BIG).unwrap();
+        let (limits, notes) = lay_out(&narrow, &BIG).unwrap();
         check(&limits, &narrow);
         let said = "media_ports allow 25 calls; for 100 widen them by 300 ports";
         assert_eq!(notes, [Note(said.into())]);
-        let fault = plan(&config("shards = 8", &["12000-12015"]), &BIG).unwrap_err();
+        let fault = lay_out(&config("shards = 8", &["12000-12015"]), &BIG).unwrap_err();
         assert!(fault.what.contains("too few media_ports for 8 shards"), "{}", fault.what);
-        let fault = plan(&narrow, &Topology { nofile: 130, ..BIG }).unwrap_err();
+        let fault = lay_out(&narrow, &Topology { nofile: 130, ..BIG }).unwrap_err();
         assert!(fault.remedy.contains("LimitNOFILE="), "{}", fault.remedy);
     }
 
@@ -413,20 +413,20 @@ mod tests {
     fn shards_follow_the_cores() {
         for (cores, shards) in [(0, 1), (1, 1), (2, 1), (4, 3), (400, 256)] {
             let config = config("max_calls = 1000", &["12000-32000"]);
-            let (limits, _) = plan(&config, &Topology { cores, ..BIG }).unwrap();
+            let (limits, _) = lay_out(&config, &Topology { cores, ..BIG }).unwrap();
             assert_eq!(limits.shards.len(), shards);
         }
         let many = config("shards = 8", &["12000-65000"]);
-        assert!(plan(&many, &BIG).unwrap().1[0].0.contains("8 shards share 4 cores"));
+        assert!(lay_out(&many, &BIG).unwrap().1[0].0.contains("8 shards share 4 cores"));
     }
 
     #[test]
     fn transactions_and_journal_are_split() {
         let node = "shards = 2\nmax_calls = 10\nmax_cps = 10000\n[cdr]\njournal_mb = 64";
-        let (limits, _) = plan(&config(node, &["12000-32000"]), &BIG).unwrap();
+        let (limits, _) = lay_out(&config(node, &["12000-32000"]), &BIG).unwrap();
         assert_eq!(limits.shards[0].transactions, 640_000);
         assert_eq!(limits.shards[0].journal_size, 32 << 20);
-        let (limits, _) = plan(&config("max_cps = 1", &["12000-32000"]), &BIG).unwrap();
+        let (limits, _) = lay_out(&config("max_cps = 1", &["12000-32000"]), &BIG).unwrap();
         assert_eq!(limits.shards[0].transactions, 16_384);
         assert_eq!(limits.shards[0].journal_size, 16 << 20);
     }
@@ -435,11 +435,11 @@ mod tests {
     fn an_old_kernel_refuses_io_uring_when_asked_for_it() {
         let old = Topology { kernel: (5, 4), ..BIG };
         let wanted = config("driver = \"io_uring\"\nmax_calls = 10", &["12000-12999"]);
-        assert!(plan(&wanted, &old).unwrap_err().what.contains("5.19"));
+        assert!(lay_out(&wanted, &old).unwrap_err().what.contains("5.19"));
         let bare = Topology { memlock: 65_536, ..BIG };
-        assert!(plan(&wanted, &bare).unwrap().1[0].0.starts_with("memlock 64 KiB may"));
+        assert!(lay_out(&wanted, &bare).unwrap().1[0].0.starts_with("memlock 64 KiB may"));
         let auto = config("max_calls = 10", &["12000-12999"]);
-        assert!(plan(&auto, &old).unwrap().1[0].0.contains("epoll is used"));
+        assert!(lay_out(&auto, &old).unwrap().1[0].0.contains("epoll is used"));
     }
 
     #[test]
@@ -448,7 +448,7 @@ mod tests {
         let config = Config::load(path.as_ref()).unwrap_or_else(|e| panic!("{e}"));
         for cores in [1, 2, 4] {
             let machine = Topology { cores, nofile: 20_000, ..BIG };
-            let (limits, notes) = plan(&config, &machine).unwrap();
+            let (limits, notes) = lay_out(&config, &machine).unwrap();
             check(&limits, &config);
             assert_eq!(notes, []);
             assert!(descriptors(&limits) as u64 + SPARE_DESCRIPTORS <= 20_000);
@@ -458,7 +458,7 @@ mod tests {
     #[test]
     fn the_table_is_aligned_and_adds_up() {
         let config = config("shards = 2\nmax_calls = 100", &["12000-32000"]);
-        let (limits, _) = plan(&config, &BIG).unwrap();
+        let (limits, _) = lay_out(&config, &BIG).unwrap();
         let table = render(&limits, &[Note("something was cut".into())]);
         let rows: Vec<&str> = table.lines().collect();
         assert!(rows.iter().any(|r| r.starts_with("call records") && r.contains("158")), "{table}");

@@ -56,21 +56,29 @@ impl Config {
 
     /// Checks the text of a file called `name`.
     pub fn parse(name: &str, text: &str) -> Result<Config, ConfigErrors> {
-        let mut report = Report::default();
-        let (document, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
-            let span = error.span().unwrap_or(0..0);
-            report.push(Problem::new(span, format!("this is not TOML: {}", error.message())));
-        }
-        if !report.problems.is_empty() {
-            return Err(ConfigErrors::new(name, text, report.problems));
-        }
-        let config = read(document.get_ref(), &mut report);
+        let (config, report) = examine(text);
         match config {
             Some(config) if report.problems.is_empty() => Ok(config),
             _ => Err(ConfigErrors::new(name, text, report.problems)),
         }
     }
+}
+
+/// Everything that can be said about a text, and the configuration if nothing is wrong with it.
+fn examine(text: &str) -> (Option<Config>, Report) {
+    let mut report = Report::default();
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        report.push(Problem::new(span, format!("this is not TOML: {}", error.message())));
+    }
+    let is_toml = report.problems.is_empty();
+    let config = is_toml.then(|| read(document.get_ref(), &mut report)).flatten();
+    if config.is_none() && report.problems.is_empty() {
+        // Never silent: nothing is refused without a reason, even one nobody thought of.
+        report.push(Problem::new(0..0, "this configuration cannot be compiled"));
+    }
+    (config, report)
 }
 
 /// Reads every section, then checks them against each other.
@@ -118,6 +126,7 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
 mod tests {
     use super::*;
     use sbc::policy::realm;
+    use std::collections::BTreeSet;
     use std::path::PathBuf;
 
     fn load(file: &str) -> Config {
@@ -131,6 +140,85 @@ mod tests {
             let config = load(file);
             assert!(!config.image.routes.is_empty(), "{file}");
         }
+    }
+
+    /// `sbcd.toml` with its commented-out keys in force.
+    fn in_full() -> String {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../config/sbcd.toml");
+        let text = std::fs::read_to_string(path).unwrap();
+        let key = |line: &str| {
+            let word = line.split(' ').next().unwrap_or_default();
+            !word.is_empty() && line[word.len()..].starts_with(" = ")
+        };
+        let lines = text.lines().map(|l| l.strip_prefix('#').filter(|l| key(l)).unwrap_or(l));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Every key of a document with its section, called as messages call it.
+    fn keys_of(kind: &str, table: &DeTable<'_>, out: &mut BTreeSet<(String, String)>) {
+        for (key, value) in table {
+            let key = key.get_ref().to_string();
+            out.insert((kind.into(), key.clone()));
+            if let Some(table) = value.get_ref().as_table() {
+                let inner = if kind.is_empty() { format!("[{key}]") } else { format!("`{key}`") };
+                keys_of(&inner, table, out);
+            }
+            let elements = value.get_ref().as_array().into_iter().flat_map(|a| a.iter());
+            for table in elements.filter_map(|e| e.get_ref().as_table()) {
+                let inner = if kind.is_empty() { format!("[[{key}]]") } else { format!("`{key}`") };
+                keys_of(&inner, table, out);
+            }
+        }
+    }
+
+    #[test]
+    fn the_reference_names_every_key_and_no_other() {
+        let text = in_full();
+        let (_, report) = examine(&text);
+        let known: BTreeSet<(String, String)> =
+            report.keys.iter().map(|(kind, key)| (kind.clone(), (*key).to_owned())).collect();
+        let mut written = BTreeSet::new();
+        keys_of("", DeTable::parse(&text).unwrap().get_ref(), &mut written);
+        assert_eq!(known.difference(&written).collect::<Vec<_>>(), Vec::<&(_, _)>::new());
+        assert_eq!(written.difference(&known).collect::<Vec<_>>(), Vec::<&(_, _)>::new());
+    }
+
+    #[test]
+    fn the_reference_shows_the_defaults() {
+        let short = load("sbcd.toml");
+        let full = Config::parse("sbcd.toml", &in_full()).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(short.node, full.node);
+        assert_eq!(short.image.timers, full.image.timers);
+        assert_eq!(short.cdr, Cdr { journal_mb: None, ..full.cdr });
+        assert_eq!(short.media[0], MediaPorts { device: None, ..full.media[0].clone() });
+        let interface = |c: &Config| format!("{:?}", c.image.interfaces);
+        assert_eq!(interface(&short), interface(&full));
+    }
+
+    #[test]
+    fn a_trunk_without_settings_has_these() {
+        let image = load("sbcd.toml").image;
+        let trunk = &image.trunks[1];
+        assert_eq!((&*trunk.name, trunk.interface), ("carrier-b", 0));
+        assert_eq!(trunk.hunt_on, [408, 500, 502, 503, 504]);
+        let seconds = std::time::Duration::from_secs;
+        assert_eq!((trunk.trying_timeout, trunk.ring_timeout), (seconds(4), seconds(120)));
+        assert_eq!((trunk.max_duration, trunk.media_timeout), (seconds(14_400), Some(seconds(60))));
+        assert_eq!((trunk.plus, trunk.learn), (false, media::Learn::Off));
+        assert_eq!(trunk.dial_plan, routing_trie::DialPlan::default());
+    }
+
+    #[test]
+    fn routes_are_compiled_in_their_order() {
+        let image = load("examples/two-routes.toml").image;
+        let route = |number: &str| {
+            let (_, at) = image.prefixes.lookup(number.parse().unwrap()).unwrap();
+            let targets = &image.routes[at as usize].targets;
+            targets.iter().map(|t| (t.trunk, t.priority, t.weight)).collect::<Vec<_>>()
+        };
+        assert_eq!(route("442079460000"), [(1, 1, 100), (2, 2, 100)]);
+        assert_eq!(route("12125550100"), [(1, 1, 75), (2, 1, 25)]);
+        assert_eq!(route("33123456789"), [(1, 1, 100), (2, 2, 100)]);
     }
 
     #[test]

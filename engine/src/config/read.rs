@@ -65,6 +65,17 @@ impl<'a> Section<'a> {
         entries.find(|(k, _)| k.get_ref() == key).map(|(_, v)| v)
     }
 
+    /// Whether the file has a key, right or wrong.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|t| t.iter().any(|(k, _)| k.get_ref() == key))
+    }
+
+    /// Whether a key's value is more than an empty list, right or wrong.
+    pub(super) fn has_entries(&self, key: &str) -> bool {
+        let value = self.table.and_then(|t| t.iter().find(|(k, _)| k.get_ref() == key));
+        value.is_some_and(|(_, v)| v.get_ref().as_array().is_none_or(|a| a.iter().len() > 0))
+    }
+
     /// Where a key's value stands, or the section when it has none.
     pub(super) fn place(&self, key: &str) -> Range<usize> {
         let entry = self.table.and_then(|t| t.iter().find(|(k, _)| k.get_ref() == key));
@@ -201,7 +212,7 @@ impl<'a> Section<'a> {
 
     /// Says that `key` is missing.
     pub(super) fn missing(&self, report: &mut Report, key: &str, what: &str, example: &str) {
-        if self.table.is_some_and(|t| t.iter().any(|(k, _)| k.get_ref() == key)) {
+        if self.has(key) {
             return; // It is there, but wrong, and that was said.
         }
         let message = format!("{} has no `{key}`", self.kind);

@@ -30,15 +30,12 @@ impl Draft {
         if prefix.is_none() {
             section.missing(report, "prefix", what, "\"\"");
         }
-        if to.as_ref().is_none_or(Vec::is_empty) {
-            let place = section.place("to");
-            match to {
-                Some(_) if place != section.span => {
-                    let message = "`to` is empty: the route leads nowhere";
-                    report.push(Problem::new(place, message).expected("at least one trunk"));
-                }
-                _ => section.missing(report, "to", "trunks to send calls to", "[\"carrier-a\"]"),
-            }
+        if !section.has("to") {
+            section.missing(report, "to", "trunks to send calls to", "[\"carrier-a\"]");
+        } else if !section.has_entries("to") {
+            let problem =
+                Problem::new(section.place("to"), "`to` is empty: the route leads nowhere");
+            report.push(problem.expected("at least one trunk"));
         }
         let draft = Draft { prefix, to: to.unwrap_or_default() };
         section.finish(report);

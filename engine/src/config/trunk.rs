@@ -35,6 +35,8 @@ pub(super) struct Draft {
     pub(super) name: Option<At<Box<str>>>,
     pub(super) interface: Option<At<String>>,
     pub(super) endpoints: Vec<At<Target>>,
+    /// Whether the file gives endpoints, right or wrong.
+    pub(super) has_endpoints: bool,
     /// Written, or the endpoints' addresses.
     pub(super) sources: Vec<At<Source>>,
     pub(super) tech_prefix: Option<At<Digits>>,
@@ -68,12 +70,14 @@ impl Draft {
         let network = "an address or a network like \"192.0.2.0/24\"";
         let endpoints = s.parsed_list(report, "endpoints", endpoint, names::target);
         let sources = s.parsed_list(report, "sources", source, names::source);
-        let (sources, endpoints) = (sources, endpoints.unwrap_or_default());
+        let has_endpoints = s.has_entries("endpoints");
+        let endpoints = endpoints.unwrap_or_default();
         let draft = Draft {
             name: s.parsed(report, "name", names::NAME, names::name),
             interface: s.text(report, "interface"),
             sources: sources.unwrap_or_else(|| default_sources(&endpoints, report)),
             endpoints,
+            has_endpoints,
             tech_prefix: s
                 .parsed(report, "tech_prefix", &digits_wanted(), names::digits)
                 .filter(|p| !p.value.is_empty()),
