@@ -1,7 +1,7 @@
 //! Start: what is there, what was left behind, then one thread a shard, the scribe, and the gate.
 
 use crate::cdr;
-use crate::config::limits::{self, Topology};
+use crate::config::{Topology, limits};
 use crate::config::{Config, Driver as Wanted, OnFull as WhenFull};
 use crate::disk::cdr::CdrFiles;
 use crate::disk::scribe::{OnFull, Scribe, ScribeThread, Sink};
@@ -30,7 +30,7 @@ const SEGMENT_SIZE: u64 = 64 << 20;
 
 /// Prints every limit that follows from a configuration on this machine.
 pub fn check(config: &Config) -> Result<(), Fault> {
-    let (limits, notes) = limits::plan(config, &topology()?)?;
+    let (limits, notes) = limits::lay_out(config, &topology()?)?;
     print!("{}", limits::render(&limits, &notes));
     Ok(())
 }
@@ -38,7 +38,7 @@ pub fn check(config: &Config) -> Result<(), Fault> {
 /// Runs the node until it has been drained.
 pub fn run(config: Config) -> Result<(), Fault> {
     let topology = topology()?;
-    let (limits, notes) = limits::plan(&config, &topology)?;
+    let (limits, notes) = limits::lay_out(&config, &topology)?;
     notes.iter().for_each(|note| eprintln!("sbcd: note: {note}"));
     let driver = driver(&config)?;
     eprintln!("sbcd: {driver}; {} shard(s)", limits.shards.len());
