@@ -128,6 +128,7 @@ fn claim(run: &RunDir, limits: &Limits) -> Result<Claimed, Fault> {
 fn ledger(run: &RunDir) -> Result<Ledger, Fault> {
     let mut ledger = Ledger::default();
     let journal = run.path().join("journal");
+    std::fs::create_dir_all(&journal).map_err(|e| fault("make the journal's directory", &e))?;
     let frames = read_segments(&journal);
     for (_, frame) in frames.map_err(|e| fault("read the journal", &e))? {
         ledger.read(&frame);

@@ -759,7 +759,9 @@ impl Signal {
             let len = turn.plain.len() - at;
             if len > record_size {
                 self.core.counters.records_too_large.add(1);
+                // An older record of the call would be worse than none: the journal closes its CDR.
                 turn.plain.truncate(at);
+                write(key.index, base::Bytes::default());
                 continue;
             }
             write(key.index, base::Bytes { at: at as u32, len: len as u32 });

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 /// Descriptors kept for everything that is no port: rings, files, the control socket, metrics.
 pub const SPARE_DESCRIPTORS: u64 = 128;
 /// Bytes of one record slot.
-pub const RECORD_SIZE: u32 = 32 * 1024;
+pub const RECORD_SIZE: u32 = 8 * 1024;
 /// Journal of a shard when the configuration names none.
 pub const JOURNAL_PER_SHARD: usize = 16 << 20;
 /// Letters of one ring of the mesh.

@@ -16,8 +16,8 @@ use control::event::CallState;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The largest INVITE a call record can keep.
-pub(crate) const MAX_INVITE: usize = 12_000;
+/// The largest INVITE that begins a call; one that a call record cannot hold is carried without.
+pub(crate) const MAX_INVITE: usize = 32_000;
 
 /// Bytes of journal a call needs at most: start, answer, stop and a reserve of interims.
 pub(crate) const JOURNAL_RESERVE: usize = 64 * 1024;
