@@ -19,6 +19,12 @@ const MEMORY: u64 = 4;
 const WAKES: u64 = 16;
 /// Wakes for which collecting is not tried again after it did not pay.
 const HOLD: u32 = 256;
+/// Collecting waits after which the shard looks how wakes are without it.
+const TERM: u32 = 1024;
+/// How many waits that look takes.
+const TRIAL: u32 = 64;
+/// A wait that took at least this long has slept.
+const ASLEEP: Duration = Duration::from_micros(8);
 /// Below this much time to the deadline, collecting gains nothing.
 const TOO_SHORT: Duration = Duration::from_micros(20);
 
@@ -66,9 +72,11 @@ pub(crate) struct Pace {
     level: u64,
     /// Leaky sum over about the last `WAKES` wakes that brought any packet.
     size: u64,
+    /// Packets since the last wait that really slept.
+    run: u64,
     last: Instant,
     collecting: bool,
-    /// Wakes until collecting is tried again after it did not pay.
+    /// Waits until what is done now is reconsidered.
     hold: u32,
 }
 
@@ -79,14 +87,15 @@ impl Pace {
             collect: Duration::from_micros(u64::from(min_wait_us)),
             level: 0,
             size: WORTH * WAKES,
+            run: 0,
             last: Instant(0),
             collecting: false,
             hold: 0,
         }
     }
 
-    /// A wake-up at `now` brought `packets`.
-    pub(crate) fn woke(&mut self, now: Instant, packets: usize) {
+    /// A wait from `begun` to `now` brought `packets`.
+    pub(crate) fn woke(&mut self, begun: Instant, now: Instant, packets: usize) {
         let memory = self.collect.as_nanos() as u64 * MEMORY;
         let gone = now.since(self.last).as_nanos() as u64;
         let packets = (packets as u64).min(1 << 16);
@@ -98,23 +107,26 @@ impl Pace {
             self.level - self.level * gone / memory + packets
         };
         self.level = self.level.min(1 << 20);
-        if packets > 0 {
-            // Capped, so that one large wake does not hide the small ones beside it.
-            self.size = self.size - self.size / WAKES + packets.min(WORTH * 3 / 2);
+        if now.since(begun) < ASLEEP {
+            // Still the same wake-up: there was more before it could sleep again.
+            self.run += packets;
+        } else {
+            let run = std::mem::replace(&mut self.run, packets);
+            if run > 0 {
+                // Capped, so that one large wake does not hide the small ones beside it.
+                self.size = self.size - self.size / WAKES + run.min(WORTH * 3 / 2);
+            }
         }
         self.hold = self.hold.saturating_sub(1);
         let collects = collects(self.collecting, self.level / MEMORY, self.size / WAKES);
-        match (self.collecting, collects) {
-            (true, false) => {
-                self.collecting = false;
-                self.hold = HOLD;
-            }
-            (false, true) if self.hold == 0 => {
-                self.collecting = true;
-                // A fair start: what wakes brought before says nothing about collecting.
-                self.size = WORTH * 3 / 2 * WAKES;
-            }
-            _ => {}
+        if self.collecting && (!collects || self.hold == 0) {
+            self.collecting = false;
+            self.hold = if collects { TRIAL } else { HOLD };
+        } else if !self.collecting && collects && self.hold == 0 {
+            self.collecting = true;
+            self.hold = TERM;
+            // A fair start: what wakes brought before says nothing about collecting.
+            self.size = WORTH * 3 / 2 * WAKES;
         }
     }
 
@@ -157,10 +169,10 @@ mod tests {
     fn collecting(rate: u64, burst: u64) -> u64 {
         let mut pace = Pace::new(200);
         let gap = burst * 1_000_000_000 / rate;
-        let arrives = |n: u64| 1_000_000_000 + n / burst * gap + n % burst * 2_000;
+        let arrives = |n: u64| 1_000_000_000 + n / burst * gap + n % burst * 1_500;
         let (mut now, mut next, mut collected) = (1_000_000_000, 0, 0);
         for _ in 0..10_000 {
-            let nap = pace.nap(None);
+            let (nap, begun) = (pace.nap(None), now);
             collected += u64::from(nap.want > 1);
             // The wait lasts for the collecting time, and on until there is something.
             now = (now + nap.collect.as_nanos() as u64).max(arrives(next));
@@ -168,9 +180,9 @@ mod tests {
             while arrives(next) <= now {
                 next += 1;
             }
-            pace.woke(Instant(now), (next - first) as usize);
-            // Waking takes its time, and so does every packet.
-            now += 5_000 + (next - first) * 1_500;
+            pace.woke(Instant(begun), Instant(now), (next - first) as usize);
+            // Every packet takes its time.
+            now += 1_000 + (next - first) * 1_500;
         }
         collected / 100
     }
@@ -180,7 +192,7 @@ mod tests {
         assert_eq!(collecting(1_000, 1), 0);
         assert_eq!(collecting(20_000, 1), 0);
         assert!(collecting(60_000, 1) > 90);
-        assert!(collecting(300_000, 1) > 90);
+        assert!(collecting(80_000, 1) > 90);
     }
 
     #[test]
@@ -192,7 +204,7 @@ mod tests {
     #[test]
     fn zero_turns_it_off() {
         let mut pace = Pace::new(0);
-        (1..1_000).for_each(|n| pace.woke(Instant(n * 1_000), 1));
+        (1..1_000).for_each(|n| pace.woke(Instant(n), Instant(n * 1_000), 1));
         assert_eq!(pace.nap(None).want, 1);
     }
 }
