@@ -273,17 +273,15 @@ mod tests {
     use crate::io::testing::{limits, scratch};
     use std::path::Path;
 
+    type Render = fn(&[u8]) -> Option<String>;
+
     fn render(frame: &[u8]) -> Option<String> {
         let text = std::str::from_utf8(frame).ok()?;
         Some(format!("{{\"id\":\"{text}\"}}"))
     }
 
-    fn scribe(
-        dir: &Path,
-        reader: JournalReader,
-        on_full: OnFull,
-    ) -> Scribe<CdrFiles<fn(&[u8]) -> Option<String>>> {
-        let render: fn(&[u8]) -> Option<String> = render;
+    fn scribe(dir: &Path, reader: JournalReader, on_full: OnFull) -> Scribe<CdrFiles<Render>> {
+        let render: Render = render;
         let age = Duration::from_secs(60);
         let files = CdrFiles::open(&dir.join("cdr"), 1 << 20, age, render).unwrap();
         let segments = Segments::new(&dir.join("journal"), 1, 1 << 20, 8);
