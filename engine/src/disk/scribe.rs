@@ -43,17 +43,17 @@ base::counters! {
     /// What the scribe counts.
     pub struct ScribeCounters {
         /// Journal frames brought to disk.
-        frames: counter "sbc_journal_frames_total",
+        frames: counter "tandem_journal_frames_total",
         /// Group commits.
-        commits: counter "sbc_journal_commits_total",
+        commits: counter "tandem_journal_commits_total",
         /// Commits that the disk refused.
-        failures: counter "sbc_journal_failures_total",
+        failures: counter "tandem_journal_failures_total",
         /// Frames dropped under `on_full = continue_unbilled`.
-        unbilled: counter "sbc_journal_unbilled_total",
+        unbilled: counter "tandem_journal_unbilled_total",
         /// 1 while the disk refuses frames.
-        failing: gauge "sbc_journal_failing",
+        failing: gauge "tandem_journal_failing",
         /// Bytes of frames that wait in the regions.
-        waiting: gauge "sbc_journal_waiting_bytes",
+        waiting: gauge "tandem_journal_waiting_bytes",
     }
 }
 
