@@ -87,6 +87,7 @@ impl Signal {
             counters: Arc::new(Counters::default()),
             index: Index::new(),
             draining: false,
+            answered: 0,
         };
         Signal {
             calls: Slab::new(setup.calls),
@@ -770,6 +771,7 @@ impl Signal {
         self.dirty.clear();
         let counters = &self.core.counters;
         counters.calls_held.set(self.calls.len() as u64);
+        counters.calls_active.set(self.core.answered);
         counters.transactions_held.set(self.core.transactions.len() as u64);
     }
 
@@ -791,6 +793,7 @@ impl Signal {
         for (end, record) in ends {
             let _lost = turn.media.thaw(end, record, turn.now.mono);
         }
+        self.core.answered += u64::from(call.state == CallState::Answered);
         for trunk in &call.holds {
             self.core.page.restore(Image::calls_word(*trunk));
         }
