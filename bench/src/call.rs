@@ -5,7 +5,7 @@ use crate::ledger::Ledger;
 use crate::link::{self, Link};
 use crate::live::{self, Live};
 use crate::locality::{self, Locality};
-use crate::media::{self, Order, Pool, Tally, Worker};
+use crate::media::{self, Order, Tally, Worker};
 use crate::os::{self, Timeline};
 use crate::report::Report;
 use crate::uac::Caller;
@@ -121,20 +121,12 @@ struct MediaSet {
 
 fn open_media(common: &CommonArgs, ip: IpAddr) -> Result<MediaSet, String> {
     let pools = match common.media_ports {
-        None => [media::open_pool(ip, SHARED, None)?, media::open_pool(ip, SHARED, None)?],
-        Some((first, last)) => {
-            let count = usize::from(last - first).div_ceil(2) / 2;
-            let half = first + (count as u16) * 2;
-            let ports = |from: u16, to: u16| Some((from..=to).step_by(2));
-            [
-                media::open_pool(ip, count, ports(first, half - 2))?,
-                media::open_pool(ip, count, ports(half, last))?,
-            ]
-        }
+        None => [media::open_shared(ip, SHARED)?, media::open_shared(ip, SHARED)?],
+        Some((first, last)) => media::open_range(ip, first, last)?,
     };
     let threads = usize::from(common.media_threads).min(pools[0].sockets.len());
     let (orders, inboxes) = (0..threads).map(|_| mpsc::channel()).unzip();
-    let [a, b]: [Pool; 2] = pools;
+    let [a, b] = pools;
     Ok(MediaSet {
         pools: [a.sockets, b.sockets],
         addresses: [a.addresses, b.addresses],

@@ -2,6 +2,7 @@
 
 use crate::locality::Locality;
 use crate::os::{self, Receiver, Sender, Timeline};
+use crate::sdp::{self, Remote};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -25,7 +26,7 @@ pub(crate) struct Link {
     locality: Locality,
     receiver: Receiver,
     sender: Sender,
-    /// Datagrams not sent because their target is not ours to reach.
+    /// Datagrams not sent and audio addresses not taken: not this machine's, nor allowed.
     pub(crate) forbidden: u64,
 }
 
@@ -60,6 +61,14 @@ impl Link {
             sender: Sender::new(),
             forbidden: 0,
         })
+    }
+
+    /// Reads where the other side wants its audio, if we may send there.
+    pub(crate) fn remote(&mut self, body: &str) -> Option<Remote> {
+        let remote = sdp::parse(body)?;
+        let allowed = self.locality.allows(remote.address);
+        self.forbidden += u64::from(!allowed);
+        allowed.then_some(remote)
     }
 
     /// Says something at the end of this turn.

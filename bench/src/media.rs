@@ -113,35 +113,46 @@ pub(crate) struct Pool {
     pub(crate) addresses: Vec<SocketAddr>,
 }
 
-/// Opens `count` sockets on even ports: out of a range, or wherever there is room.
-pub(crate) fn open_pool(
-    ip: IpAddr,
-    count: usize,
-    mut range: Option<std::iter::StepBy<std::ops::RangeInclusive<u16>>>,
-) -> Result<Pool, String> {
+/// RTP lives on even ports (RFC 3550 section 11).
+fn even(pool: &mut Pool, socket: Socket) -> Result<(), String> {
+    let address = link::address(&socket)?;
+    if address.port().is_multiple_of(2) {
+        pool.sockets.push(Arc::new(socket));
+        pool.addresses.push(address);
+    }
+    Ok(())
+}
+
+/// Opens `count` sockets wherever there is room.
+pub(crate) fn open_shared(ip: IpAddr, count: usize) -> Result<Pool, String> {
     let mut pool = Pool { sockets: Vec::new(), addresses: Vec::new() };
-    let bytes = if range.is_some() { 1 << 16 } else { 8 << 20 };
-    for tries in 0..count * 64 {
+    for _ in 0..count * 64 {
         if pool.sockets.len() == count {
-            break;
+            return Ok(pool);
         }
-        let port = match &mut range {
-            Some(ports) => ports.next().ok_or("the media port range is too small")?,
-            None => 0,
-        };
-        let socket = match link::bind(SocketAddr::new(ip, port), bytes) {
-            Ok(socket) => socket,
-            Err(why) if range.is_none() || tries + 1 == count * 64 => return Err(why),
-            Err(_) => continue,
-        };
-        let address = link::address(&socket)?;
-        // RTP lives on even ports (RFC 3550 section 11).
-        if address.port() % 2 == 0 {
-            pool.sockets.push(Arc::new(socket));
-            pool.addresses.push(address);
+        even(&mut pool, link::bind(SocketAddr::new(ip, 0), 8 << 20)?)?;
+    }
+    Err("no even ports left".to_owned())
+}
+
+/// Opens what is free of a range, half for either side.
+pub(crate) fn open_range(ip: IpAddr, first: u16, last: u16) -> Result<[Pool; 2], String> {
+    let mut near = Pool { sockets: Vec::new(), addresses: Vec::new() };
+    for port in (first..=last).step_by(2) {
+        // A port somebody else has is left to them.
+        if let Ok(socket) = link::bind(SocketAddr::new(ip, port), 1 << 16) {
+            even(&mut near, socket)?;
         }
     }
-    Ok(pool)
+    let half = near.sockets.len() / 2;
+    if half == 0 {
+        return Err(format!("no ports free between {first} and {last}"));
+    }
+    let mut far =
+        Pool { sockets: near.sockets.split_off(half), addresses: near.addresses.split_off(half) };
+    far.sockets.truncate(half);
+    far.addresses.truncate(half);
+    Ok([near, far])
 }
 
 /// Everything a worker needs to begin.

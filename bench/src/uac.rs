@@ -381,14 +381,14 @@ impl Caller {
         call.ack = sip::request(&call.dialog, (1, "ACK"), &branch, self.link.local, None);
         let ack = call.ack.clone();
         self.say(id, call.ack_to, &ack);
-        match sdp::parse(message.body) {
+        match self.link.remote(message.body) {
             Some(remote) => {
                 stage.order(id, Order::Open { call: id, side: CALLER, remote });
                 stage.order(id, Order::Start { call: id, side: CALLER, packets: stage.packets });
             }
             None => call.fate = Fate::BadAnswer,
         }
-        let patience = if stage.caller_ends(id) { 0 } else { 32 * stage.t1_ns };
+        let patience = if stage.caller_ends(id) { 0 } else { 64 * stage.t1_ns };
         self.timers.set(at + stage.hold_ns + stage.tail_ns + patience, id, Kind::HangUp);
     }
 
@@ -398,7 +398,7 @@ impl Caller {
             "ACK" => return,
             "INVITE" => {
                 let local = self.stage.media_address(CALLER, id);
-                let offered = sdp::parse(message.body);
+                let offered = self.link.remote(message.body);
                 let codec = offered.map(|remote| remote.payload_type);
                 let body = sdp::print(local, u64::from(id) + 1, codec, self.stage.ptime);
                 if let Some(remote) = offered {

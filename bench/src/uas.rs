@@ -221,7 +221,7 @@ impl Callee {
             },
             invite: heard.bytes.clone(),
             from: heard.from,
-            remote: sdp::parse(message.body),
+            remote: self.link.remote(message.body),
             pending: Vec::new(),
             pending_to: heard.from,
             backoff: Backoff::default(),
@@ -320,7 +320,7 @@ impl Callee {
 
     fn reinvited(&mut self, slot: u32, call: &mut Call, message: &Message<'_>, heard: &Heard) {
         let local = self.stage.media_address(CALLEE, call.id.unwrap_or(slot));
-        let offered = sdp::parse(message.body);
+        let offered = self.link.remote(message.body);
         if let (Some(id), Some(remote)) = (call.id, offered) {
             self.stage.order(id, Order::Open { call: id, side: CALLEE, remote });
         }
