@@ -23,6 +23,8 @@ use std::time::Duration;
 pub(crate) const CALLER: u8 = 0;
 /// The called side.
 pub(crate) const CALLEE: u8 = 1;
+/// Packets that leave in one system call: more would make the send stamps of the last ones old.
+const TOGETHER: usize = 16;
 /// Slots in a millisecond.
 const PER_MS: u64 = 2;
 
@@ -313,7 +315,10 @@ impl State {
                 return false;
             }
             let socket = (leg.side, leg.socket);
-            if let Some((side, number)) = last.replace(socket).filter(|&last| last != socket) {
+            let full = self.sender.len() == TOGETHER;
+            if let Some((side, number)) =
+                last.replace(socket).filter(|&last| full || last != socket)
+            {
                 let fd = self.worker.pools[usize::from(side)][number].as_raw_fd();
                 sent += self.sender.flush(fd);
             }

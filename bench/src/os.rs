@@ -265,6 +265,11 @@ impl Sender {
         self.names.push(encode(to));
     }
 
+    /// Datagrams in the batch.
+    pub(crate) fn len(&self) -> usize {
+        self.spans.len()
+    }
+
     /// Sends the batch and empties it; says how many datagrams left.
     pub(crate) fn flush(&mut self, fd: RawFd) -> u64 {
         if self.spans.is_empty() {

@@ -123,7 +123,7 @@ fn a_tenth_of_the_datagrams_lost_costs_no_call() {
         let next =
             state.load(Ordering::Relaxed).wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         state.store(next, Ordering::Relaxed);
-        if (next >> 16) % 10 == 0 {
+        if (next >> 16).is_multiple_of(10) {
             seen.fetch_add(1, Ordering::Relaxed);
             return None;
         }
