@@ -4,6 +4,7 @@
 
 pub mod command;
 pub mod event;
+pub mod frame;
 pub mod text;
 
 pub use command::Command;

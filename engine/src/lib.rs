@@ -1,3 +1,8 @@
-//! The impure parts of `sbcd`: drivers and disk.
+//! The impure crate: drivers, disk, gate, configuration. Everything below it only computes.
 
+pub mod cdr;
+pub mod config;
+pub mod disk;
+pub mod gate;
 pub mod io;
+pub mod start;

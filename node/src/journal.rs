@@ -5,7 +5,7 @@ use sbc::billing::{Cdr, CdrId, Frame, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the frames of a dead process say.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Ledger {
     /// Calls begun and not stopped, with the last moment they are known to have been alive.
     pub open: BTreeMap<CdrId, (Cdr, Stamp)>,

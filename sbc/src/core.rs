@@ -72,6 +72,8 @@ pub(crate) struct Core {
     pub(crate) counters: Arc<Counters>,
     pub(crate) index: Index,
     pub(crate) draining: bool,
+    /// Calls answered and not ended.
+    pub(crate) answered: u64,
 }
 
 /// A response to be sent within a server transaction.

@@ -87,6 +87,7 @@ impl Signal {
             counters: Arc::new(Counters::default()),
             index: Index::new(),
             draining: false,
+            answered: 0,
         };
         Signal {
             calls: Slab::new(setup.calls),
@@ -759,7 +760,9 @@ impl Signal {
             let len = turn.plain.len() - at;
             if len > record_size {
                 self.core.counters.records_too_large.add(1);
+                // An older record of the call would be worse than none: the journal closes its CDR.
                 turn.plain.truncate(at);
+                write(key.index, base::Bytes::default());
                 continue;
             }
             write(key.index, base::Bytes { at: at as u32, len: len as u32 });
@@ -768,6 +771,7 @@ impl Signal {
         self.dirty.clear();
         let counters = &self.core.counters;
         counters.calls_held.set(self.calls.len() as u64);
+        counters.calls_active.set(self.core.answered);
         counters.transactions_held.set(self.core.transactions.len() as u64);
     }
 
@@ -789,6 +793,7 @@ impl Signal {
         for (end, record) in ends {
             let _lost = turn.media.thaw(end, record, turn.now.mono);
         }
+        self.core.answered += u64::from(call.state == CallState::Answered);
         for trunk in &call.holds {
             self.core.page.restore(Image::calls_word(*trunk));
         }

@@ -289,7 +289,7 @@ fn running_out_of_buffers_loses_nothing<D: Driver>() {
                 peer.send_to(&[n; 100], local).unwrap();
             }
         }
-        let mut next = vec![0u8; 40];
+        let mut next = [0u8; 40];
         let mut heard = 0;
         while heard < 1_600 {
             bench.wait(500);

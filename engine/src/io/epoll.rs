@@ -114,6 +114,7 @@ impl Io for Epoll {
         self.shore.look(inbox);
         let idle = inbox.letters.is_empty() && self.failed.is_empty();
         let ready = if idle && self.shore.doze() {
+            self.shore.now();
             let left = self.shore.left(deadline);
             let ready = self.sleep(left)?;
             self.shore.awake();

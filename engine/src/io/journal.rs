@@ -129,6 +129,11 @@ impl Reader {
         self.taken = self.tail;
     }
 
+    /// Whether half of the ring waits to be released.
+    pub fn half_full(&self) -> bool {
+        self.waiting() >= self.capacity as u64 / 2
+    }
+
     /// Bytes that wait to be released.
     pub fn waiting(&self) -> u64 {
         self.map.word(HEAD).load(Ordering::Relaxed) - self.tail

@@ -10,6 +10,7 @@ use control::Event;
 use node::{Fault, Letter, Limits};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use tokio::io::unix::AsyncFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
@@ -17,25 +18,25 @@ base::counters! {
     /// What one shard's driver counts.
     pub struct IoCounters {
         /// Turns of the shard's loop.
-        turns: counter "sbc_io_turns_total",
+        turns: counter "tandem_io_turns_total",
         /// Datagrams received.
-        received: counter "sbc_io_received_total",
+        received: counter "tandem_io_received_total",
         /// Datagrams handed to the kernel.
-        sent: counter "sbc_io_sent_total",
+        sent: counter "tandem_io_sent_total",
         /// Sends that failed.
-        undeliverable: counter "sbc_io_undeliverable_total",
+        undeliverable: counter "tandem_io_undeliverable_total",
         /// Datagrams longer than their buffer.
-        truncated: counter "sbc_io_truncated_total",
+        truncated: counter "tandem_io_truncated_total",
         /// Receives armed again after the buffers ran out or an error.
-        rearmed: counter "sbc_io_rearmed_total",
+        rearmed: counter "tandem_io_rearmed_total",
         /// Letters to other shards dropped because their ring was full.
-        letters_dropped: counter "sbc_io_letters_dropped_total",
+        letters_dropped: counter "tandem_io_letters_dropped_total",
         /// Events to the gate dropped because the ring was full.
-        events_dropped: counter "sbc_io_events_dropped_total",
+        events_dropped: counter "tandem_io_events_dropped_total",
         /// Journal frames that waited in memory because the region was full.
-        journal_delayed: counter "sbc_io_journal_delayed_total",
+        journal_delayed: counter "tandem_io_journal_delayed_total",
         /// Journal frames lost: the region and the memory behind it were full.
-        journal_lost: counter "sbc_io_journal_lost_total",
+        journal_lost: counter "tandem_io_journal_lost_total",
     }
 }
 
@@ -219,7 +220,6 @@ impl ShardMesh {
 
 impl GateMesh {
     /// Gives a shard a letter; a full ring gives it back.
-    #[expect(clippy::result_large_err, reason = "a refused letter comes back whole")]
     pub fn send(&mut self, to: ShardId, letter: Letter) -> Result<(), Letter> {
         let Some(ring) = self.outgoing.get_mut(usize::from(to.0)) else {
             return Err(letter);
@@ -245,8 +245,8 @@ impl GateMesh {
 
     /// A descriptor that becomes readable when there are events to take. Call [`GateMesh::events`]
     /// once before the first wait: only that asks to be woken.
-    pub fn wakes(&self) -> RawFd {
-        self.bell.fd.as_raw_fd()
+    pub fn wakes(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
+        sys::watch(self.bell.fd.try_clone()?)
     }
 
     /// Events of a shard that were dropped so far; when it grew, ask the shard to resync.

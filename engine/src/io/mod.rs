@@ -14,13 +14,20 @@ mod journal;
 pub mod layout;
 pub mod mesh;
 mod pace;
+pub mod pin;
 pub mod port;
+pub mod probe;
 pub mod region;
 pub mod rundir;
 mod shore;
 mod sys;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod uring;
 
 pub use journal::Reader as JournalReader;
+
+/// Both clocks, for the one step before a driver exists.
+pub fn now() -> base::Now {
+    sys::now(base::Instant(0))
+}

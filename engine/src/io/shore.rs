@@ -70,14 +70,13 @@ impl Shore {
         self.mesh.awake();
     }
 
-    /// Time until `deadline`, by the clock.
-    pub(crate) fn left(&mut self, deadline: Option<Instant>) -> Option<Duration> {
+    /// Time from the last reading of the clock to `deadline`.
+    pub(crate) fn left(&self, deadline: Option<Instant>) -> Option<Duration> {
         let deadline = deadline.filter(|d| *d != Instant::NEVER)?;
-        self.last = sys::now(self.last).mono;
         Some(deadline.since(self.last))
     }
 
-    /// Both clocks, for the turn that begins.
+    /// Both clocks.
     pub(crate) fn now(&mut self) -> Now {
         let now = sys::now(self.last);
         self.last = now.mono;

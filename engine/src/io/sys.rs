@@ -129,6 +129,13 @@ pub(crate) fn eventfd() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Registers a descriptor with the gate's runtime.
+pub(crate) fn watch(fd: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor is closed only when the registration is dropped with it.
+    let registered = unsafe { tokio::io::unix::AsyncFd::register(fd) };
+    registered.map_err(|e| io::Error::other(e.to_string()))
+}
+
 /// Wakes whoever waits for the eventfd.
 pub(crate) fn ring(eventfd: &OwnedFd) {
     let one = 1u64.to_ne_bytes();

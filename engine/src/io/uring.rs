@@ -173,6 +173,7 @@ impl Io for Uring {
         inbox.clear();
         self.shore.look(inbox);
         let idle = inbox.letters.is_empty() && self.early.is_empty() && self.failed.is_empty();
+        let begun = self.shore.now().mono;
         if idle && self.shore.doze() {
             let left = self.shore.left(deadline);
             self.sleep(self.pace.nap(left))?;
@@ -183,7 +184,7 @@ impl Io for Uring {
         self.reap(inbox)?;
         self.shore.look(inbox);
         let now = self.shore.now();
-        self.pace.woke(now.mono, inbox.packets.len());
+        self.pace.woke(begun, now.mono, inbox.packets.len());
         Ok(now)
     }
 

@@ -494,6 +494,7 @@ fn answered(
         last.reason = Box::default();
     }
     core.counters.answered.add(1);
+    core.answered += 1;
     core.counters.setup_delay(turn.now.mono.0.saturating_sub(call.cdr.setup.mono));
     core.journal(turn, &Frame::Answer(call.cdr.clone()));
     tell_caller(call, core, turn, place, message, Some(sdp));

@@ -83,6 +83,7 @@ fn finish(call: &mut Call, core: &mut Core, turn: &mut Turn, party: Party, why: 
         return;
     }
     call.cdr.end = Some(if call.cdr.recovered { last_known(call) } else { turn.now.into() });
+    core.answered -= u64::from(call.state == CallState::Answered);
     call.state = CallState::Ended;
     call.candidates.clear();
     call.trying_deadline = Instant::NEVER;

@@ -12,12 +12,13 @@ use crate::refusal::Refusal;
 use crate::transaction::Owner;
 use base::{Home, Instant, Key, PortId, Slab};
 use control::Event;
-use control::event::CallState;
+use control::Text;
+use control::event::{CallId, CallState, CallView};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The largest INVITE a call record can keep.
-pub(crate) const MAX_INVITE: usize = 12_000;
+/// The largest INVITE that begins a call; one that a call record cannot hold is carried without.
+pub(crate) const MAX_INVITE: usize = 32_000;
 
 /// Bytes of journal a call needs at most: start, answer, stop and a reserve of interims.
 pub(crate) const JOURNAL_RESERVE: usize = 64 * 1024;
@@ -183,6 +184,7 @@ fn refuse(
     cdr.status = refusal.status();
     cdr.q850 = refusal.q850();
     cdr.reason = refusal.name().as_bytes().into();
+    turn.events.push(Event::Call(refused_view(&cdr, at, trunk)));
     // The journal keeps a reserve beyond JOURNAL_RESERVE for what must be written in any case.
     core.journal(turn, &Frame::Stop(cdr));
     let tag = Tag {
@@ -196,6 +198,25 @@ fn refuse(
     match core.serve_invite(at.hash, None, (at.port, at.source), message) {
         Some(key) => core.respond(turn, key, reply, |print| explain(print, refusal, message)),
         None => respond_stateless(turn, (at.port, at.source), message, &reply, core),
+    }
+}
+
+/// A call that never was, as the gate counts it.
+fn refused_view(cdr: &Cdr, at: Arrival, trunk: Option<u16>) -> CallView {
+    CallView {
+        id: CallId { home: at.home.0, index: u32::MAX, generation: cdr.id.sequence as u32 },
+        state: CallState::Ended,
+        from: Text::from_bytes(&cdr.from),
+        to: Text::from_bytes(&cdr.to),
+        trunk_in: trunk.unwrap_or(u16::MAX),
+        trunk_out: None,
+        setup_at: cdr.setup.wall,
+        answer_at: None,
+        pdd_ms: None,
+        status: cdr.status,
+        reason: Text::from_bytes(&cdr.reason),
+        mos_centi: [None; 2],
+        packets: [0; 2],
     }
 }
 

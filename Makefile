@@ -1,0 +1,45 @@
+# Everything a developer or CI runs. Targets that need packages install them (as root on Debian) or say
+# exactly which ones are missing.
+
+CARGO ?= cargo
+SEEDS ?= 1000
+SECONDS ?= 60
+
+.PHONY: help demo run test lint bench compare sim fuzz packages
+
+help: ## Show this help
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: ## Build, carry real calls for half a minute, show what happened
+	@tools/packages.sh build
+	@$(CARGO) build --release --quiet -p engine -p sbcctl -p bench
+	@bench/demo.sh
+
+run: ## Build and leave a node up on the loopback example
+	@tools/packages.sh build
+	@$(CARGO) build --release --quiet -p engine -p sbcctl
+	@exec target/release/sbcd --config config/examples/loopback.toml
+
+test: ## Every test, with real peers; installs them or says which are missing
+	@tools/packages.sh build peers
+	@$(CARGO) build --workspace --all-targets
+	@$(CARGO) test --workspace
+
+lint: ## Formatting, clippy, dependencies
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: cargo install cargo-deny"; fi
+
+bench: ## Micro benchmarks
+	@$(CARGO) bench -p sbc -p media -p routing-trie
+
+compare: ## Ourselves and the peers on the same load, in the same minute (root)
+	@tools/packages.sh build peers
+	@$(CARGO) build --release --quiet -p engine -p bench
+	@bench/compare/run.sh
+
+sim: ## The whole-node simulator on SEEDS seeds
+	@$(CARGO) run --release --quiet -p sim -- --seeds $(SEEDS)
+
+fuzz: ## Grow the fuzz corpora for SECONDS seconds per target
+	@fuzz/fuzz.sh $(SECONDS)

@@ -1,0 +1,311 @@
+//! How words look on the control socket: JSON Lines, one object a line, at most 64 KiB.
+//!
+//! A client says `hello`, then commands with an `id`; each gets one reply with that `id`. Events come
+//! between replies, to those who subscribed. Fields are only ever added.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the protocol.
+pub const PROTO: u32 = 1;
+
+/// Longest line, in bytes.
+pub const MAX_LINE: usize = 64 * 1024;
+
+/// What a client sends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "lowercase")]
+pub enum Request {
+    /// The first line.
+    Hello {
+        /// Version the client speaks.
+        proto: u32,
+        /// Name of the client, for the log.
+        #[serde(default)]
+        app: String,
+    },
+    /// A command.
+    C {
+        /// Echoed in the reply.
+        id: String,
+        /// A key under which the result is remembered for ten minutes: a retry is not done twice.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idem: Option<String>,
+        /// What to do.
+        #[serde(flatten)]
+        op: Op,
+    },
+}
+
+/// Commands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub enum Op {
+    /// Is anybody there?
+    Ping,
+    /// What the node is doing.
+    Get {
+        /// What about.
+        what: What,
+        /// A call's id, where one is asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<String>,
+        /// The most lines of a list; 1000 unless told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<usize>,
+    },
+    /// Send events whose name begins with one of these (`call`, `call.answered`).
+    Sub {
+        /// Beginnings of event names.
+        ev: Vec<String>,
+    },
+    /// Send no more events.
+    Unsub,
+    /// Every call as an event, then the reply: to begin, or after a `gap`.
+    Snap,
+    /// Release a call.
+    Hangup {
+        /// Its id.
+        call: String,
+    },
+    /// Take no new calls; end when the last has ended.
+    Drain,
+}
+
+/// What can be asked for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// [`Status`].
+    Status,
+    /// A list of [`CallLine`].
+    Calls,
+    /// One [`CallLine`].
+    Call,
+    /// A list of [`TrunkLine`].
+    Trunks,
+    /// A list of [`ShardLine`].
+    Shards,
+}
+
+/// What the engine sends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "lowercase")]
+pub enum Answer {
+    /// Answers `hello`.
+    Welcome {
+        /// Version the engine speaks.
+        proto: u32,
+        /// Boot epoch: changes with every start of the engine.
+        epoch: u64,
+        /// Number of shards.
+        shards: usize,
+        /// What the client may do: `observe` or `admin`.
+        role: String,
+    },
+    /// Answers a command.
+    R {
+        /// The command's id.
+        id: String,
+        /// Whether it was done.
+        ok: bool,
+        /// Why not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+        /// What it gave.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        result: Option<serde_json::Value>,
+    },
+    /// Something happened.
+    Ev {
+        /// Position in this connection's stream of events, from 1.
+        seq: u64,
+        /// What: `call.trying`, `call.answered`, …
+        ev: String,
+        /// The call it is about.
+        call: CallLine,
+    },
+    /// Events were left out because the client was slow: `snap` tells where things stand.
+    Gap {
+        /// First event left out.
+        from: u64,
+        /// Last event left out.
+        to: u64,
+    },
+}
+
+/// The node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Name of the node.
+    pub node: String,
+    /// Version of the software.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// Boot epoch.
+    pub epoch: u64,
+    /// How shards talk to the kernel, and why.
+    pub driver: String,
+    /// Number of shards.
+    pub shards: usize,
+    /// Whether new calls are refused because the node is ending.
+    pub draining: bool,
+    /// Calls held now.
+    pub calls: u64,
+    /// Calls answered and not ended now.
+    pub calls_answered: u64,
+    /// Calls since the start, refused ones included.
+    pub calls_total: u64,
+    /// New calls per second, over the last ten seconds.
+    pub cps: f64,
+    /// Answer-seizure ratio of calls ended in the last five minutes, percent.
+    pub asr: Option<f64>,
+    /// Average duration of answered calls ended in the last five minutes, seconds.
+    pub acd_s: Option<f64>,
+    /// Average post-dial delay of those calls, milliseconds.
+    pub pdd_ms: Option<f64>,
+    /// Average mean opinion score of those calls.
+    pub mos: Option<f64>,
+    /// Media packets relayed per second, in thousands.
+    pub kpps: f64,
+    /// CDRs written since the start.
+    pub cdrs_total: u64,
+    /// Bytes of journal not yet on disk.
+    pub journal_waiting: u64,
+    /// What is wrong; empty when nothing is.
+    pub alarms: Vec<String>,
+}
+
+/// A call.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CallLine {
+    /// Its id.
+    pub id: String,
+    /// Where it stands.
+    pub state: String,
+    /// Calling number.
+    pub from: String,
+    /// Called number.
+    pub to: String,
+    /// Ingress trunk.
+    pub trunk_in: String,
+    /// Egress trunk tried or answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trunk_out: Option<String>,
+    /// When it began, milliseconds since the Unix epoch.
+    pub setup_at_ms: u64,
+    /// When it was answered, milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_at_ms: Option<u64>,
+    /// Post-dial delay, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pdd_ms: Option<u32>,
+    /// Final status towards the caller.
+    #[serde(default)]
+    pub status: u16,
+    /// Why it was refused or released.
+    #[serde(default)]
+    pub reason: String,
+    /// Mean opinion score heard from the caller and from the callee.
+    #[serde(default)]
+    pub mos: [Option<f64>; 2],
+    /// Packets relayed from the caller and from the callee.
+    #[serde(default)]
+    pub packets: [u64; 2],
+}
+
+/// A trunk.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrunkLine {
+    /// Its name.
+    pub name: String,
+    /// Its interface.
+    pub interface: String,
+    /// Where its calls go.
+    pub endpoints: Vec<String>,
+    /// Calls on it now, both directions.
+    pub calls: u64,
+    /// The most it may carry.
+    pub capacity: u32,
+    /// New calls per second over the last ten seconds.
+    pub cps: f64,
+    /// The most new calls per second.
+    pub cps_limit: u32,
+    /// Calls in and out ended in the last five minutes.
+    pub ended: u64,
+    /// Answer-seizure ratio over those, percent.
+    pub asr: Option<f64>,
+    /// Average duration of the answered ones, seconds.
+    pub acd_s: Option<f64>,
+    /// Average post-dial delay, milliseconds.
+    pub pdd_ms: Option<f64>,
+    /// Average mean opinion score of what the trunk sent.
+    pub mos: Option<f64>,
+}
+
+/// A shard.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShardLine {
+    /// Its number.
+    pub shard: usize,
+    /// Calls held.
+    pub calls: u64,
+    /// Transactions held.
+    pub transactions: u64,
+    /// SIP messages received since the start.
+    pub sip_received: u64,
+    /// Messages handed to their owner on another shard.
+    pub steered: u64,
+    /// Media packets relayed per second, in thousands.
+    pub kpps: f64,
+    /// Media packets relayed since the start.
+    pub relayed: u64,
+    /// Media packets discarded since the start.
+    pub discarded: u64,
+    /// Datagrams that each wake-up brought, over the last second.
+    pub per_wake: f64,
+    /// Media port pairs in use.
+    pub ports_in_use: u64,
+    /// CPU used by its thread over the last second, percent of a core.
+    pub cpu: f64,
+}
+
+/// A frame as one line, with its line end.
+pub fn line<T: Serialize>(frame: &T) -> String {
+    let mut line = serde_json::to_string(frame).unwrap_or_else(|_| String::from("{}"));
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_read_as_documented() {
+        let read = |text: &str| serde_json::from_str::<Request>(text);
+        let hello = read(r#"{"t":"hello","proto":1,"app":"acd"}"#).unwrap();
+        assert_eq!(hello, Request::Hello { proto: 1, app: "acd".into() });
+        let op = |text: &str| match read(text) {
+            Ok(Request::C { op, .. }) => op,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(op(r#"{"t":"c","id":"1","op":"ping"}"#), Op::Ping);
+        let hangup = Op::Hangup { call: "7f-1-2".into() };
+        assert_eq!(op(r#"{"t":"c","id":"1","idem":"x","op":"hangup","call":"7f-1-2"}"#), hangup);
+        let get = op(r#"{"t":"c","id":"1","op":"get","what":"trunks"}"#);
+        assert_eq!(get, Op::Get { what: What::Trunks, call: None, limit: None });
+        assert!(read(r#"{"t":"c","id":"1","op":"explode"}"#).is_err());
+        assert!(read(r#"{"t":"bye"}"#).is_err());
+    }
+
+    #[test]
+    fn answers_survive_the_wire() {
+        let answer = Answer::Ev { seq: 7, ev: "call.answered".into(), call: CallLine::default() };
+        let text = line(&answer);
+        assert!(text.ends_with('\n') && text.len() < MAX_LINE);
+        assert_eq!(serde_json::from_str::<Answer>(&text).unwrap(), answer);
+    }
+}

@@ -1,0 +1,83 @@
+//! A CDR as a line of JSON: what billing systems read.
+//!
+//! Field names are a promise: they are documented in `docs/reference/cdr.md` and only ever added to.
+
+use sbc::billing::{Attempt, Cdr, CdrId, Frame, LegMedia, Stamp};
+use serde_json::{Map, Value, json};
+
+/// The line for a `Stop` frame, without its line end; nothing for other frames or damaged ones.
+pub fn render(node: &str, frame: &[u8]) -> Option<String> {
+    match Frame::open(frame).ok()? {
+        Frame::Stop(cdr) => Some(value(node, &cdr).to_string()),
+        Frame::Start(_) | Frame::Answer(_) | Frame::Interim(..) => None,
+    }
+}
+
+/// Identity as text: node, boot epoch, shard, sequence. What consumers deduplicate by.
+pub fn id(node: &str, id: CdrId) -> String {
+    format!("{node}-{:x}-{}-{}", id.epoch, id.shard, id.sequence)
+}
+
+fn value(node: &str, cdr: &Cdr) -> Value {
+    let mut out = Map::new();
+    let mut put = |name: &str, value: Value| out.insert(name.to_owned(), value);
+    put("id", json!(id(node, cdr.id)));
+    put("node", json!(node));
+    put("call_id_in", text(&cdr.call_id_in));
+    put("call_id_out", text(&cdr.call_id_out));
+    put("from", text(&cdr.from));
+    put("to", text(&cdr.to));
+    put("source", json!(cdr.source.to_string()));
+    put("trunk_in", text(&cdr.trunk_in));
+    put("trunk_out", text(&cdr.trunk_out));
+    put("setup_at", at(Some(cdr.setup)));
+    put("ringing_at", at(cdr.ringing));
+    put("answer_at", at(cdr.answer));
+    put("end_at", at(cdr.end));
+    put("pdd_ms", since(cdr.setup, cdr.ringing.or(cdr.answer)));
+    put("duration_ms", json!(cdr.duration_ns() / 1_000_000));
+    put("status", json!(cdr.status));
+    put("q850", json!(cdr.q850));
+    put("reason", text(&cdr.reason));
+    put("released_by", json!(cdr.released_by.name()));
+    put("attempts", cdr.attempts.iter().map(attempt).collect());
+    put("media", json!({ "caller": media(&cdr.media[0]), "callee": media(&cdr.media[1]) }));
+    put("recovered", json!(cdr.recovered));
+    Value::Object(out)
+}
+
+fn attempt(attempt: &Attempt) -> Value {
+    json!({
+        "trunk": text(&attempt.trunk),
+        "endpoint": attempt.endpoint.to_string(),
+        "number": text(&attempt.number),
+        "at": at(Some(attempt.at)),
+        "status": attempt.status,
+        "reason": text(&attempt.reason),
+    })
+}
+
+fn media(leg: &LegMedia) -> Value {
+    json!({
+        "packets": leg.packets,
+        "octets": leg.octets,
+        "lost": leg.lost,
+        "discarded": leg.discarded,
+        "jitter_us": leg.jitter_us,
+        "mos": leg.mos_centi.map(|m| f64::from(m) / 100.0),
+    })
+}
+
+/// Peers' text is bytes; what is not UTF-8 becomes the replacement character.
+fn text(bytes: &[u8]) -> Value {
+    Value::String(String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// Milliseconds since the Unix epoch.
+fn at(stamp: Option<Stamp>) -> Value {
+    stamp.map_or(Value::Null, |s| json!(s.wall / 1_000_000))
+}
+
+fn since(from: Stamp, to: Option<Stamp>) -> Value {
+    to.map_or(Value::Null, |to| json!(to.mono.saturating_sub(from.mono) / 1_000_000))
+}

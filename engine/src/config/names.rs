@@ -1,0 +1,120 @@
+//! Small texts a configuration is made of: addresses, host names, digits, header names.
+
+use base::Prefix;
+use routing_trie::Digits;
+use sbc::policy::{Source, Target};
+use std::net::{IpAddr, SocketAddr};
+
+/// The port SIP over UDP has when none is written (RFC 3261 section 19.1.2).
+const SIP_PORT: u16 = 5060;
+
+pub(super) fn name(text: &str) -> Option<Box<str>> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    ((1..=63).contains(&text.len()) && text.bytes().all(good)).then(|| text.into())
+}
+
+pub(super) const NAME: &str = "1 to 63 letters, digits, `-`, `_` or `.`";
+
+pub(super) fn ip(text: &str) -> Option<IpAddr> {
+    text.parse::<IpAddr>().ok().map(base::address::canonical)
+}
+
+pub(super) fn socket(text: &str) -> Option<SocketAddr> {
+    let socket = text.parse::<SocketAddr>().ok().filter(|s| s.port() != 0)?;
+    Some(base::address::canonical_socket(socket))
+}
+
+pub(super) fn digits(text: &str) -> Option<Digits> {
+    text.parse().ok()
+}
+
+/// `ip:port`, `ip`, `host:port` or `host`.
+pub(super) fn target(text: &str) -> Option<Target> {
+    if let Some(socket) = socket(text) {
+        return Some(Target::Address(socket));
+    }
+    if let Some(ip) = ip(text) {
+        return Some(Target::Address(SocketAddr::new(ip, SIP_PORT)));
+    }
+    let (host, port) = match text.split_once(':') {
+        Some((host, port)) => (host, port.parse().ok().filter(|p| *p != 0)?),
+        None => (text, SIP_PORT),
+    };
+    host_name(host).map(|host| Target::Name(host, port))
+}
+
+/// `ip:port`, `ip` or `ip/bits`.
+pub(super) fn source(text: &str) -> Option<Source> {
+    if let Some(socket) = socket(text) {
+        return Some(Source { prefix: Prefix::host(socket.ip()), port: Some(socket.port()) });
+    }
+    text.parse().ok().map(|prefix| Source { prefix, port: None })
+}
+
+/// A DNS name (RFC 1123 section 2.1): its last label is no number, or a mistyped address would pass.
+pub(super) fn host_name(text: &str) -> Option<Box<str>> {
+    let label = |l: &str| {
+        (1..=63).contains(&l.len())
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+    };
+    let last_is_number = || text.rsplit('.').next().is_none_or(|l| l.parse::<u64>().is_ok());
+    let good = text.len() <= 253 && text.split('.').all(label) && !last_is_number();
+    good.then(|| text.to_ascii_lowercase().into())
+}
+
+/// A domain of a Request-URI: a host name or an address.
+pub(super) fn domain(text: &str) -> Option<Box<str>> {
+    host_name(text).or_else(|| ip(text).map(|ip| ip.to_string().into()))
+}
+
+/// A header name (a token of RFC 3261 section 25.1), in lower case.
+pub(super) fn header(text: &str) -> Option<Box<[u8]>> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b);
+    let good = (1..=64).contains(&text.len()) && text.bytes().all(token);
+    good.then(|| text.to_ascii_lowercase().into_bytes().into())
+}
+
+/// First and last port of `12000-32000`.
+pub(super) fn port_range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-')?;
+    Some((first.trim().parse().ok()?, last.trim().parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_address_is_no_host_name() {
+        for bad in ["192.0.2.300", "192.0.2.1:99999", "192.0.2.1:0", "1", "a..b", "-a.b", "a b", ""]
+        {
+            assert_eq!(target(bad), None, "{bad}");
+        }
+        let named = Target::Name("sip.carrier.example".into(), 5060);
+        assert_eq!(target("SIP.carrier.example"), Some(named));
+        let address = |text: &str| Some(Target::Address(text.parse().unwrap()));
+        assert_eq!(target("192.0.2.1"), address("192.0.2.1:5060"));
+        assert_eq!(target("2001:db8::1"), address("[2001:db8::1]:5060"));
+        assert_eq!(target("[2001:db8::1]:5070"), address("[2001:db8::1]:5070"));
+    }
+
+    #[test]
+    fn sources_are_networks_or_single_ports() {
+        let of = |text: &str| source(text).map(|s| (s.prefix.to_string(), s.port));
+        assert_eq!(of("192.0.2.10"), Some(("192.0.2.10/32".into(), None)));
+        assert_eq!(of("192.0.2.0/24"), Some(("192.0.2.0/24".into(), None)));
+        assert_eq!(of("192.0.2.10:5062"), Some(("192.0.2.10/32".into(), Some(5062))));
+        assert_eq!(of("carrier.example"), None);
+    }
+
+    #[test]
+    fn ranges_and_headers() {
+        assert_eq!(port_range("12000-32000"), Some((12_000, 32_000)));
+        assert_eq!(port_range("12000"), None);
+        assert_eq!(port_range("12000-99999"), None);
+        assert_eq!(header("X-Account"), Some(b"x-account".as_slice().into()));
+        assert_eq!(header("X Account"), None);
+    }
+}

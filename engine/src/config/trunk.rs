@@ -1,0 +1,290 @@
+//! `[[trunk]]`: a peer, where it is, where it may call from, and how calls with it behave.
+
+use super::names;
+use super::node::Node;
+use super::read::{At, Report, Section, number_of, quoted, wrong_type};
+use super::report::Problem;
+use base::{Home, Prefix};
+use media::Learn;
+use routing_trie::{DialPlan, Digits, MAX_DIGITS, Rewrite};
+use sbc::policy::{Source, Target, Trunk};
+use std::time::Duration;
+
+/// Headers that describe our own dialogs: passing them would be ignored, so asking for it is refused.
+const OURS: [&str; 16] = [
+    "via",
+    "from",
+    "to",
+    "call-id",
+    "cseq",
+    "contact",
+    "max-forwards",
+    "route",
+    "record-route",
+    "content-length",
+    "content-type",
+    "require",
+    "supported",
+    "allow",
+    "authorization",
+    "proxy-authorization",
+];
+
+/// A trunk as written.
+pub(super) struct Draft {
+    pub(super) name: Option<At<Box<str>>>,
+    pub(super) interface: Option<At<String>>,
+    pub(super) endpoints: Vec<At<Target>>,
+    /// Whether the file gives endpoints, right or wrong.
+    pub(super) has_endpoints: bool,
+    /// Written, or the endpoints' addresses.
+    pub(super) sources: Vec<At<Source>>,
+    pub(super) tech_prefix: Option<At<Digits>>,
+    pub(super) domain: Option<At<Box<str>>>,
+    pub(super) media_sources: Vec<At<Prefix>>,
+    settings: Settings,
+}
+
+/// What concerns nobody but the trunk itself.
+struct Settings {
+    capacity: u32,
+    cps: u32,
+    dial_plan: DialPlan,
+    plus: bool,
+    rewrite_in: Rewrite,
+    rewrite_out: Rewrite,
+    hunt_on: Vec<u16>,
+    trying_timeout: Duration,
+    ring_timeout: Duration,
+    max_duration: Duration,
+    media_timeout: Option<Duration>,
+    learn: Learn,
+    pass_headers: Vec<Box<[u8]>>,
+}
+
+impl Draft {
+    pub(super) fn read(mut section: Section<'_>, node: &Node, report: &mut Report) -> Draft {
+        let s = &mut section;
+        let endpoint = "\"address:port\" or \"host.name:port\"; the port may be left out for 5060";
+        let source = "an address, a network like \"192.0.2.0/24\", or \"address:port\"";
+        let network = "an address or a network like \"192.0.2.0/24\"";
+        let endpoints = s.parsed_list(report, "endpoints", endpoint, names::target);
+        let sources = s.parsed_list(report, "sources", source, names::source);
+        let has_endpoints = s.has_entries("endpoints");
+        let endpoints = endpoints.unwrap_or_default();
+        let draft = Draft {
+            name: s.parsed(report, "name", names::NAME, names::name),
+            interface: s.text(report, "interface"),
+            sources: sources.unwrap_or_else(|| default_sources(&endpoints, report)),
+            endpoints,
+            has_endpoints,
+            tech_prefix: s
+                .parsed(report, "tech_prefix", &digits_wanted(), names::digits)
+                .filter(|p| !p.value.is_empty()),
+            domain: s.parsed(report, "domain", "a host name or an address", names::domain),
+            media_sources: s
+                .parsed_list(report, "media_sources", network, |t| t.parse().ok())
+                .unwrap_or_default(),
+            settings: Settings::read(s, node, report),
+        };
+        if draft.name.is_none() {
+            section.missing(report, "name", "a name routes refer to", "\"carrier-a\"");
+        }
+        if draft.interface.is_none() {
+            section.missing(report, "interface", "the name of an [[interface]]", "\"outside\"");
+        }
+        if draft.endpoints.is_empty() && draft.sources.is_empty() {
+            let what = "where calls are sent, or `sources` they come from";
+            section.missing(report, "endpoints", what, "[\"192.0.2.10:5060\"]");
+        }
+        section.finish(report);
+        draft
+    }
+
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        self.name.as_ref().is_some_and(|n| *n.value == *name)
+    }
+
+    /// Its name for messages.
+    pub(super) fn label(&self) -> &str {
+        self.name.as_ref().map_or("?", |n| &n.value)
+    }
+
+    /// What the shards know of it.
+    pub(super) fn compile(&self, interface: impl Fn(&str) -> Option<usize>) -> Option<Trunk> {
+        let name = self.name.as_ref()?.value.clone();
+        let settings = &self.settings;
+        Some(Trunk {
+            interface: u16::try_from(interface(&self.interface.as_ref()?.value)?).ok()?,
+            endpoints: self.endpoints.iter().map(|e| e.value.clone()).collect(),
+            sources: self.sources.iter().map(|s| s.value.clone()).collect(),
+            tech_prefix: self.tech_prefix.as_ref().map(|p| p.value),
+            domain: self.domain.as_ref().map(|d| d.value.clone()),
+            capacity: settings.capacity,
+            cps: settings.cps,
+            dial_plan: settings.dial_plan,
+            plus: settings.plus,
+            rewrite_in: settings.rewrite_in,
+            rewrite_out: settings.rewrite_out,
+            hunt_on: settings.hunt_on.clone(),
+            trying_timeout: settings.trying_timeout,
+            ring_timeout: settings.ring_timeout,
+            max_duration: settings.max_duration,
+            media_timeout: settings.media_timeout,
+            learn: settings.learn,
+            media_sources: self.media_sources.iter().map(|p| p.value).collect(),
+            pass_headers: settings.pass_headers.clone(),
+            home: home_of(&name),
+            name,
+        })
+    }
+}
+
+impl Settings {
+    fn read(s: &mut Section<'_>, node: &Node, report: &mut Report) -> Settings {
+        let (ms, seconds) = (Duration::from_millis, Duration::from_secs);
+        let plain = DialPlan::default();
+        let digits = |s: &mut Section<'_>, report: &mut Report, key, default| {
+            let found = s.parsed(report, key, &digits_wanted(), names::digits);
+            found.map_or(default, |d| d.value)
+        };
+        let dial_plan = DialPlan {
+            international: digits(s, report, "international_prefix", plain.international),
+            trunk: digits(s, report, "national_prefix", plain.trunk),
+            country: digits(s, report, "country", plain.country),
+        };
+        let national = s.place("national_prefix");
+        if !dial_plan.trunk.is_empty() && dial_plan.country.is_empty() {
+            let problem = Problem::new(national, "`national_prefix` without `country`");
+            let problem = problem.expected("the country code that stands in for it");
+            report.push(problem.help("add country = \"49\", or whichever it is"));
+        }
+        Settings {
+            capacity: s.number(report, "capacity", 1..=1_000_000, node.max_calls),
+            cps: s.number(report, "cps", 1..=100_000, node.max_cps),
+            dial_plan,
+            plus: s.flag(report, "plus", false),
+            rewrite_in: read_rewrite(s, "rewrite_in", report),
+            rewrite_out: read_rewrite(s, "rewrite_out", report),
+            hunt_on: hunt_on(s, report),
+            trying_timeout: ms(s.number(report, "trying_timeout_ms", 100..=32_000, 4000)),
+            ring_timeout: seconds(s.number(report, "ring_timeout_s", 1..=600, 120)),
+            max_duration: seconds(s.number(report, "max_duration_s", 1..=604_800, 14_400)),
+            media_timeout: match s.number(report, "media_timeout_s", 0..=86_400, 60) {
+                0 => None,
+                n => Some(seconds(n)),
+            },
+            learn: learn(s, report),
+            pass_headers: pass_headers(s, report),
+        }
+    }
+}
+
+fn digits_wanted() -> String {
+    format!("at most {MAX_DIGITS} of 0-9, * and #")
+}
+
+/// Endpoints that are addresses, from any port. A name has no address yet, so it needs `sources`.
+fn default_sources(endpoints: &[At<Target>], report: &mut Report) -> Vec<At<Source>> {
+    let mut sources = Vec::new();
+    for endpoint in endpoints {
+        match &endpoint.value {
+            Target::Address(address) => {
+                let source = Source { prefix: Prefix::host(address.ip()), port: None };
+                sources.push(At { value: source, span: endpoint.span.clone() });
+            }
+            Target::Name(host, _) => {
+                let message = format!("the endpoint `{host}` is a name, and there is no `sources`");
+                let problem = Problem::new(endpoint.span.clone(), message)
+                    .expected("the networks this peer sends from");
+                let help = "add sources = [\"192.0.2.0/24\"]: unknown sources get no answer";
+                report.push(problem.help(help));
+            }
+        }
+    }
+    sources
+}
+
+/// `{ strip = 2, prepend = "00" }`.
+pub(super) fn read_rewrite(
+    section: &mut Section<'_>,
+    key: &'static str,
+    report: &mut Report,
+) -> Rewrite {
+    let mut s = section.table(report, key);
+    let rewrite = Rewrite {
+        strip: s.number(report, "strip", 0..=MAX_DIGITS as u64, 0),
+        prepend: s
+            .parsed(report, "prepend", &digits_wanted(), names::digits)
+            .map_or(Digits::EMPTY, |d| d.value),
+    };
+    s.finish(report);
+    rewrite
+}
+
+fn hunt_on(s: &mut Section<'_>, report: &mut Report) -> Vec<u16> {
+    let Some(listed) = s.list(report, "hunt_on", "statuses") else {
+        return vec![408, 500, 502, 503, 504];
+    };
+    let numbers =
+        listed.into_iter().filter_map(|value| number_of(report, "hunt_on", value, 300..=699));
+    numbers.filter_map(|n| u16::try_from(n.value).ok()).collect()
+}
+
+/// `"off"`, or `{ first_ms = 300 }`.
+fn learn(s: &mut Section<'_>, report: &mut Report) -> Learn {
+    let what = "\"off\" or { first_ms = 300 }";
+    let Some(value) = s.get("learn") else {
+        note_learn_keys(report);
+        return Learn::Off;
+    };
+    if let Some(text) = value.get_ref().as_str() {
+        if text != "off" {
+            let problem = Problem::new(value.span(), format!("`learn` cannot be `{text}`"));
+            report.push(problem.expected(what));
+        }
+        return Learn::Off;
+    }
+    let Some(table) = value.get_ref().as_table() else {
+        report.push(wrong_type("`learn`", value).expected(what));
+        return Learn::Off;
+    };
+    let mut section = Section::new("`learn`", Some(table), value.span());
+    let first_ms = section.number(report, "first_ms", 20..=10_000, 0);
+    if first_ms == 0 {
+        section.missing(report, "first_ms", "how long a first packet may come", "300");
+    }
+    section.finish(report);
+    Learn::First { window: Duration::from_millis(first_ms), same_ip: None }
+}
+
+/// A file without `learn` still tells which keys it has.
+fn note_learn_keys(report: &mut Report) {
+    let mut section = Section::new("`learn`", None, 0..0);
+    section.get("first_ms");
+    section.finish(report);
+}
+
+fn pass_headers(s: &mut Section<'_>, report: &mut Report) -> Vec<Box<[u8]>> {
+    let listed = s.parsed_list(report, "pass_headers", "a header name", names::header);
+    let listed = listed.unwrap_or_default();
+    for header in &listed {
+        if let Some(ours) = OURS.iter().find(|o| o.as_bytes() == &*header.value) {
+            let message = format!("`{ours}` is never passed on");
+            let problem = Problem::new(header.span.clone(), message).expected("another header");
+            report.push(problem.help(format!(
+                "each leg has its own {}",
+                quoted(["via", "from", "to", "contact", "route"].into_iter(), "and")
+            )));
+        }
+    }
+    listed.into_iter().map(|h| h.value).collect()
+}
+
+/// The same home on every node and in every version: FNV-1a of the name, folded to a byte.
+fn home_of(name: &str) -> Home {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    Home(hash.to_be_bytes().into_iter().fold(0, |a, b| a ^ b))
+}

@@ -1,0 +1,105 @@
+//! One connection to the control socket, as seen from the gate's other tasks.
+//!
+//! What is sent is queued up to a bound; a client that does not read loses events, is told which, and
+//! never holds anything up.
+
+use super::socket::event_name;
+use control::frame::{Answer, CallLine, line};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+/// Lines that may wait for a client.
+const QUEUE: usize = 4096;
+/// Places kept free for replies.
+const RESERVE: usize = 64;
+
+/// A client.
+pub(crate) struct Client {
+    out: RefCell<Option<Sender<String>>>,
+    wanted: RefCell<Vec<String>>,
+    seq: Cell<u64>,
+    gap_from: Cell<Option<u64>>,
+}
+
+impl Client {
+    /// Starts the task that writes to `stream`.
+    pub(crate) fn start(stream: OwnedWriteHalf) -> Rc<Client> {
+        let (out, lines) = channel(QUEUE);
+        tokio::task::spawn_local(write(stream, lines));
+        Rc::new(Client {
+            out: RefCell::new(Some(out)),
+            wanted: RefCell::default(),
+            seq: Cell::new(0),
+            gap_from: Cell::new(None),
+        })
+    }
+
+    /// Whether it is still there.
+    pub(crate) fn is_open(&self) -> bool {
+        self.out.borrow().as_ref().is_some_and(|out| !out.is_closed())
+    }
+
+    /// Lets it go once its queue is written.
+    pub(crate) fn close(&self) {
+        self.out.borrow_mut().take();
+    }
+
+    /// Queues a reply. One that asks faster than it reads is let go.
+    pub(crate) fn send(&self, text: &str) {
+        let full = match self.out.borrow().as_ref() {
+            Some(out) => out.try_send(text.to_owned()).is_err(),
+            None => false,
+        };
+        if full {
+            self.close();
+        }
+    }
+
+    /// Which events it wants from now on.
+    pub(crate) fn subscribe(&self, beginnings: Vec<String>) {
+        *self.wanted.borrow_mut() = beginnings;
+    }
+
+    /// Queues an event if it is wanted and there is room.
+    pub(crate) fn event(&self, call: &CallLine) {
+        let name = event_name(&call.state);
+        let wanted = self.wanted.borrow().iter().any(|w| {
+            let w = w.trim_end_matches('*').trim_end_matches('.');
+            name.starts_with(w)
+        });
+        if wanted {
+            self.push(name, call);
+        }
+    }
+
+    /// Queues a call of a snapshot.
+    pub(crate) fn snap(&self, call: &CallLine) {
+        self.push(event_name(&call.state), call);
+    }
+
+    fn push(&self, ev: String, call: &CallLine) {
+        let seq = self.seq.get() + 1;
+        self.seq.set(seq);
+        let out = self.out.borrow();
+        let Some(out) = out.as_ref() else { return };
+        if out.capacity() <= RESERVE {
+            self.gap_from.set(Some(self.gap_from.get().unwrap_or(seq)));
+            return;
+        }
+        if let Some(from) = self.gap_from.take() {
+            let _told = out.try_send(line(&Answer::Gap { from, to: seq - 1 }));
+        }
+        let _sent = out.try_send(line(&Answer::Ev { seq, ev, call: call.clone() }));
+    }
+}
+
+async fn write(mut stream: OwnedWriteHalf, mut lines: Receiver<String>) {
+    while let Some(text) = lines.recv().await {
+        if stream.write_all(text.as_bytes()).await.is_err() {
+            break;
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Prometheus exposition: every counter of every shard, from the declarations they were made with.
+
+use super::fault;
+use crate::disk::scribe::ScribeCounters;
+use crate::io::mesh::IoCounters;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing;
+use base::counter::{Group, Kind, Metric};
+use base::page::Page;
+use control::frame::ShardLine;
+use node::Fault;
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, MetricFamily, MetricType};
+use prometheus::{Encoder, TextEncoder};
+use sbc::counters::{Counters, SetupBucket};
+use sbc::policy::Image;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use tokio::net::TcpListener;
+
+/// The set-up delay histogram and the parts it is declared as.
+const SETUP: &str = "tandem_setup_delay_seconds";
+const SETUP_PARTS: [&str; 2] =
+    ["tandem_setup_delay_seconds_bucket", "tandem_setup_delay_microseconds_sum"];
+
+/// What one shard counts.
+pub struct ShardCounters {
+    /// Signalling.
+    pub signal: Arc<Counters>,
+    /// Media.
+    pub media: Arc<media::Counters>,
+    /// Driver.
+    pub io: Arc<IoCounters>,
+    /// Thread id, once it runs.
+    pub thread: Arc<AtomicI32>,
+}
+
+impl ShardCounters {
+    /// CPU time of the shard's thread, nanoseconds.
+    pub fn cpu_ns(&self) -> u64 {
+        let thread = self.thread.load(Ordering::Relaxed);
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat"));
+        let first = |s: String| s.split_whitespace().next().and_then(|n| n.parse().ok());
+        stat.ok().and_then(first).unwrap_or(0)
+    }
+
+    /// What lists show of it, rates apart.
+    pub fn line(&self) -> ShardLine {
+        let received = |group: &dyn Fn(usize) -> u64, n: usize| (0..n).map(group).sum::<u64>();
+        let requests = received(&|i| self.signal.requests_in.get(i), 6);
+        let responses = received(&|i| self.signal.responses_in.get(i), 6);
+        ShardLine {
+            calls: self.signal.calls_held.get(),
+            transactions: self.signal.transactions_held.get(),
+            sip_received: requests + responses,
+            steered: self.signal.steered.get(),
+            relayed: self.media.packets_relayed.get(),
+            discarded: media::Discard::ALL.iter().map(|d| self.media.discards.get(d.index())).sum(),
+            ports_in_use: self.media.in_use.get(),
+            ..ShardLine::default()
+        }
+    }
+}
+
+/// Sums that status shows.
+#[derive(Default)]
+pub struct Totals {
+    /// Calls held.
+    pub calls_held: u64,
+    /// Calls answered and not ended.
+    pub calls_answered: u64,
+    /// Calls since the start.
+    pub calls: u64,
+    /// CDRs written.
+    pub cdrs: u64,
+    /// Journal bytes not yet on disk.
+    pub journal_waiting: u64,
+    /// What is wrong.
+    pub alarms: Vec<String>,
+}
+
+/// Everything that is counted, for whoever reads.
+pub struct Exposition {
+    /// Per shard.
+    pub shards: Vec<ShardCounters>,
+    /// Of the scribe.
+    pub scribe: Arc<ScribeCounters>,
+    /// Words that trunks are counted in.
+    pub page: Page,
+    /// Names of the trunks.
+    pub trunks: Vec<String>,
+}
+
+impl Exposition {
+    /// Sums over the shards, and what is wrong.
+    pub fn totals(&self) -> Totals {
+        let sum = |f: &dyn Fn(&ShardCounters) -> u64| self.shards.iter().map(f).sum::<u64>();
+        let mut alarms = Vec::new();
+        if self.scribe.failing.get() > 0 {
+            alarms.push("the disk refuses CDRs: see the log".to_owned());
+        }
+        if sum(&|s| s.io.journal_lost.get()) > 0 {
+            alarms.push("journal frames were lost: the region was full".to_owned());
+        }
+        Totals {
+            calls_held: sum(&|s| s.signal.calls_held.get()),
+            calls_answered: sum(&|s| s.signal.calls_active.get()),
+            calls: sum(&|s| s.signal.calls.get()),
+            cdrs: sum(&|s| s.signal.cdrs.get()),
+            journal_waiting: self.scribe.waiting.get(),
+            alarms,
+        }
+    }
+
+    /// Every metric as (family, labels, value); histograms as their parts.
+    pub fn visit(&self, visit: &mut dyn FnMut(Metric, Option<usize>, u64)) {
+        for (number, shard) in self.shards.iter().enumerate() {
+            let groups: [&dyn Group; 3] = [&*shard.signal, &*shard.media, &*shard.io];
+            for group in groups {
+                group.visit(&mut |metric, value| visit(metric, Some(number), value));
+            }
+        }
+        self.scribe.visit(&mut |metric, value| visit(metric, None, value));
+    }
+
+    /// The exposition in Prometheus' text format.
+    pub fn text(&self) -> String {
+        let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
+        self.visit(&mut |metric, shard, value| {
+            if SETUP_PARTS.contains(&metric.name) {
+                return;
+            }
+            let family = families.entry(metric.name.to_owned()).or_insert_with(|| family(&metric));
+            let labels = [shard.map(|s| ("shard", s.to_string())), metric.label.map(|(n, v)| (n, v.to_owned()))];
+            family.mut_metric().push(sample(metric.kind, &labels, value as f64));
+        });
+        families.insert(SETUP.to_owned(), self.setup());
+        families.insert("tandem_trunk_calls".to_owned(), self.trunk_calls());
+        let families: Vec<MetricFamily> = families.into_values().collect();
+        let mut text = Vec::new();
+        let encoded = TextEncoder::new().encode(&families, &mut text);
+        debug_assert!(encoded.is_ok(), "every family has samples");
+        String::from_utf8(text).unwrap_or_default()
+    }
+
+    fn setup(&self) -> MetricFamily {
+        let mut family = MetricFamily::default();
+        family.set_name(SETUP.to_owned());
+        family.set_help("Time from INVITE to its 200, of answered calls.".to_owned());
+        family.set_field_type(MetricType::HISTOGRAM);
+        for (number, shard) in self.shards.iter().enumerate() {
+            let mut histogram = Histogram::default();
+            histogram.set_sample_count(shard.signal.answered.get());
+            histogram.set_sample_sum(shard.signal.setup_sum_us.get() as f64 / 1e6);
+            let buckets = SetupBucket::ALL.iter().enumerate().map(|(i, bucket)| {
+                let mut out = Bucket::default();
+                out.set_cumulative_count(shard.signal.setup.get(i));
+                out.set_upper_bound(bucket.name().parse().unwrap_or(f64::INFINITY));
+                out
+            });
+            histogram.set_bucket(buckets.collect());
+            let mut metric = prometheus::proto::Metric::default();
+            metric.set_label(vec![pair("shard", &number.to_string())]);
+            metric.set_histogram(histogram);
+            family.mut_metric().push(metric);
+        }
+        family
+    }
+
+    fn trunk_calls(&self) -> MetricFamily {
+        let mut family = MetricFamily::default();
+        family.set_name("tandem_trunk_calls".to_owned());
+        family.set_help("Calls on the trunk now, both directions together.".to_owned());
+        family.set_field_type(MetricType::GAUGE);
+        for (i, name) in self.trunks.iter().enumerate() {
+            let value = self.page.read(Image::calls_word(i as u16)) as f64;
+            family.mut_metric().push(sample(Kind::Gauge, &[Some(("trunk", name.clone())), None], value));
+        }
+        family
+    }
+}
+
+fn family(metric: &Metric) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(metric.name.to_owned());
+    family.set_help(metric.help.to_owned());
+    family.set_field_type(match metric.kind {
+        Kind::Counter => MetricType::COUNTER,
+        Kind::Gauge => MetricType::GAUGE,
+    });
+    family
+}
+
+fn sample(kind: Kind, labels: &[Option<(&str, String)>], value: f64) -> prometheus::proto::Metric {
+    let mut metric = prometheus::proto::Metric::default();
+    metric.set_label(labels.iter().flatten().map(|(n, v)| pair(n, v)).collect());
+    match kind {
+        Kind::Counter => {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        }
+        Kind::Gauge => {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+    }
+    metric
+}
+
+fn pair(name: &str, value: &str) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value.to_owned());
+    pair
+}
+
+/// Serves `/metrics` on `address`.
+pub(crate) async fn listen(address: SocketAddr, exposition: Arc<Exposition>) -> Result<(), Fault> {
+    let listener = TcpListener::bind(address).await.map_err(|e| Fault {
+        what: format!("cannot serve metrics on {address}: {e}"),
+        remedy: "end what listens there, or change [metrics] listen".to_owned(),
+    })?;
+    let scrape = move || {
+        let text = exposition.text();
+        async move { ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response() }
+    };
+    let router = axum::Router::new().route("/metrics", routing::get(scrape));
+    tokio::task::spawn_local(async move {
+        if let Err(e) = axum::serve(listener, router).await {
+            eprintln!("sbcd: {}", fault("go on serving metrics", &e).what);
+        }
+    });
+    Ok(())
+}

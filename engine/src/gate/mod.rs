@@ -1,0 +1,265 @@
+//! The gate: everything slow or curious, on one thread of its own, off the shards.
+//!
+//! Control socket, metrics, name resolution, signals. It speaks to shards through the mesh only, keeps
+//! its own picture of the calls from their events, and never waits for a shard, as no shard waits for it.
+
+mod client;
+mod metrics;
+mod model;
+mod socket;
+
+pub use metrics::{Exposition, ShardCounters};
+
+use crate::config::Config;
+use crate::io::mesh::GateMesh;
+use base::page::Page;
+use base::{Home, ShardId};
+use control::event::CallId;
+use control::frame::Status;
+use control::{Command, Event};
+use hickory_resolver::TokioResolver;
+use model::Model;
+use node::{Fault, Letter};
+use sbc::question::Answer;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{interval, sleep, timeout};
+
+/// After the drain timeout calls are released; their last BYEs may take this long.
+const FAREWELL: Duration = Duration::from_secs(34);
+
+/// What the gate is given by `main`.
+pub struct Gate {
+    /// Rings to and from the shards.
+    pub mesh: GateMesh,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Everything that is counted.
+    pub exposition: Arc<Exposition>,
+    /// Words shared by the shards.
+    pub page: Page,
+    /// Boot epoch.
+    pub epoch: u64,
+    /// How shards talk to the kernel.
+    pub driver: String,
+}
+
+/// The gate's state, shared by its tasks; they all run on one thread.
+pub(crate) struct State {
+    mesh: GateMesh,
+    pub(crate) config: Arc<Config>,
+    pub(crate) exposition: Arc<Exposition>,
+    pub(crate) page: Page,
+    pub(crate) model: Model,
+    pub(crate) epoch: u64,
+    driver: String,
+    started: Instant,
+    pub(crate) shards: usize,
+    pub(crate) draining: bool,
+    drained: Vec<bool>,
+    lost: Vec<u64>,
+    pub(crate) clients: Vec<Rc<client::Client>>,
+}
+
+/// The state as tasks hold it. Never borrowed across an await.
+pub(crate) type Shared = Rc<RefCell<State>>;
+
+impl Gate {
+    /// Serves until the node has been drained.
+    pub fn serve(self) -> Result<(), Fault> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| fault("start the gate", &e))?;
+        tokio::task::LocalSet::new().block_on(&runtime, self.run())
+    }
+
+    async fn run(self) -> Result<(), Fault> {
+        let shards = self.exposition.shards.len();
+        let model = Model::new(&self.config.image);
+        let state = Rc::new(RefCell::new(State {
+            model,
+            config: self.config,
+            exposition: self.exposition,
+            page: self.page,
+            epoch: self.epoch,
+            driver: self.driver,
+            started: Instant::now(),
+            shards,
+            draining: false,
+            drained: vec![false; shards],
+            lost: vec![0; shards],
+            clients: Vec::new(),
+            mesh: self.mesh,
+        }));
+        let listener = socket::bind(&state.borrow().config.node.run_dir)?;
+        if let Some(metrics) = state.borrow().config.metrics {
+            let exposition = state.borrow().exposition.clone();
+            metrics::listen(metrics.listen, exposition).await?;
+        }
+        tokio::task::spawn_local(socket::accept(listener, state.clone()));
+        tokio::task::spawn_local(tick(state.clone()));
+        tokio::task::spawn_local(signals(state.clone())?);
+        events(state).await
+    }
+}
+
+/// Takes the shards' events as they come; ends when every shard has drained.
+async fn events(state: Shared) -> Result<(), Fault> {
+    let bell = state.borrow().mesh.wakes().map_err(|e| fault("watch the shards' bell", &e))?;
+    let resolver = TokioResolver::builder_tokio().and_then(|b| b.build());
+    let resolver = resolver.map_err(|e| eprintln!("sbcd: names cannot be resolved: {e}")).ok();
+    loop {
+        let ready = timeout(Duration::from_millis(100), bell.readable()).await;
+        if let Ok(Ok(mut ready)) = ready {
+            ready.clear_ready();
+        }
+        let wanted = state.borrow_mut().take_events();
+        for (shard, host) in wanted {
+            tokio::task::spawn_local(resolve(state.clone(), resolver.clone(), shard, host));
+        }
+        if state.borrow().drained.iter().all(|d| *d) {
+            return Ok(());
+        }
+    }
+}
+
+/// Looks a host up for a shard. No resolver, no answer and no addresses are all the same to it.
+async fn resolve(state: Shared, resolver: Option<TokioResolver>, shard: ShardId, host: String) {
+    let (mut addresses, mut ttl_s) = (Vec::new(), 5);
+    if let Some(resolver) = resolver
+        && let Ok(found) = resolver.lookup_ip(&*host).await
+    {
+        addresses.extend(found.iter());
+        let left = found.valid_until().saturating_duration_since(Instant::now());
+        ttl_s = left.as_secs().clamp(1, 3600) as u32;
+    }
+    let answer = Answer { host: host.into(), addresses, ttl_s };
+    state.borrow_mut().post(shard, Letter::Answer(answer));
+}
+
+/// Once a second: rates, lost events.
+async fn tick(state: Shared) {
+    let mut every = interval(Duration::from_secs(1));
+    loop {
+        every.tick().await;
+        let mut state = state.borrow_mut();
+        let state = &mut *state;
+        state.model.tick(&state.exposition);
+        for shard in 0..state.shards {
+            let lost = state.mesh.lost(ShardId(shard as u8));
+            if lost > state.lost[shard] {
+                state.lost[shard] = lost;
+                state.model.forget_shard(shard, state.shards);
+                state.post(ShardId(shard as u8), Letter::Command(Command::Resync));
+            }
+        }
+    }
+}
+
+/// SIGTERM and SIGINT drain; a second one releases what is left.
+fn signals(state: Shared) -> Result<impl Future<Output = ()>, Fault> {
+    let listen = |kind| signal(kind).map_err(|e| fault("listen for signals", &e));
+    let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(async move {
+        for asked in 0.. {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            match asked {
+                0 => drain(&state),
+                1 => state.borrow_mut().to_all(Command::ReleaseAll),
+                _ => std::process::exit(1),
+            }
+        }
+    })
+}
+
+/// Takes no more calls; releases those that outlast the drain timeout.
+pub(crate) fn drain(state: &Shared) {
+    let patience = {
+        let mut state = state.borrow_mut();
+        if state.draining {
+            return;
+        }
+        state.draining = true;
+        state.to_all(Command::Drain);
+        state.config.node.drain_timeout
+    };
+    eprintln!("sbcd: draining; calls that are left in {} s will be released", patience.as_secs());
+    let state = state.clone();
+    tokio::task::spawn_local(async move {
+        sleep(patience).await;
+        state.borrow_mut().to_all(Command::ReleaseAll);
+        sleep(FAREWELL).await;
+        state.borrow_mut().drained.fill(true);
+    });
+}
+
+impl State {
+    /// Takes every waiting event; returns the hosts that shards want looked up.
+    fn take_events(&mut self) -> Vec<(ShardId, String)> {
+        let mut wanted = Vec::new();
+        let (model, drained) = (&mut self.model, &mut self.drained);
+        let clients = &self.clients;
+        self.mesh.events(|shard, event| match event {
+            Event::Call(view) => {
+                let line = model.hear(&view);
+                clients.iter().for_each(|c| c.event(&line));
+            }
+            Event::Resolve { host } => wanted.push((shard, host.as_str().to_owned())),
+            Event::Synced => {}
+            Event::Drained => drained[usize::from(shard.0)] = true,
+        });
+        self.clients.retain(|c| c.is_open());
+        wanted
+    }
+
+    /// Gives a letter to a shard. Its ring is large; a full one means a shard that does not turn, and
+    /// the letter is lost as a datagram would be.
+    fn post(&mut self, shard: ShardId, letter: Letter) {
+        if self.mesh.send(shard, letter).is_err() {
+            eprintln!("sbcd: shard {} takes no letters", shard.0);
+        }
+    }
+
+    fn to_all(&mut self, command: Command) {
+        for shard in 0..self.shards {
+            self.post(ShardId(shard as u8), Letter::Command(command));
+        }
+    }
+
+    /// Releases one call.
+    pub(crate) fn hangup(&mut self, id: CallId) {
+        let shard = Home(id.home).seat(self.shards);
+        self.post(shard, Letter::Command(Command::Hangup(id)));
+    }
+
+    /// The node as a whole.
+    pub(crate) fn status(&self) -> Status {
+        let totals = self.exposition.totals();
+        Status {
+            node: self.config.node.name.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs(),
+            epoch: self.epoch,
+            driver: self.driver.clone(),
+            shards: self.shards,
+            draining: self.draining,
+            calls: totals.calls_held,
+            calls_answered: totals.calls_answered,
+            calls_total: totals.calls,
+            cdrs_total: totals.cdrs,
+            journal_waiting: totals.journal_waiting,
+            alarms: totals.alarms,
+            ..self.model.status()
+        }
+    }
+}
+
+fn fault(what: &str, error: &dyn std::fmt::Display) -> Fault {
+    Fault { what: format!("cannot {what}: {error}"), remedy: "see the message".to_owned() }
+}

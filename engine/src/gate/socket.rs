@@ -1,0 +1,274 @@
+//! The control socket: a Unix stream in the run directory, JSON Lines.
+
+use super::client::Client;
+use super::{Fault, Shared, State, drain};
+use control::event::{CallId, CallState};
+use control::frame::{Answer, MAX_LINE, Op, PROTO, Request, TrunkLine, What, line};
+use sbc::policy::{Image, Target};
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::unix::OwnedReadHalf;
+use tokio::net::{UnixListener, UnixStream};
+
+/// The most clients at a time.
+const MAX_CLIENTS: usize = 256;
+/// How long a result is remembered under its idempotency key, and how many.
+const REMEMBER: Duration = Duration::from_secs(600);
+const REMEMBERED: usize = 65_536;
+
+/// Binds `sbcd.sock`, in place of one that a dead process left.
+pub(crate) fn bind(run_dir: &Path) -> Result<UnixListener, Fault> {
+    let path = run_dir.join("sbcd.sock");
+    let remedy = || format!("check that {} is writable and its path is short", run_dir.display());
+    let fault = |e: std::io::Error| Fault {
+        what: format!("cannot bind the control socket {}: {e}", path.display()),
+        remedy: remedy(),
+    };
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(fault(e)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path).map_err(fault)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).map_err(fault)?;
+    Ok(listener)
+}
+
+/// Accepts clients for as long as the gate lives.
+pub(crate) async fn accept(listener: UnixListener, state: Shared) {
+    let memory = Rc::new(std::cell::RefCell::new(Memory::default()));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        state.borrow_mut().clients.retain(|c| c.is_open());
+        if state.borrow().clients.len() >= MAX_CLIENTS {
+            continue;
+        }
+        let role = role(&stream);
+        let (read, write) = stream.into_split();
+        let client = Client::start(write);
+        state.borrow_mut().clients.push(client.clone());
+        tokio::task::spawn_local(serve(read, client, role, state.clone(), memory.clone()));
+    }
+}
+
+/// Results of commands with an idempotency key, oldest first.
+#[derive(Default)]
+struct Memory(VecDeque<(Instant, String, Answer)>);
+
+impl Memory {
+    fn recall(&mut self, key: &str) -> Option<Answer> {
+        while self.0.front().is_some_and(|(at, _, _)| at.elapsed() > REMEMBER) {
+            self.0.pop_front();
+        }
+        self.0.iter().find(|(_, k, _)| k == key).map(|(_, _, answer)| answer.clone())
+    }
+
+    fn remember(&mut self, key: String, answer: Answer) {
+        if self.0.len() >= REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back((Instant::now(), key, answer));
+    }
+}
+
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Role {
+    Observe,
+    Admin,
+}
+
+/// Root and the engine's own user may change things; others who can open the socket may look.
+fn role(stream: &UnixStream) -> Role {
+    let own = std::fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m)).ok();
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == 0 || Some(peer.uid()) == own => Role::Admin,
+        _ => Role::Observe,
+    }
+}
+
+async fn serve(
+    read: OwnedReadHalf,
+    client: Rc<Client>,
+    role: Role,
+    state: Shared,
+    memory: Rc<std::cell::RefCell<Memory>>,
+) {
+    let mut read = BufReader::new(read);
+    let mut text = Vec::new();
+    loop {
+        text.clear();
+        let mut bounded = (&mut read).take(MAX_LINE as u64 + 1);
+        match bounded.read_until(b'\n', &mut text).await {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        if text.len() > MAX_LINE {
+            client.send(&line(&refused("", "the line is longer than 65536 bytes")));
+            break;
+        }
+        if text.trim_ascii().is_empty() {
+            continue;
+        }
+        let answer = match serde_json::from_slice(&text) {
+            Ok(request) => obey(request, &client, role, &state, &memory),
+            Err(e) => refused("", &format!("not a request: {e}")),
+        };
+        client.send(&line(&answer));
+    }
+    client.close();
+}
+
+fn refused(id: &str, error: &str) -> Answer {
+    Answer::R { id: id.to_owned(), ok: false, error: Some(error.to_owned()), result: None }
+}
+
+fn done(id: &str, result: Value) -> Answer {
+    Answer::R { id: id.to_owned(), ok: true, error: None, result: Some(result) }
+}
+
+fn obey(
+    request: Request,
+    client: &Rc<Client>,
+    role: Role,
+    state: &Shared,
+    memory: &Rc<std::cell::RefCell<Memory>>,
+) -> Answer {
+    match request {
+        Request::Hello { proto, .. } if proto != PROTO => {
+            refused("", &format!("this engine speaks proto {PROTO}, not {proto}"))
+        }
+        Request::Hello { .. } => {
+            let state = state.borrow();
+            let role = if role == Role::Admin { "admin" } else { "observe" }.to_owned();
+            Answer::Welcome { proto: PROTO, epoch: state.epoch, shards: state.shards, role }
+        }
+        Request::C { id, idem, op } => {
+            if let Some(answer) = idem.as_ref().and_then(|key| memory.borrow_mut().recall(key)) {
+                return answer;
+            }
+            let answer = match act(&id, op, client, role, state) {
+                Ok(result) => done(&id, result),
+                Err(error) => refused(&id, &error),
+            };
+            if let Some(key) = idem {
+                memory.borrow_mut().remember(key, answer.clone());
+            }
+            answer
+        }
+    }
+}
+
+fn act(id: &str, op: Op, client: &Rc<Client>, role: Role, state: &Shared) -> Result<Value, String> {
+    let changes = matches!(op, Op::Hangup { .. } | Op::Drain);
+    if changes && role != Role::Admin {
+        return Err("this needs the engine's own user or root".to_owned());
+    }
+    if changes {
+        eprintln!("sbcd: control: {op:?} (command {id})");
+    }
+    match op {
+        Op::Ping => Ok(json!("pong")),
+        Op::Get { what, call, limit } => get(&state.borrow(), what, call, limit.unwrap_or(1000)),
+        Op::Sub { ev } => {
+            client.subscribe(ev);
+            Ok(Value::Null)
+        }
+        Op::Unsub => {
+            client.subscribe(Vec::new());
+            Ok(Value::Null)
+        }
+        Op::Snap => {
+            let state = state.borrow();
+            let mut calls = 0;
+            for call in state.model.calls() {
+                client.snap(&call);
+                calls += 1;
+            }
+            Ok(json!({ "calls": calls }))
+        }
+        Op::Hangup { call } => {
+            let id = known_call(&state.borrow(), &call)?;
+            state.borrow_mut().hangup(id);
+            Ok(json!({ "call": call }))
+        }
+        Op::Drain => {
+            drain(state);
+            Ok(Value::Null)
+        }
+    }
+}
+
+fn known_call(state: &State, text: &str) -> Result<CallId, String> {
+    let id = CallId::parse(text)
+        .ok_or_else(|| format!("`{text}` is no call id; they look like 7f-12a-3, see `calls`"))?;
+    match state.model.call(id) {
+        Some(_) => Ok(id),
+        None => Err(format!("there is no call {text}: it has ended, or never was")),
+    }
+}
+
+fn get(state: &State, what: What, call: Option<String>, limit: usize) -> Result<Value, String> {
+    let value = match what {
+        What::Status => serde_json::to_value(state.status()),
+        What::Calls => {
+            // A reply is one line: as many calls as fit, and how many there are.
+            let mut room = MAX_LINE - 1024;
+            let fitting = state.model.calls().take(limit).take_while(|call| {
+                let size = serde_json::to_string(call).map_or(0, |s| s.len() + 1);
+                room = room.saturating_sub(size);
+                room > 0
+            });
+            let calls: Vec<_> = fitting.collect();
+            Ok(json!({ "total": state.model.calls().count(), "calls": calls }))
+        }
+        What::Call => {
+            let text = call.ok_or("`call` is missing: the id of the call")?;
+            serde_json::to_value(state.model.call(known_call(state, &text)?))
+        }
+        What::Trunks => serde_json::to_value(trunks(state)),
+        What::Shards => serde_json::to_value(state.model.shards()),
+    };
+    value.map_err(|e| e.to_string())
+}
+
+fn trunks(state: &State) -> Vec<TrunkLine> {
+    let image: &Image = &state.config.image;
+    let lines = image.trunks.iter().zip(&state.model.windows).enumerate().map(|(i, (trunk, window))| {
+        let interface = image.interfaces.get(usize::from(trunk.interface));
+        TrunkLine {
+            name: trunk.name.to_string(),
+            interface: interface.map_or_else(String::new, |i| i.name.to_string()),
+            endpoints: trunk.endpoints.iter().map(endpoint).collect(),
+            calls: state.page.read(Image::calls_word(i as u16)),
+            capacity: trunk.capacity,
+            cps: window.cps(),
+            cps_limit: trunk.cps,
+            ended: window.ended(),
+            asr: window.asr(),
+            acd_s: window.acd_s(),
+            pdd_ms: window.pdd_ms(),
+            mos: window.mos(),
+        }
+    });
+    lines.collect()
+}
+
+fn endpoint(target: &Target) -> String {
+    match target {
+        Target::Address(address) => address.to_string(),
+        Target::Name(host, port) => format!("{host}:{port}"),
+    }
+}
+
+/// The name of the event that a call in this state is.
+pub(crate) fn event_name(state: &str) -> String {
+    debug_assert!(state != CallState::Ended.name() || !state.is_empty());
+    format!("call.{state}")
+}

@@ -1,0 +1,288 @@
+//! Start: what is there, what was left behind, then one thread a shard, the scribe, and the gate.
+
+use crate::cdr;
+use crate::config::{Topology, limits};
+use crate::config::{Config, Driver as Wanted, OnFull as WhenFull};
+use crate::disk::cdr::CdrFiles;
+use crate::disk::scribe::{OnFull, Scribe, ScribeThread, Sink};
+use crate::disk::segment::{Segments, read_segments};
+use crate::gate::{Exposition, Gate, ShardCounters};
+use crate::io::{self, epoll::Epoll};
+use crate::io::mesh::{Mesh, ShardMesh};
+use crate::io::pin;
+use crate::io::port::Ports;
+use crate::io::probe::{self, Driver};
+use crate::io::region::{self, Region};
+use crate::io::rundir::RunDir;
+use crate::io::uring::Uring;
+use base::page::Page;
+use base::ShardId;
+use node::{Birth, Fault, Inbox, Io, Ledger, Limits, Outbox, Past, Shard};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+
+/// Segments kept after they were written out.
+const SEGMENTS_KEPT: usize = 8;
+/// Size of a segment, bytes.
+const SEGMENT_SIZE: u64 = 64 << 20;
+
+/// Prints every limit that follows from a configuration on this machine.
+pub fn check(config: &Config) -> Result<(), Fault> {
+    let (limits, notes) = limits::lay_out(config, &topology()?)?;
+    print!("{}", limits::render(&limits, &notes));
+    Ok(())
+}
+
+/// Runs the node until it has been drained.
+pub fn run(config: Config) -> Result<(), Fault> {
+    let topology = topology()?;
+    let (limits, notes) = limits::lay_out(&config, &topology)?;
+    notes.iter().for_each(|note| eprintln!("sbcd: note: {note}"));
+    let driver = driver(&config)?;
+    eprintln!("sbcd: {driver}; {} shard(s)", limits.shards.len());
+    let run = RunDir::claim(&config.node.run_dir)?;
+    let epoch = run.epoch();
+    let claimed = claim(&run, &limits)?;
+    let mut scribe = scribe(&config, &run, claimed.readers)?;
+    for (shard, past) in &claimed.pasts {
+        scribe.recover(*shard, past.frames())?;
+    }
+    let ledger = ledger(&run)?;
+    let scribe_counters = scribe.counters().clone();
+    let config = Arc::new(config);
+    let page = Page::new(config.image.words());
+    let image = config.image.clone();
+    let secrets = secrets(limits.shards.len())?;
+    let (meshes, gate_mesh) = Mesh::new(&limits)?;
+    let limits = Arc::new(limits);
+    let records: Vec<Vec<u8>> =
+        claimed.pasts.iter().flat_map(|(_, p)| p.records().map(|(_, bytes)| bytes)).collect();
+    let (ready, recovered) = channel();
+    let mut threads = Vec::new();
+    let mut counters = Vec::new();
+    for (shard, (mesh, region)) in meshes.into_iter().zip(claimed.regions).enumerate() {
+        let birth = Birth {
+            shard: ShardId(shard as u8),
+            epoch,
+            key: secrets[shard + 1],
+            steer_key: secrets[0],
+            image: image.clone(),
+            page: page.clone(),
+        };
+        let past = Past { records: records.clone(), ledger: ledger.clone(), resume: false };
+        let seat = Seat { birth, past, limits: limits.clone(), region, mesh, driver: driver.clone(), ready: ready.clone() };
+        let (thread, counted) = seat.start(&config, &topology)?;
+        threads.push(thread);
+        counters.push(counted);
+    }
+    // Once every shard has submitted what it made of them, the old regions have served.
+    drop(ready);
+    while recovered.recv().is_ok() {}
+    claimed.pasts.into_iter().try_for_each(|(_, past)| past.done())?;
+    let scribe = scribe.spawn(|fault| eprintln!("sbcd: {} ({})", fault.what, fault.remedy));
+    let scribe = scribe.map_err(|e| fault("start the scribe", &e))?;
+    let exposition = Exposition {
+        shards: counters,
+        scribe: scribe_counters,
+        page: page.clone(),
+        trunks: config.image.trunks.iter().map(|t| t.name.to_string()).collect(),
+    };
+    let gate = Gate {
+        mesh: gate_mesh,
+        config,
+        exposition: Arc::new(exposition),
+        page,
+        epoch,
+        driver: driver.to_string(),
+    };
+    let served = gate.serve();
+    end(threads, scribe, &run);
+    served
+}
+
+/// What earlier processes left, and the regions of this one.
+struct Claimed {
+    regions: Vec<Region>,
+    readers: Vec<(ShardId, crate::io::JournalReader)>,
+    pasts: Vec<(ShardId, region::Past)>,
+}
+
+fn claim(run: &RunDir, limits: &Limits) -> Result<Claimed, Fault> {
+    let mut claimed = Claimed { regions: Vec::new(), readers: Vec::new(), pasts: Vec::new() };
+    for (number, shard) in limits.shards.iter().enumerate() {
+        let id = ShardId(number as u8);
+        let (region, reader, past) = Region::claim(run, id, shard)?;
+        claimed.regions.push(region);
+        claimed.readers.push((id, reader));
+        claimed.pasts.push((id, past));
+    }
+    for past in region::Past::orphans(run, limits.shards.len())? {
+        claimed.pasts.push((ShardId(u8::MAX), past));
+    }
+    Ok(claimed)
+}
+
+/// Which calls the segments say were open: read after the regions' last frames were brought there.
+fn ledger(run: &RunDir) -> Result<Ledger, Fault> {
+    let mut ledger = Ledger::default();
+    let journal = run.path().join("journal");
+    std::fs::create_dir_all(&journal).map_err(|e| fault("make the journal's directory", &e))?;
+    let frames = read_segments(&journal);
+    for (_, frame) in frames.map_err(|e| fault("read the journal", &e))? {
+        ledger.read(&frame);
+    }
+    Ok(ledger)
+}
+
+fn scribe(
+    config: &Config,
+    run: &RunDir,
+    journals: Vec<(ShardId, crate::io::JournalReader)>,
+) -> Result<Scribe<impl Sink + use<>>, Fault> {
+    let node = config.node.name.clone();
+    let size = u64::from(config.cdr.rotate_mb) << 20;
+    let age = std::time::Duration::from_secs(60 * u64::from(config.cdr.rotate_minutes));
+    let files = CdrFiles::open(&run.path().join("cdr"), size, age, move |frame: &[u8]| {
+        cdr::render(&node, frame)
+    });
+    let files = files.map_err(|e| fault("open the CDR files", &e))?;
+    let journal = run.path().join("journal");
+    let segments = Segments::new(&journal, run.epoch(), SEGMENT_SIZE, SEGMENTS_KEPT);
+    let on_full = match config.cdr.on_full {
+        WhenFull::Refuse => OnFull::Refuse,
+        WhenFull::ContinueUnbilled => OnFull::ContinueUnbilled,
+    };
+    Ok(Scribe::new(journals, segments, files, on_full, config.cdr.commit_interval))
+}
+
+fn topology() -> Result<Topology, Fault> {
+    let nofile = pin::raise_descriptors().map_err(|e| fault("read the limit of open files", &e))?;
+    let memlock = pin::locked_memory().map_err(|e| fault("read the limit of locked memory", &e))?;
+    let kernel = probe::kernel();
+    let mut numbers = kernel.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
+    Ok(Topology {
+        cores: pin::cpus().len(),
+        nofile: nofile.soft,
+        memlock: memlock.soft,
+        kernel: (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)),
+    })
+}
+
+fn driver(config: &Config) -> Result<Driver, Fault> {
+    let found = match config.node.driver {
+        Wanted::Epoll => return Ok(Driver::Epoll { because: "the configuration asks for it".to_owned() }),
+        Wanted::Auto | Wanted::IoUring => probe::driver(),
+    };
+    match (config.node.driver, found) {
+        (Wanted::IoUring, Driver::Epoll { because }) => Err(Fault {
+            what: format!("io_uring cannot be used: {because}"),
+            remedy: "enable it (sysctl kernel.io_uring_disabled=0), or set driver = \"auto\"".to_owned(),
+        }),
+        (_, found) => Ok(found),
+    }
+}
+
+/// Secrets of the node and of each shard, from the kernel.
+fn secrets(shards: usize) -> Result<Vec<(u64, u64)>, Fault> {
+    use std::io::Read;
+    let mut bytes = vec![0; 16 * (shards + 1)];
+    let source = std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes));
+    source.map_err(|e| fault("draw secrets", &e))?;
+    let word = |b: &[u8]| b.iter().fold(0u64, |n, b| n << 8 | u64::from(*b));
+    Ok(bytes.chunks(16).map(|c| (word(&c[..8]), word(&c[8..]))).collect())
+}
+
+/// Everything one shard's thread starts with.
+struct Seat {
+    birth: Birth,
+    past: Past,
+    limits: Arc<Limits>,
+    region: Region,
+    mesh: ShardMesh,
+    driver: Driver,
+    /// Dropped once what was recovered stands in the new region.
+    ready: Sender<()>,
+}
+
+type Running = JoinHandle<Result<(), Fault>>;
+
+impl Seat {
+    /// Opens the ports, thaws the shard and starts its thread.
+    fn start(self, config: &Config, topology: &Topology) -> Result<(Running, ShardCounters), Fault> {
+        let number = usize::from(self.birth.shard.0);
+        let ports = Ports::open(&self.limits.shards[number].ports)?;
+        let io_counters = self.mesh.counters().clone();
+        let cpu = config.node.pin.then(|| pin::cpus().get((number + 1) % topology.cores).copied()).flatten();
+        let (driver, min_wait) = (self.driver, config.node.min_wait_us);
+        let mut outbox = Outbox::default();
+        let now = io::now();
+        let (region, mesh, ready) = (self.region, self.mesh, self.ready);
+        let shard = Shard::thaw(self.birth, &self.limits, self.past, now, &mut outbox);
+        let thread = Arc::new(AtomicI32::new(0));
+        let counters = ShardCounters {
+            signal: shard.signal().counters(),
+            media: shard.media().counters.clone(),
+            io: io_counters,
+            thread: thread.clone(),
+        };
+        let builder = std::thread::Builder::new().name(format!("shard-{number}"));
+        let running = builder.spawn(move || {
+            thread.store(pin::thread_id(), Ordering::Relaxed);
+            if let Some(cpu) = cpu
+                && let Err(fault) = pin::pin(cpu, &format!("shard-{number}"))
+            {
+                eprintln!("sbcd: {}; it runs anywhere", fault.what);
+            }
+            let ended = match driver {
+                Driver::Uring { .. } => Uring::new(ports, Some(region), mesh, min_wait)
+                    .and_then(|(io, inbox)| turn(shard, io, inbox, outbox, ready)),
+                Driver::Epoll { .. } => Epoll::new(ports, Some(region), mesh)
+                    .and_then(|(io, inbox)| turn(shard, io, inbox, outbox, ready)),
+            };
+            if let Err(fault) = &ended {
+                // A shard that cannot go on takes the process with it: its successor recovers every call.
+                eprintln!("sbcd: shard {number}: {}\n      {}", fault.what, fault.remedy);
+                std::process::exit(70);
+            }
+            ended
+        });
+        Ok((running.map_err(|e| fault("start a shard", &e))?, counters))
+    }
+}
+
+/// The loop: wait, step, submit.
+fn turn(
+    mut shard: Shard,
+    mut io: impl Io,
+    mut inbox: Inbox,
+    mut outbox: Outbox,
+    ready: Sender<()>,
+) -> Result<(), Fault> {
+    io.submit(&mut inbox, &mut outbox)?;
+    drop(ready);
+    while !shard.is_drained() {
+        let now = io.wait(shard.next_deadline(), &mut inbox)?;
+        shard.step(now, &mut inbox, &mut outbox);
+        io.submit(&mut inbox, &mut outbox)?;
+    }
+    Ok(())
+}
+
+/// Shards end by themselves once drained; the scribe brings their last frames to disk.
+fn end(threads: Vec<Running>, scribe: ScribeThread, run: &RunDir) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    for thread in threads {
+        while !thread.is_finished() && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+    scribe.finish();
+    let _gone = std::fs::remove_file(run.path().join("sbcd.sock"));
+    eprintln!("sbcd: ended");
+}
+
+fn fault(what: &str, error: &dyn std::fmt::Display) -> Fault {
+    Fault { what: format!("cannot {what}: {error}"), remedy: "see the message".to_owned() }
+}

@@ -1,0 +1,111 @@
+//! Reference pages that are generated from code, and held to it: `UPDATE_DOCS=1 cargo test -p engine
+//! --test reference` writes them anew.
+
+use base::counter::{Kind, Metric};
+use base::page::Page;
+use engine::disk::scribe::ScribeCounters;
+use engine::gate::{Exposition, ShardCounters};
+use engine::io::mesh::IoCounters;
+use sbc::Refusal;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+fn exposition() -> Exposition {
+    let shard = ShardCounters {
+        signal: Arc::default(),
+        media: Arc::default(),
+        io: Arc::new(IoCounters::default()),
+        thread: Arc::default(),
+    };
+    Exposition {
+        shards: vec![shard],
+        scribe: Arc::new(ScribeCounters::default()),
+        page: Page::new(2),
+        trunks: vec!["carrier".to_owned()],
+    }
+}
+
+/// The page as it should be must be the page as it is.
+fn hold(name: &str, expected: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference").join(name);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, expected).expect("the page is writable");
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(found, expected, "docs/reference/{name} is out of date: UPDATE_DOCS=1 writes it anew");
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let mut families: BTreeMap<&str, (Metric, Vec<&str>)> = BTreeMap::new();
+    exposition().visit(&mut |metric, _, _| {
+        let family = families.entry(metric.name).or_insert((metric, Vec::new()));
+        family.1.extend(metric.label.map(|l| l.1));
+    });
+    let mut page = String::from(
+        "# Metrics\n\nServed at `/metrics` on the address of `[metrics] listen`, in Prometheus' text format. \
+         Metrics of shards carry the label `shard`.\n\n| metric | kind | meaning | label values |\n|---|---|---|---|\n",
+    );
+    for (name, (metric, values)) in &families {
+        if name.starts_with("tandem_setup_delay") {
+            continue;
+        }
+        let kind = if metric.kind == Kind::Counter { "counter" } else { "gauge" };
+        let label = metric.label.map_or(String::new(), |(label, _)| {
+            let values: Vec<String> = values.iter().map(|v| format!("`{v}`")).collect();
+            format!("`{label}`: {}", values.join(" "))
+        });
+        let _ = writeln!(page, "| `{name}` | {kind} | {} | {label} |", metric.help);
+    }
+    page.push_str(
+        "| `tandem_setup_delay_seconds` | histogram | Time from INVITE to its 200, of answered calls. | |\n\
+         | `tandem_trunk_calls` | gauge | Calls on the trunk now, both directions together. | `trunk`: its name |\n",
+    );
+    hold("metrics.md", &page);
+}
+
+#[test]
+fn the_exposition_has_every_documented_metric_and_no_other() {
+    let text = exposition().text();
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/metrics.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let documented: Vec<&str> =
+        page.lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next()).collect();
+    let exposed: Vec<&str> =
+        text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    for name in &documented {
+        assert!(exposed.contains(name), "`{name}` is documented and not exposed");
+    }
+    for name in &exposed {
+        assert!(documented.contains(name), "`{name}` is exposed and not documented");
+    }
+    assert!(text.contains("tandem_setup_delay_seconds_bucket{shard=\"0\",le=\"+Inf\"} 0"), "{text}");
+}
+
+#[test]
+fn every_end_of_a_call_is_documented() {
+    let mut page = String::from(
+        "# Why a call ended\n\nThe `reason` of a CDR, the label of `tandem_call_ends_total`, and the text of \
+         Reason headers. The status is what the caller hears when the call ends before its answer; a route's \
+         own refusal is passed on as it is.\n\n| reason | status | Q.850 | meaning |\n|---|---|---|---|\n",
+    );
+    for refusal in Refusal::ALL {
+        let (status, q850, help) = (refusal.status(), refusal.q850(), refusal.help().trim());
+        let _ = writeln!(page, "| `{}` | {status} | {q850} | {help} |", refusal.name());
+    }
+    hold("call-ends.md", &page);
+}
+
+#[test]
+fn every_discard_is_documented() {
+    let mut page = String::from(
+        "# Why a media packet was discarded\n\nThe label of `tandem_media_discards_total`.\n\n\
+         | reason | meaning |\n|---|---|\n",
+    );
+    for discard in media::Discard::ALL {
+        let _ = writeln!(page, "| `{}` | {} |", discard.name(), discard.help().trim());
+    }
+    hold("discards.md", &page);
+}

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# packages.sh GROUP…: makes sure the Debian packages of each group are there. As root it installs what is
+# missing; otherwise it says the one command that does, and fails.
+set -euo pipefail
+
+declare -A commands=(
+    [build]="cc:gcc make:make"
+    [peers]="sipp:sip-tester kamailio:kamailio rtpengine:rtpengine-daemon baresip:baresip-core ip:iproute2 gcc:gcc python3:python3"
+)
+
+missing=()
+for group in "$@"; do
+    for pair in ${commands[$group]}; do
+        command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+    done
+done
+if ! command -v cargo >/dev/null; then
+    echo "cargo is missing: install Rust 1.95 or newer with rustup (Debian's own rustc is too old)" >&2
+    exit 1
+fi
+[ ${#missing[@]} -eq 0 ] && exit 0
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    echo "installing: ${missing[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+else
+    echo "missing packages; on Debian: sudo apt-get install ${missing[*]}" >&2
+    exit 1
+fi
