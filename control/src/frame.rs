@@ -160,6 +160,9 @@ pub struct Status {
     pub calls_total: u64,
     /// New calls per second, over the last ten seconds.
     pub cps: f64,
+    /// Calls ended in the last five minutes: what the ratios below are taken over.
+    #[serde(default)]
+    pub ended: u64,
     /// Answer-seizure ratio of calls ended in the last five minutes, percent.
     pub asr: Option<f64>,
     /// Average duration of answered calls ended in the last five minutes, seconds.

@@ -1,3 +1,29 @@
-//! The operator's command line.
+//! `sbcctl`: the operator's command line. It asks the engine over its control socket, and prints.
+//!
+//! It keeps nothing, decides nothing about calls, and may be ended at any time: the engine does not notice.
 
-fn main() {}
+mod cli;
+mod command;
+mod engine;
+mod format;
+mod judge;
+mod paint;
+mod problem;
+#[cfg(test)]
+mod samples;
+mod table;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    match command::run(&arguments) {
+        Ok(code) => code,
+        Err(problem) if problem.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("sbcctl: {problem}");
+            problem.exit_code()
+        }
+    }
+}

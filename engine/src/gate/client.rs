@@ -80,6 +80,20 @@ impl Client {
         self.push(event_name(&call.state), call);
     }
 
+    /// Position of the last event, sent or left out.
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq.get()
+    }
+
+    /// Tells a gap once there is room, without waiting for an event that may not come.
+    pub(crate) fn tell_gap(&self) {
+        let out = self.out.borrow();
+        let Some(out) = out.as_ref().filter(|out| out.capacity() > RESERVE) else { return };
+        if let Some(from) = self.gap_from.take() {
+            let _told = out.try_send(line(&Answer::Gap { from, to: self.seq.get() }));
+        }
+    }
+
     fn push(&self, ev: String, call: &CallLine) {
         let seq = self.seq.get() + 1;
         self.seq.set(seq);

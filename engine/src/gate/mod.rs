@@ -147,6 +147,7 @@ async fn tick(state: Shared) {
         let mut state = state.borrow_mut();
         let state = &mut *state;
         state.model.tick(&state.exposition);
+        state.clients.iter().for_each(|c| c.tell_gap());
         for shard in 0..state.shards {
             let lost = state.mesh.lost(ShardId(shard as u8));
             if lost > state.lost[shard] {

@@ -254,6 +254,7 @@ impl Model {
     pub(crate) fn status(&self) -> Status {
         Status {
             cps: self.node.cps(),
+            ended: self.node.ended(),
             asr: self.node.asr(),
             acd_s: self.node.acd_s(),
             pdd_ms: self.node.pdd_ms(),

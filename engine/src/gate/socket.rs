@@ -191,7 +191,8 @@ fn act(id: &str, op: Op, client: &Rc<Client>, role: Role, state: &Shared) -> Res
                 client.snap(&call);
                 calls += 1;
             }
-            Ok(json!({ "calls": calls }))
+            // A later gap that begins at or before `seq` is of the snapshot itself.
+            Ok(json!({ "calls": calls, "seq": client.seq() }))
         }
         Op::Hangup { call } => {
             let id = known_call(&state.borrow(), &call)?;

@@ -1,0 +1,187 @@
+//! `sbcctl events`: what happens to calls, as it happens.
+//!
+//! It outlives the engine: while that is away it tries again, and after a gap or a restart it asks for
+//! every call (`snap`), so that who reads along knows where things stand.
+
+use super::{Context, print};
+use crate::engine::{Engine, Heard, read};
+use crate::format::{NONE, clock, cut, millis, now_ms};
+use crate::paint::Paint;
+use crate::problem::Problem;
+use control::frame::{Answer, CallLine, Op};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// Names of the events there are.
+const NAMES: [&str; 5] =
+    ["call.deciding", "call.trying", "call.ringing", "call.answered", "call.ended"];
+/// How long to wait before trying again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Prints until interrupted, or until `count` events were printed.
+pub(crate) fn run(
+    context: &Context,
+    prefixes: &[String],
+    count: Option<u64>,
+) -> Result<(), Problem> {
+    let wanted = beginnings(prefixes)?;
+    let mut reader = Reader { context, wanted, left: count, snap: None, known: 0 };
+    let mut engine = context.engine()?;
+    let mut first = true;
+    loop {
+        match reader.follow(&mut engine, first) {
+            Err(problem) if problem.is_absence() => {
+                reader.note("the engine is gone; trying again every second")?;
+                engine = reader.again()?;
+                reader.note(&format!("the engine is back, epoch {}", engine.epoch))?;
+                first = false;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// What to subscribe to; one that no event begins with would be waited for in vain.
+fn beginnings(prefixes: &[String]) -> Result<Vec<String>, Problem> {
+    if prefixes.is_empty() {
+        return Ok(vec!["call".to_owned()]);
+    }
+    let trimmed = |p: &String| p.trim_end_matches('*').trim_end_matches('.').to_owned();
+    let wanted: Vec<_> = prefixes.iter().map(trimmed).collect();
+    match wanted.iter().find(|w| !NAMES.iter().any(|n| n.starts_with(w.as_str()))) {
+        Some(odd) => Err(Problem::Usage(format!(
+            "no event begins with `{odd}`; there are {}",
+            NAMES.join(", ")
+        ))),
+        None => Ok(wanted),
+    }
+}
+
+struct Reader<'a> {
+    context: &'a Context,
+    wanted: Vec<String>,
+    /// Events still to be printed.
+    left: Option<u64>,
+    /// Id of the command whose reply ends a snapshot, while there is one.
+    snap: Option<String>,
+    /// Position of the last event of the last snapshot.
+    known: u64,
+}
+
+impl Reader<'_> {
+    /// Subscribes and prints until enough was printed, or the engine has gone.
+    fn follow(&mut self, engine: &mut Engine, first: bool) -> Result<(), Problem> {
+        (self.snap, self.known) = (None, 0);
+        engine.ask(Op::Sub { ev: self.wanted.clone() })?;
+        if !first {
+            self.snap = Some(engine.send(Op::Snap)?);
+        }
+        while self.left != Some(0) {
+            let Some(heard) = engine.hear(Instant::now() + Duration::from_secs(60))? else {
+                continue;
+            };
+            self.take(engine, &heard)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, engine: &mut Engine, heard: &Heard) -> Result<(), Problem> {
+        match &heard.answer {
+            // A snapshot tells every call, wanted or not.
+            Answer::Ev { ev, call, .. }
+                if self.wanted.iter().any(|w| ev.starts_with(w.as_str())) =>
+            {
+                self.left = self.left.map(|left| left - 1);
+                let text = render(self.context.paint, now_ms(), ev, call);
+                print(if self.context.json { &heard.raw } else { &text })
+            }
+            Answer::Gap { from, to } => {
+                if self.context.json {
+                    print(&heard.raw)?;
+                }
+                let lost = to.saturating_sub(*from) + 1;
+                if self.snap.is_some() || *from <= self.known {
+                    return self.note(&format!(
+                        "{lost} calls of the snapshot did not fit; see sbcctl calls"
+                    ));
+                }
+                self.note(&format!(
+                    "{lost} events left out: we read too slowly; where calls stand now:"
+                ))?;
+                self.snap = Some(engine.send(Op::Snap)?);
+                Ok(())
+            }
+            Answer::R { id, result, .. } if self.snap.as_ref() == Some(id) => {
+                self.snap = None;
+                let number =
+                    |name| result.as_ref().and_then(|r| r.get(name)).unwrap_or(&Value::Null);
+                self.known = read(number("seq"))?;
+                self.note(&format!("{} calls now; events again:", number("calls")))
+            }
+            Answer::Ev { .. } | Answer::R { .. } | Answer::Welcome { .. } => Ok(()),
+        }
+    }
+
+    /// Connects as soon as there is an engine.
+    fn again(&self) -> Result<Engine, Problem> {
+        loop {
+            std::thread::sleep(RETRY);
+            match self.context.engine() {
+                Err(problem) if problem.is_absence() => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// A remark among the events; beside them where they are read by a program.
+    fn note(&self, text: &str) -> Result<(), Problem> {
+        if self.context.json {
+            eprintln!("sbcctl: {text}");
+            return Ok(());
+        }
+        print(&self.context.paint.dim(&format!("-- {} {text}", clock(now_ms()))))
+    }
+}
+
+fn render(paint: Paint, now: u64, ev: &str, call: &CallLine) -> String {
+    let mut text = format!(
+        "{}.{:03}  {ev:<13}  {:<10}  {} -> {}  {} -> {}",
+        clock(now),
+        now % 1000,
+        call.id,
+        cut(&call.from, 24),
+        cut(&call.to, 24),
+        cut(&call.trunk_in, 16),
+        cut(call.trunk_out.as_deref().unwrap_or(NONE), 16),
+    );
+    if let Some(pdd) = call.pdd_ms {
+        text.push_str(&format!("  PDD {}", millis(Some(f64::from(pdd)))));
+    }
+    if call.status != 0 {
+        text.push_str(&format!("  {} {}", call.status, cut(&call.reason, 32)));
+    }
+    if ev == "call.ended" { paint.dim(&text) } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{self, NOW, golden};
+
+    #[test]
+    fn a_line_each() {
+        let plain = Paint { on: false };
+        let calls = samples::calls().into_iter().chain(samples::ended());
+        let lines = calls.map(|c| render(plain, NOW, &format!("call.{}", c.state), &c));
+        golden("events", &lines.collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn beginnings_that_lead_nowhere_are_refused() {
+        let of = |p: &str| beginnings(&[p.to_owned()]);
+        assert_eq!(beginnings(&[]).unwrap(), ["call"]);
+        assert_eq!(of("call.*").unwrap(), ["call"]);
+        assert_eq!(of("call.a").unwrap(), ["call.a"]);
+        assert!(matches!(of("leg"), Err(Problem::Usage(_))));
+    }
+}

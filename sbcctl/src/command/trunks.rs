@@ -1,0 +1,70 @@
+//! `sbcctl trunks`: load of each trunk against its limits, and its quality over the last five minutes.
+
+use super::{Context, print, print_json};
+use crate::engine::read;
+use crate::format::{cut, millis, percent, rate, score, seconds};
+use crate::judge;
+use crate::paint::Paint;
+use crate::problem::Problem;
+use crate::table::table;
+use control::frame::{TrunkLine, What};
+
+/// Asks and prints.
+pub(crate) fn run(context: &Context) -> Result<(), Problem> {
+    let result = context.engine()?.get(What::Trunks)?;
+    if context.json {
+        return print_json(&result);
+    }
+    let trunks: Vec<TrunkLine> = read(&result)?;
+    print(&render(context.paint, &trunks))
+}
+
+fn render(paint: Paint, trunks: &[TrunkLine]) -> String {
+    if trunks.is_empty() {
+        return "no trunks are configured".to_owned();
+    }
+    let columns = [
+        ("TRUNK", false),
+        ("INTERFACE", false),
+        ("CALLS", true),
+        ("CAPACITY", true),
+        ("CPS", true),
+        ("LIMIT", true),
+        ("ENDED", true),
+        ("ASR", true),
+        ("ACD", true),
+        ("PDD", true),
+        ("MOS", true),
+        ("ENDPOINTS", false),
+    ];
+    let rows = trunks.iter().map(|t| {
+        let calls = judge::fill(t.calls as f64, f64::from(t.capacity));
+        let cps = judge::fill(t.cps, f64::from(t.cps_limit));
+        vec![
+            cut(&t.name, 24),
+            cut(&t.interface, 16),
+            paint.level(calls, &t.calls.to_string()),
+            t.capacity.to_string(),
+            paint.level(cps, &rate(t.cps)),
+            t.cps_limit.to_string(),
+            t.ended.to_string(),
+            paint.level(judge::asr(t.asr, t.ended), &percent(t.asr)),
+            seconds(t.acd_s),
+            paint.level(judge::pdd(t.pdd_ms), &millis(t.pdd_ms)),
+            paint.level(judge::mos(t.mos), &score(t.mos)),
+            cut(&t.endpoints.join(", "), 48),
+        ]
+    });
+    table(paint, &columns, rows.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{self, golden};
+
+    #[test]
+    fn as_a_table() {
+        golden("trunks", &render(Paint { on: false }, &samples::trunks()));
+    }
+}
