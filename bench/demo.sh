@@ -46,15 +46,14 @@ die() {
 
 # Is a port of this machine taken? The kernel lists local addresses as hex in the second column.
 taken() {
-    local kind=$1 port line hex
-    port=$2
+    local kind=$1 port=$2 file hex local state
     printf -v hex ':%04X' "$port"
-    for line in "/proc/net/$kind" "/proc/net/${kind}6"; do
-        [[ -r $line ]] || continue
+    for file in "/proc/net/$kind" "/proc/net/${kind}6"; do
+        [[ -r $file ]] || continue
         while read -r _ local _ state _; do
             # A TCP socket that is only waiting out its end (06) keeps nobody from listening.
             [[ $local == *"$hex" && $state != 06 ]] && return 0
-        done <"$line"
+        done <<<"$(cat "$file")" # bash itself would read the file byte by byte
     done
     return 1
 }

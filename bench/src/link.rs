@@ -80,10 +80,15 @@ impl Link {
         }
     }
 
+    /// Sends what was said: the last words of a side that ends, too.
+    pub(crate) fn flush(&mut self) {
+        self.sender.flush(self.socket.as_raw_fd());
+    }
+
     /// Sends what was said, then waits for input, at most until `until`.
     pub(crate) fn turn(&mut self, until: u64, inbox: &mut Vec<Heard>) {
         let fd = self.socket.as_raw_fd();
-        self.sender.flush(fd);
+        self.flush();
         let now = self.line.now();
         if until > now {
             os::wait_readable(fd, until - now);

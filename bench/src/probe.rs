@@ -126,6 +126,7 @@ impl Probe<'_> {
     }
 
     fn tell(mut self) -> bool {
+        self.link.flush();
         let (setup, bye) = (self.setup.summary(), self.bye.summary());
         if self.args.json {
             let value = json!({

@@ -159,6 +159,7 @@ impl Caller {
     }
 
     fn finish(mut self) -> CallerTally {
+        self.link.flush();
         self.tally.forbidden = self.link.forbidden;
         for (fate, call) in self.tally.fates.iter_mut().zip(&self.calls) {
             *fate = call.as_ref().map_or(Fate::Open, |call| call.fate);

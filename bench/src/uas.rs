@@ -120,6 +120,7 @@ impl Callee {
                 self.hear(&heard);
             }
         }
+        self.link.flush();
         self.tally.forbidden = self.link.forbidden;
         self.tally
     }
