@@ -69,6 +69,7 @@ fn limits(flows: u32) -> Limits {
     };
     let shard = ShardLimits {
         ports: (0..2 * flows).map(port).collect(),
+        transactions: 16,
         records: 1,
         record_size: 64,
         journal_size: 4096,
