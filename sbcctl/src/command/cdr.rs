@@ -211,8 +211,8 @@ mod tests {
 
     #[test]
     fn a_line_each() {
-        let answered = r#"{"id":"n-1-0-1","node":"n","from":"+14155550100","to":"+442071838750","trunk_in":"retail-in","trunk_out":"carrier-a","setup_at":1767323040000,"end_at":1767323045000,"pdd_ms":812,"duration_ms":187400,"status":200,"q850":16,"reason":"normal","released_by":"caller","media":{"caller":{"mos":4.36},"callee":{"mos":4.2}},"recovered":false}"#;
-        let refused = r#"{"from":"+14155550100","to":"+44207183875012345","trunk_in":"retail-in","trunk_out":"","end_at":1767323046000,"pdd_ms":null,"duration_ms":0,"status":503,"reason":"no_route","released_by":"engine","media":{"caller":{"mos":null},"callee":{"mos":null}},"recovered":true}"#;
+        let answered = r#"{"id":"n-1-0-1","node":"n","from":"+14155550100","to":"+442071838750","trunk_in":"retail-in","trunk_out":"carrier-a","setup_at":1767323040000,"end_at":1767323045000,"pdd_ms":812,"duration_ms":187400,"status":200,"q850":16,"reason":"caller_hung_up","released_by":"caller","media":{"caller":{"mos":4.36},"callee":{"mos":4.2}},"recovered":false}"#;
+        let refused = r#"{"from":"+14155550100","to":"+44207183875012345","trunk_in":"retail-in","trunk_out":"","end_at":1767323046000,"pdd_ms":null,"duration_ms":0,"status":404,"reason":"no_route","released_by":"engine","media":{"caller":{"mos":null},"callee":{"mos":null}},"recovered":true}"#;
         let plain = Paint { on: false };
         let lines =
             [header(), render(plain, answered), render(plain, refused), render(plain, "{\"x")];
