@@ -185,7 +185,9 @@ fn curve(
     buf: &mut Buffer,
 ) {
     let width = usize::from(area.width).max(1);
-    let each = if width < 40 { 5 } else { 300usize.div_ceil(width) };
+    let most = if width < 40 { 5 } else { 300usize.div_ceil(width) };
+    let long = |each: &usize| state.history.len() / each + 1 < width;
+    let each = (1..most).find(long).unwrap_or(most);
     let begin = state.seconds - state.history.len();
     // Columns are whole groups of seconds, or every bar would change at every turn.
     let newest = state.seconds.saturating_sub(1) / each;
