@@ -50,9 +50,10 @@ pub(crate) fn tail(context: &Context, lines: usize, follow: bool) -> Result<(), 
 
 /// CDR files, oldest first: by their time, then by their number within that second.
 fn files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
-    let entries = std::fs::read_dir(dir).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Problem::NoCdrs(dir.to_path_buf()),
-        _ => Problem::File(dir.to_path_buf(), e),
+    let missing = |e: &std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+    let entries = std::fs::read_dir(dir).map_err(|e| {
+        let dir = dir.to_path_buf();
+        if missing(&e) { Problem::NoCdrs(dir) } else { Problem::File(dir, e) }
     })?;
     let mut found: Vec<_> =
         entries.flatten().filter_map(|e| Some((key(&e.path())?, e.path()))).collect();

@@ -16,6 +16,9 @@ use ratatui::widgets::{Block, Clear, Paragraph, Sparkline, Widget};
 
 /// With this many lines for lists, each has its place.
 const TALL: u16 = 22;
+/// What a curve is drawn of.
+type Value = fn(&Point) -> f64;
+
 /// From this width on, shards and ended calls stand side by side.
 const WIDE: u16 = 120;
 
@@ -168,7 +171,7 @@ fn figures(s: &Status, palette: Palette, area: Rect, buf: &mut Buffer) {
 
 fn histories(state: &State, palette: Palette, area: Rect, buf: &mut Buffer) {
     let cells: [Rect; 3] = Layout::horizontal([Constraint::Fill(1); 3]).spacing(2).areas(area);
-    let curves: [(&str, fn(&Point) -> f64); 3] =
+    let curves: [(&str, Value); 3] =
         [("calls", |p| p.calls), ("CPS", |p| p.cps), ("kpps", |p| p.kpps)];
     for ((name, value), cell) in curves.into_iter().zip(cells) {
         curve(state, name, value, palette, cell, buf);
@@ -176,14 +179,7 @@ fn histories(state: &State, palette: Palette, area: Rect, buf: &mut Buffer) {
 }
 
 /// The greatest value of every few seconds; the newest is on the right.
-fn curve(
-    state: &State,
-    name: &str,
-    value: fn(&Point) -> f64,
-    palette: Palette,
-    area: Rect,
-    buf: &mut Buffer,
-) {
+fn curve(state: &State, name: &str, value: Value, palette: Palette, area: Rect, buf: &mut Buffer) {
     let width = usize::from(area.width).max(1);
     let most = if width < 40 { 5 } else { 300usize.div_ceil(width) };
     let long = |each: &usize| state.history.len() / each + 1 < width;
