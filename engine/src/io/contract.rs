@@ -461,7 +461,7 @@ fn letters_and_events_travel<D: Driver>() {
     let mut letters = Vec::new();
     meshes[0].take(&mut letters);
     assert!(matches!(&letters[..], [Letter::Signal { bytes, .. }] if bytes.starts_with(b"INVITE")));
-    assert!(super::testing::readable(gate.wakes(), 1_000));
+    assert!(super::testing::readable(std::os::fd::AsRawFd::as_raw_fd(gate.wakes()), 1_000));
     let mut events = Vec::new();
     gate.events(|shard, event| events.push((shard, event)));
     assert_eq!(events, [(ShardId(0), Event::Drained)]);

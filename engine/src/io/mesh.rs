@@ -10,7 +10,6 @@ use control::Event;
 use node::{Fault, Letter, Limits};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use tokio::io::unix::AsyncFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
@@ -245,8 +244,8 @@ impl GateMesh {
 
     /// A descriptor that becomes readable when there are events to take. Call [`GateMesh::events`]
     /// once before the first wait: only that asks to be woken.
-    pub fn wakes(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
-        sys::watch(self.bell.fd.try_clone()?)
+    pub fn wakes(&self) -> &OwnedFd {
+        &self.bell.fd
     }
 
     /// Events of a shard that were dropped so far; when it grew, ask the shard to resync.
@@ -272,6 +271,7 @@ mod tests {
     fn limits(shards: usize) -> Limits {
         let shard = ShardLimits {
             ports: Vec::new(),
+            transactions: 16,
             records: 1,
             record_size: 64,
             journal_size: 4096,
@@ -336,12 +336,12 @@ mod tests {
         gate.events(|_, _| unreachable!());
         let mut events = vec![Event::Synced; 7];
         shards[1].give(&mut Vec::new(), &mut events);
-        assert!(readable(gate.wakes(), 0));
+        assert!(readable(gate.wakes().as_raw_fd(), 0));
         let mut seen = Vec::new();
         gate.events(|shard, event| seen.push((shard, event)));
         assert_eq!(seen, vec![(ShardId(1), Event::Synced); 4]);
         assert_eq!((gate.lost(ShardId(0)), gate.lost(ShardId(1))), (0, 3));
-        assert!(!readable(gate.wakes(), 0));
+        assert!(!readable(gate.wakes().as_raw_fd(), 0));
     }
 
     #[test]

@@ -17,6 +17,8 @@ const BATCH: u32 = 64;
 const MEMORY: u64 = 4;
 /// Wakes that the average size is taken over.
 const WAKES: u64 = 16;
+/// A wake counts as this large at most, so that one large wake does not hide the small ones beside it.
+const LARGE: u64 = 64;
 /// Wakes for which collecting is not tried again after it did not pay.
 const HOLD: u32 = 256;
 /// Collecting waits after which the shard looks how wakes are without it.
@@ -41,13 +43,10 @@ pub(crate) struct Nap {
 
 /// Whether to collect: `expected` packets arrive in one collecting time, recent wakes brought `average`.
 ///
-/// Begins when waking for each packet would be dear, goes on while every wake is worth it.
+/// Begins when it would make wakes worth it and at least half as large again, goes on while they are
+/// worth it.
 pub(crate) fn collects(now: bool, expected: u64, average: u64) -> bool {
-    if now {
-        average >= WORTH
-    } else {
-        expected >= WORTH && average < WORTH
-    }
+    if now { average >= WORTH } else { expected >= WORTH && expected * 2 >= average * 3 }
 }
 
 /// How to wait with `left` to the deadline; `collect` is zero when the shard does not collect.
@@ -113,8 +112,7 @@ impl Pace {
         } else {
             let run = std::mem::replace(&mut self.run, packets);
             if run > 0 {
-                // Capped, so that one large wake does not hide the small ones beside it.
-                self.size = self.size - self.size / WAKES + run.min(WORTH * 3 / 2);
+                self.size = self.size - self.size / WAKES + run.min(LARGE);
             }
         }
         self.hold = self.hold.saturating_sub(1);
@@ -151,7 +149,8 @@ mod tests {
     fn collecting_begins_when_waking_is_dear_and_ends_when_it_does_not_pay() {
         assert!(!collects(false, 7, 1), "packets are rare");
         assert!(collects(false, 8, 1));
-        assert!(!collects(false, 8, 8), "bursts fill a wake by themselves");
+        assert!(!collects(false, 10, 25), "bursts fill a wake by themselves");
+        assert!(collects(false, 50, 25), "but two of them fit into a longer wait");
         assert!(collects(true, 8, 8));
         assert!(!collects(true, 100, 7));
     }

@@ -31,6 +31,7 @@ pub(crate) fn specs(count: usize, role: Role) -> Vec<PortSpec> {
 pub(crate) fn limits(ports: &[PortSpec]) -> ShardLimits {
     ShardLimits {
         ports: ports.to_vec(),
+        transactions: 16,
         records: 8,
         record_size: 256,
         journal_size: 8192,
