@@ -70,7 +70,8 @@ fn the_lower_floors_have_few_dependencies() {
             continue;
         }
         let used = manifest.get("dependencies").and_then(|d| d.as_table());
-        let outside = used.into_iter().flat_map(|t| t.keys()).filter(|u| floor(u).is_none()).count();
+        let outside =
+            used.into_iter().flat_map(|t| t.keys()).filter(|u| floor(u).is_none()).count();
         assert!(outside <= 5, "`{name}` uses {outside} outside crates");
     }
 }

@@ -66,6 +66,8 @@ pub struct Signal {
     dirty: Vec<Key>,
     freed: Vec<u32>,
     fired: Vec<Alarm>,
+    /// The call the input at hand is about.
+    at_work: Option<Key>,
 }
 
 impl Signal {
@@ -98,6 +100,7 @@ impl Signal {
             dirty: Vec::new(),
             freed: Vec::new(),
             fired: Vec::new(),
+            at_work: None,
         }
     }
 
@@ -145,6 +148,7 @@ impl Signal {
         bytes: &[u8],
         relayed: bool,
     ) -> Outcome {
+        self.at_work = None;
         let mut index = core::mem::replace(&mut self.index, Box::new(Index::new()));
         let outcome = match message::parse(bytes, &mut index) {
             Ok(message) => self.steered(turn, port, source, &message, relayed),
@@ -160,6 +164,22 @@ impl Signal {
     /// A datagram that was larger than its buffer.
     pub fn truncated(&self) {
         self.core.counters.dropped.add(Dropped::Truncated.index());
+    }
+
+    /// A datagram of a source whose packets made us fail.
+    pub fn quarantined(&self) {
+        self.core.counters.dropped.add(Dropped::Quarantined.index());
+    }
+
+    /// The last input made us fail and what it asked for was taken back. The call it was about may be
+    /// anything: it is closed.
+    pub fn abandon(&mut self, turn: &mut Turn) {
+        self.core.counters.failures.add(1);
+        let Some(key) = self.at_work.take() else { return };
+        if let Some(call) = self.calls.get_mut(key) {
+            release::release(call, &mut self.core, turn, Refusal::InternalError);
+        }
+        self.settle(turn, key);
     }
 
     fn steered(
@@ -223,6 +243,7 @@ impl Signal {
         self.core.counters.requests_in.add(method_case(method).index());
         let tag = message.to().ok().and_then(|to| to.tag());
         let dialog = tag.and_then(Tag::parse).and_then(|tag| self.locate(tag));
+        self.at_work = dialog.map(|(call, _)| call);
         if !self.may_speak(at, dialog) {
             let why = if dialog.is_some() { Dropped::WrongPeer } else { Dropped::UnknownSource };
             return self.core.counters.dropped.add(why.index());
@@ -496,6 +517,7 @@ impl Signal {
         let timers = self.core.image.timers;
         let Some(tx) = self.core.transactions.get_mut(key) else { return };
         let owner = tx.owner;
+        self.at_work = owner.map(|o| o.call);
         match &mut tx.machine {
             Machine::ClientOther(machine) => {
                 machine.receive(status, turn.now.mono, &timers);

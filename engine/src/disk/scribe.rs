@@ -242,10 +242,7 @@ fn fault(error: &io::Error) -> Fault {
         }
         _ => "check `data_dir`; the scribe tries again every second",
     };
-    Fault {
-        what: format!("CDRs cannot be written: {error}"),
-        remedy: String::from(remedy),
-    }
+    Fault { what: format!("CDRs cannot be written: {error}"), remedy: String::from(remedy) }
 }
 
 /// The running scribe.

@@ -107,7 +107,8 @@ impl Gate {
 
 /// Takes the shards' events as they come; ends when every shard has drained.
 async fn events(state: Shared) -> Result<(), Fault> {
-    let bell = crate::io::watch(state.borrow().mesh.wakes()).map_err(|e| fault("watch the shards' bell", &e))?;
+    let bell = crate::io::watch(state.borrow().mesh.wakes())
+        .map_err(|e| fault("watch the shards' bell", &e))?;
     let resolver = TokioResolver::builder_tokio().and_then(|b| b.build());
     let resolver = resolver.map_err(|e| eprintln!("sbcd: names cannot be resolved: {e}")).ok();
     loop {

@@ -22,9 +22,9 @@ const LARGE: u64 = 64;
 /// Wakes for which collecting is not tried again after it did not pay.
 const HOLD: u32 = 256;
 /// Collecting waits after which the shard looks how wakes are without it.
-const TERM: u32 = 1024;
+const TERM: u32 = 4096;
 /// How many waits that look takes.
-const TRIAL: u32 = 64;
+const TRIAL: u32 = 256;
 /// A wait that took at least this long has slept.
 const ASLEEP: Duration = Duration::from_micros(8);
 /// Below this much time to the deadline, collecting gains nothing.
@@ -52,16 +52,8 @@ pub(crate) fn collects(now: bool, expected: u64, average: u64) -> bool {
 /// How to wait with `left` to the deadline; `collect` is zero when the shard does not collect.
 pub(crate) fn nap(collect: Duration, left: Option<Duration>) -> Nap {
     let collect = left.map_or(collect, |left| left.min(collect));
-    let (want, collect) = if collect >= TOO_SHORT {
-        (BATCH, collect)
-    } else {
-        (1, Duration::ZERO)
-    };
-    Nap {
-        want,
-        collect,
-        left,
-    }
+    let (want, collect) = if collect >= TOO_SHORT { (BATCH, collect) } else { (1, Duration::ZERO) };
+    Nap { want, collect, left }
 }
 
 /// What recent wakes brought.
@@ -85,7 +77,7 @@ impl Pace {
         Pace {
             collect: Duration::from_micros(u64::from(min_wait_us)),
             level: 0,
-            size: WORTH * WAKES,
+            size: LARGE * WAKES,
             run: 0,
             last: Instant(0),
             collecting: false,
@@ -130,11 +122,7 @@ impl Pace {
 
     /// How to wait for at most `left`.
     pub(crate) fn nap(&self, left: Option<Duration>) -> Nap {
-        let collect = if self.collecting {
-            self.collect
-        } else {
-            Duration::ZERO
-        };
+        let collect = if self.collecting { self.collect } else { Duration::ZERO };
         nap(collect, left)
     }
 }

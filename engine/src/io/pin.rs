@@ -1,9 +1,6 @@
 //! Threads on their cores, and the process's limits.
 
-#![allow(
-    unsafe_code,
-    reason = "affinity and resource limits have no safe wrapper"
-)]
+#![allow(unsafe_code, reason = "affinity and resource limits have no safe wrapper")]
 
 use super::sys::check;
 use node::Fault;
@@ -67,25 +64,16 @@ pub struct Limit {
 }
 
 fn read(which: libc::__rlimit_resource_t) -> io::Result<Limit> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: writes one limit.
     check(unsafe { libc::getrlimit(which, &raw mut limit) })?;
-    Ok(Limit {
-        soft: limit.rlim_cur,
-        hard: limit.rlim_max,
-    })
+    Ok(Limit { soft: limit.rlim_cur, hard: limit.rlim_max })
 }
 
 /// Raises the number of descriptors to what the hard limit allows, and says what that is.
 pub fn raise_descriptors() -> io::Result<Limit> {
     let limit = read(libc::RLIMIT_NOFILE)?;
-    let wanted = libc::rlimit {
-        rlim_cur: limit.hard,
-        rlim_max: limit.hard,
-    };
+    let wanted = libc::rlimit { rlim_cur: limit.hard, rlim_max: limit.hard };
     // SAFETY: reads one limit.
     check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) })?;
     read(libc::RLIMIT_NOFILE)

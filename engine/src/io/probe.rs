@@ -29,10 +29,7 @@ pub enum Driver {
 impl fmt::Display for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Driver::Uring {
-                min_wait,
-                no_iowait,
-            } => {
+            Driver::Uring { min_wait, no_iowait } => {
                 f.write_str("io_uring")?;
                 f.write_str(if *min_wait {
                     ", collecting packets under load"
@@ -131,10 +128,7 @@ mod tests {
 
     #[test]
     fn the_driver_is_said_in_words() {
-        let uring = Driver::Uring {
-            min_wait: true,
-            no_iowait: true,
-        };
+        let uring = Driver::Uring { min_wait: true, no_iowait: true };
         assert_eq!(uring.to_string(), "io_uring, collecting packets under load");
         let error = io::Error::from_raw_os_error(libc::EPERM);
         let because = why(&error, "2", "6.1.0");
@@ -149,11 +143,7 @@ mod tests {
     #[test]
     fn too_few_descriptors_are_a_fault_with_a_number() {
         let ports = testing::specs(1_000, node::Role::Rtp);
-        let limits = Limits {
-            shards: vec![testing::limits(&ports)],
-            mesh_letters: 1,
-            events: 1,
-        };
+        let limits = Limits { shards: vec![testing::limits(&ports)], mesh_letters: 1, events: 1 };
         assert!(checks(&limits, 20_000).is_empty());
         let faults = checks(&limits, 1_000);
         assert!(faults[0].what.contains("1264"), "{}", faults[0].what);

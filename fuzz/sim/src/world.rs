@@ -208,6 +208,11 @@ impl World {
         self.step(shard, None);
     }
 
+    /// Makes a shard fail on packets that `poison` picks.
+    pub fn poison(&mut self, shard: usize, poison: fn(&[u8]) -> bool) {
+        self.shards[shard].poison(poison);
+    }
+
     /// Serialises a shard, drops it and thaws it from its records: its calls go on.
     pub fn hand_over(&mut self, shard: usize) {
         let region = &self.regions[shard];

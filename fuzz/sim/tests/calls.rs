@@ -634,3 +634,21 @@ fn a_call_whose_record_is_torn_still_gets_its_cdr() {
     s.assert_clean(1);
     assert!(s.world.cdrs()[0].recovered);
 }
+
+#[test]
+fn a_packet_that_makes_us_fail_takes_its_call_and_no_other() {
+    let mut s = Scene::new();
+    for shard in 0..2 {
+        s.world.poison(shard, |bytes| bytes.windows(6).any(|w| w == b"poison"));
+    }
+    let (_, first) = s.establish("c1");
+    let (_, second) = s.establish("c2");
+    let options = s.request("OPTIONS", "poison", "44", "", "");
+    s.world.send(s.caller, s.node, options);
+    s.world.run(Duration::from_millis(10));
+    assert!(!s.ladder().contains("200 OK (1 OPTIONS)"), "{}", s.ladder());
+    while s.within(s.caller, Duration::ZERO).is_some() {}
+    bye_from_caller(&mut s, &first);
+    bye_from_caller(&mut s, &second);
+    s.assert_clean(2);
+}
