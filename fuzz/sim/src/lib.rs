@@ -5,7 +5,11 @@
 //! none of the product's own printing; tests script peers by hand.
 
 pub mod fault;
+pub mod model;
+pub mod phone;
+pub mod run;
 pub mod scene;
+pub mod script;
 pub mod wire;
 pub mod world;
 

@@ -147,3 +147,10 @@ pub fn summary(bytes: &[u8]) -> Option<String> {
     let body = if text.ends_with("\r\n\r\n") { "" } else { " +sdp" };
     Some(format!("{first} ({cseq}){body}"))
 }
+
+/// An RTCP packet: a receiver report without blocks.
+pub fn rtcp(ssrc: u32) -> Vec<u8> {
+    let mut out = vec![0x80, 201, 0, 1];
+    out.extend_from_slice(&ssrc.to_be_bytes());
+    out
+}

@@ -64,7 +64,7 @@ impl Default for Options {
 
 /// A datagram on its way.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Flight {
+pub(crate) struct Flight {
     from: SocketAddr,
     to: SocketAddr,
     bytes: Vec<u8>,
@@ -209,6 +209,17 @@ impl World {
     /// The words shared by all shards.
     pub fn page(&self) -> &Page {
         &self.page
+    }
+
+    /// The configuration.
+    pub fn image(&self) -> Arc<Image> {
+        self.image.clone()
+    }
+
+    /// From now on the network is perfect and nobody dies.
+    pub fn calm(&mut self) {
+        (self.options.loss, self.options.duplication, self.options.delay_ms) = (0, 0, 0);
+        self.cut = None;
     }
 
     /// The regions.
