@@ -84,6 +84,8 @@ fn finish(call: &mut Call, core: &mut Core, turn: &mut Turn, party: Party, why: 
     }
     call.cdr.end = Some(if call.cdr.recovered { last_known(call) } else { turn.now.into() });
     call.state = CallState::Ended;
+    // An answer to its question that is still under way finds nobody to route.
+    call.awaited_host = None;
     call.candidates.clear();
     call.trying_deadline = Instant::NEVER;
     call.ring_deadline = Instant::NEVER;

@@ -1,0 +1,39 @@
+//! What random seeds have found, scripted by hand: each failed before its cure.
+
+use node::Letter;
+use sbc::policy::Target;
+use sbc::question::Answer;
+use sim::scene::{CALLEE, CALLER_MEDIA, Scene, image};
+use sim::wire;
+use std::time::Duration;
+
+const CONTACT: &str = "Contact: <sip:203.0.113.20:5060>\r\n";
+
+fn cancel_of(invite: &str) -> String {
+    let head = invite.split("\r\n\r\n").next().unwrap();
+    let keep = |l: &&str| !l.starts_with("Content") && !l.starts_with("Contact");
+    let lines: Vec<&str> = head.split("\r\n").filter(keep).collect();
+    let text =
+        lines.join("\r\n").replace("INVITE sip", "CANCEL sip").replace("1 INVITE", "1 CANCEL");
+    format!("{text}\r\nContent-Length: 0\r\n\r\n")
+}
+
+#[test]
+fn an_answer_for_a_cancelled_call_routes_nothing() {
+    let mut named = image();
+    named.trunks[1].endpoints = vec![Target::Name("carrier.example".into(), 5060)];
+    let mut s = Scene::with(named, Default::default());
+    let sent = s.invite("c1");
+    s.expect_status(s.caller, 100);
+    s.world.send(s.caller, s.node, cancel_of(&sent.raw));
+    s.expect_status(s.caller, 200);
+    s.expect_status(s.caller, 487);
+    // The caller's ACK is still to come when the name server answers.
+    for shard in 0..2 {
+        let addresses = vec!["203.0.113.20".parse().unwrap()];
+        let answer = Answer { host: "carrier.example".into(), addresses, ttl_s: 60 };
+        s.world.post(shard, Letter::Answer(answer));
+    }
+    assert!(s.within(s.callee, Duration::from_secs(1)).is_none());
+    s.assert_clean(1);
+}
