@@ -77,7 +77,7 @@ impl Signal {
             sequence: 0,
             image: setup.image,
             page: setup.page,
-            random: Random::new(setup.key),
+            random: Random::streamed(setup.key, setup.epoch),
             names: Names::default(),
             transactions: Transactions::new(setup.transactions),
             merged: HashedMap::default(),

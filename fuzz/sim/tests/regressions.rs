@@ -37,3 +37,17 @@ fn an_answer_for_a_cancelled_call_routes_nothing() {
     assert!(s.within(s.callee, Duration::from_secs(1)).is_none());
     s.assert_clean(1);
 }
+
+#[test]
+fn a_successor_with_the_same_secrets_says_nothing_twice() {
+    let mut s = Scene::new();
+    let mut call_ids = Vec::new();
+    for call in ["c1", "c2", "c3", "c4"] {
+        s.invite(call);
+        call_ids.push(s.expect(s.callee, "INVITE").get("Call-ID").to_owned());
+        (0..2).for_each(|shard| s.world.hand_over(shard));
+    }
+    call_ids.sort();
+    call_ids.dedup();
+    assert_eq!(call_ids.len(), 4, "{call_ids:?}");
+}
