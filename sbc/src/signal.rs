@@ -783,7 +783,14 @@ impl Signal {
             call.holds.clear();
             call.legs.iter_mut().for_each(|leg| leg.media = None);
         }
-        for (tx_key, tx) in transactions {
+        // Places are given anew: a key whose transaction had ended would name another call's.
+        let left: Vec<Key> = transactions.iter().map(|(key, _)| *key).collect();
+        for leg in &mut call.legs {
+            leg.invite = leg.invite.filter(|key| left.contains(key));
+            leg.others.retain(|key| left.contains(key));
+        }
+        for (tx_key, mut tx) in transactions {
+            tx.cancel = tx.cancel.filter(|key| left.contains(key));
             if self.core.transactions.restore(tx_key, tx) {
                 self.core.rearm(tx_key);
             }

@@ -51,3 +51,33 @@ fn a_successor_with_the_same_secrets_says_nothing_twice() {
     call_ids.dedup();
     assert_eq!(call_ids.len(), 4, "{call_ids:?}");
 }
+
+#[test]
+fn after_a_hand_over_no_key_of_old_names_a_transaction_of_another_call() {
+    let mut lasting = image();
+    lasting.trunks.iter_mut().for_each(|t| t.media_timeout = None);
+    let mut s = Scene::with(lasting, sim::Options { shards: 1, ..Default::default() });
+    let (invite, ok) = s.establish("c1");
+    // The transactions of the first INVITE are forgotten; the call goes on.
+    s.world.run(Duration::from_secs(70));
+    s.world.hand_over(0);
+    s.invite("c2");
+    s.expect_status(s.caller, 100);
+    let ringing = s.expect(s.callee, "INVITE");
+    s.world.send(
+        s.callee,
+        s.node,
+        ringing.reply(180, "r", &format!("Contact: <sip:{CALLEE}>\r\n"), ""),
+    );
+    s.expect_status(s.caller, 180);
+    // While it rings, the first call can end all the same.
+    let bye = s.in_dialog("BYE", 2, &ok, "");
+    s.world.send(s.caller, s.node, bye);
+    s.expect_status(s.caller, 200);
+    let bye = s.expect(s.callee, "BYE");
+    assert_eq!(bye.get("Call-ID"), invite.get("Call-ID"));
+    s.world.send(s.callee, s.node, bye.reply(200, "b", "", ""));
+    s.world.run(Duration::from_secs(10));
+    assert_eq!(s.world.shards()[0].signal().calls(), 1, "the first call was let go");
+    s.assert_clean(2);
+}
