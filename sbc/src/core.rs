@@ -253,6 +253,16 @@ impl Core {
         }
     }
 
+    /// An INVITE of ours whose final response is not waited for without limit any more.
+    pub(crate) fn abandon(&mut self, turn: &Turn, key: Key) {
+        if let Some(tx) = self.transactions.get_mut(key)
+            && let Machine::ClientInvite(machine) = &mut tx.machine
+        {
+            machine.abandoned(turn.now.mono, &self.image.timers);
+            self.rearm(key);
+        }
+    }
+
     /// Forgets a transaction and its timer.
     pub(crate) fn forget(&mut self, key: Key) {
         if let Some(tx) = self.transactions.remove(key)

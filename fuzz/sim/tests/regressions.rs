@@ -39,6 +39,29 @@ fn an_answer_for_a_cancelled_call_routes_nothing() {
 }
 
 #[test]
+fn a_reinvite_that_is_only_tried_does_not_keep_an_ended_call() {
+    for who_ends in ["callee", "caller"] {
+        let mut s = Scene::new();
+        let (invite, ok) = s.establish("c1");
+        let offer = wire::sdp(CALLER_MEDIA.parse().unwrap(), 2, "0", "sendonly");
+        let text = s.in_dialog("INVITE", 2, &ok, &offer);
+        s.world.send(s.caller, s.node, text);
+        s.expect_status(s.caller, 100);
+        let again = s.expect(s.callee, "INVITE");
+        s.world.send(s.callee, s.node, again.reply(100, "", "", ""));
+        s.world.run(Duration::from_millis(5));
+        if who_ends == "callee" {
+            let bye = s.from_callee("BYE", 1, &invite, "b", "");
+            s.world.send(s.callee, s.node, bye);
+        } else {
+            let bye = s.in_dialog("BYE", 3, &ok, "");
+            s.world.send(s.caller, s.node, bye);
+        }
+        s.assert_clean(1);
+    }
+}
+
+#[test]
 fn a_successor_with_the_same_secrets_says_nothing_twice() {
     let mut s = Scene::new();
     let mut call_ids = Vec::new();

@@ -174,9 +174,19 @@ pub(crate) fn end_leg(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
             {
                 core.respond(turn, key, Reply::plain(487, None), |_| {});
             }
+            if let (Some(Machine::ClientInvite(_)), Some(key)) = (&machine, leg.invite) {
+                // A re-INVITE the peer has only been trying: after the BYE nobody waits for it forever.
+                core.abandon(turn, key);
+            }
             match awaits_ack {
                 true => leg_owes_bye(call, place),
                 false => send_bye(call, core, turn, place),
+            }
+        }
+        (Phase::Over, Some(Machine::ClientInvite(_))) => {
+            // The peer has ended the dialog and owes the answer of a re-INVITE: not forever.
+            if let Some(key) = leg.invite {
+                core.abandon(turn, key);
             }
         }
         (Phase::Trying | Phase::Early | Phase::Over, _) => leg.phase = Phase::Over,
@@ -230,7 +240,7 @@ pub(crate) fn send_cancel(call: &mut Call, core: &mut Core, turn: &mut Turn, pla
     if !machine.is_open() || tx.cancel.is_some() {
         return;
     }
-    machine.cancelled(turn.now.mono, &timers);
+    machine.abandoned(turn.now.mono, &timers);
     let (port, peer, text) = (tx.port, tx.peer, tx.text.clone());
     let sent = core.send_request(turn, (home, owner), (port, peer), Method::Cancel, |out, _| {
         print_cancel(out, &text);
