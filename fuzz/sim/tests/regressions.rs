@@ -39,6 +39,24 @@ fn an_answer_for_a_cancelled_call_routes_nothing() {
 }
 
 #[test]
+fn a_callee_that_hangs_up_while_it_rings_has_its_invite_cancelled() {
+    let mut s = Scene::new();
+    s.invite("c1");
+    s.expect_status(s.caller, 100);
+    let invite = s.expect(s.callee, "INVITE");
+    s.world.send(s.callee, s.node, invite.reply(180, "b", CONTACT, ""));
+    s.expect_status(s.caller, 180);
+    let bye = s.from_callee("BYE", 1, &invite, "b", "");
+    s.world.send(s.callee, s.node, bye);
+    s.expect_status(s.callee, 200);
+    s.expect_status(s.caller, 480);
+    s.expect(s.callee, "CANCEL");
+    // Its INVITE is never answered.
+    s.assert_clean(1);
+    assert_eq!(s.world.cdrs()[0].status, 480);
+}
+
+#[test]
 fn a_reinvite_that_is_only_tried_does_not_keep_an_ended_call() {
     for who_ends in ["callee", "caller"] {
         let mut s = Scene::new();

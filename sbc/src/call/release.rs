@@ -52,7 +52,10 @@ pub(crate) fn cancelled(call: &mut Call, core: &mut Core, turn: &mut Turn) {
 /// A BYE arrived on `place`.
 pub(crate) fn hung_up(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, bye: &Message) {
     if let Some(leg) = call.leg(place) {
-        leg.phase = Phase::Over;
+        // A callee may not end an early dialog (15); its INVITE is still to be cancelled if it does.
+        if place == CALLER || leg.phase == Phase::Confirmed {
+            leg.phase = Phase::Over;
+        }
         leg.bye_owed = false;
     }
     if call.has_ended() {
@@ -65,6 +68,9 @@ pub(crate) fn hung_up(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
         CALLER => (Party::Caller, Refusal::CallerHungUp),
         _ => (Party::Callee, Refusal::CalleeHungUp),
     };
+    if call.cdr.answer.is_none() {
+        call.cdr.status = why.status();
+    }
     let q850 = reason_q850(bye).unwrap_or(why.q850());
     finish(call, core, turn, party, why, q850);
 }
