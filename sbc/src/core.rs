@@ -63,7 +63,7 @@ pub(crate) struct Core {
     pub(crate) random: Random,
     pub(crate) names: Names,
     pub(crate) transactions: Transactions,
-    pub(crate) merged: HashedMap<()>,
+    pub(crate) merged: HashedMap<First>,
     /// Calls with an open question.
     pub(crate) waiting: Vec<Key>,
     /// Whose media endpoint is whose, by place.
@@ -72,6 +72,15 @@ pub(crate) struct Core {
     pub(crate) counters: Arc<Counters>,
     pub(crate) index: Index,
     pub(crate) draining: bool,
+}
+
+/// The first arrival of an INVITE that begins a call, remembered for its copies.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct First {
+    /// What matches its transaction.
+    pub(crate) hash: u64,
+    /// It was refused without a transaction: there was no room.
+    pub(crate) stateless: bool,
 }
 
 /// A response to be sent within a server transaction.

@@ -6,7 +6,7 @@
 use crate::billing::{Cdr, Frame, Stamp};
 use crate::call::record::{self, CallRecord};
 use crate::call::{self, CALLER, Call, exchange, hunt, release, setup};
-use crate::core::{ALLOW, Alarm, Core, Reply, Turn, method_case, respond_stateless};
+use crate::core::{ALLOW, Alarm, Core, First, Reply, Turn, method_case, respond_stateless};
 use crate::counters::{ClassCase, Counters, Dropped};
 use crate::dialog::Tag;
 use crate::message::{self, Index, Kind, Message, Method, Name, ParseError};
@@ -209,7 +209,7 @@ impl Signal {
             return core.counters.dropped.add(Dropped::Malformed.index());
         };
         let status = if error.kind == Kind::Version { 505 } else { 400 };
-        let tag = stateless_tag(core);
+        let tag = stateless_tag(core, &request);
         let reply =
             Reply { reason: Some(error.kind.text().as_bytes()), ..Reply::plain(status, Some(tag)) };
         respond_stateless(turn, (port, source), &request, &reply, core);
@@ -327,14 +327,29 @@ impl Signal {
         let number = message.cseq().number.to_le_bytes();
         // 8.2.2.2: same From tag, Call-ID and CSeq, another branch: it came over two paths.
         let merged = self.core.random.hash(&[b"merged", from, message.call_id(), &number]);
-        if self.core.merged.insert(merged, ()).is_some() {
-            self.core.counters.refusals.add(Refusal::LoopDetected.index());
-            return self.answer_now(turn, at, message, 482);
+        match self.core.merged.get(&merged) {
+            Some(first) if first.hash != at.hash => {
+                self.core.counters.refusals.add(Refusal::LoopDetected.index());
+                return self.answer_now(turn, at, message, 482);
+            }
+            Some(first) => {
+                // Its transaction is over, or there was no room for one: then it hears the same again.
+                self.core.counters.retransmissions_in.add(1);
+                if first.stateless {
+                    let status = Refusal::TransactionsFull.status();
+                    let reply = Reply::plain(status, Some(stateless_tag(&self.core, message)));
+                    respond_stateless(turn, (at.port, at.source), message, &reply, &self.core);
+                }
+                return;
+            }
+            None => {}
         }
         self.core.wheel.schedule(turn.now.mono + setup::MERGED_FOR, Alarm::Merged(merged));
         if let Some(key) = setup::invite(&mut self.calls, &mut self.core, turn, at, message) {
             self.settle(turn, key);
         }
+        let stateless = self.core.transactions.find(at.hash).is_none();
+        self.core.merged.insert(merged, First { hash: at.hash, stateless });
     }
 
     /// The ACK of a 2xx: the dialog's business, not a transaction's.
@@ -429,7 +444,7 @@ impl Signal {
     }
 
     fn options(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message) {
-        let tag = stateless_tag(&mut self.core);
+        let tag = stateless_tag(&self.core, message);
         // A node that takes no calls says so to whoever asks whether it is there.
         let status = if self.core.draining { 503 } else { 200 };
         let reply = Reply::plain(status, Some(tag));
@@ -446,7 +461,7 @@ impl Signal {
         message: &Message,
         method: Method,
     ) {
-        let tag = stateless_tag(&mut self.core);
+        let tag = stateless_tag(&self.core, message);
         let reply = Reply::plain(420, Some(tag));
         let unsupported = |print: &mut message::Print| {
             message.options(Name::Require).for_each(|option| {
@@ -465,7 +480,7 @@ impl Signal {
 
     /// Answers with a status and nothing more; an INVITE within an INVITE transaction.
     fn answer_now(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message, status: u16) {
-        let tag = stateless_tag(&mut self.core);
+        let tag = stateless_tag(&self.core, message);
         let fill = |print: &mut message::Print| {
             if matches!(status, 405 | 501) {
                 print.header(Name::Allow, ALLOW);
@@ -837,10 +852,12 @@ fn unknown_extension(message: &Message) -> bool {
     message.options(Name::Require).next().is_some()
 }
 
-/// A tag for responses that create no dialog.
-fn stateless_tag(core: &mut Core) -> Tag {
+/// A tag for responses that create no dialog: the same for the same request (RFC 3261 8.2.7).
+fn stateless_tag(core: &Core, request: &Message) -> Tag {
+    let raw = |name| request.get(name).unwrap_or_default();
+    let parts = [Name::Via, Name::From, Name::CallId, Name::CSeq].map(raw);
     let call = Key { index: u32::MAX, generation: 0 };
-    Tag { home: 0, call, leg: 0, fork: 0, secret: core.random.next() }
+    Tag { home: 0, call, leg: 0, fork: 0, secret: core.random.hash(&parts) }
 }
 
 fn key_of(id: CallId) -> Key {

@@ -39,6 +39,36 @@ fn an_answer_for_a_cancelled_call_routes_nothing() {
 }
 
 #[test]
+fn a_late_copy_of_an_invite_is_neither_a_call_nor_a_loop() {
+    let mut s = Scene::new();
+    let text = s.request("INVITE", "c1", "abc", "", "");
+    s.world.send(s.caller, s.node, text.clone());
+    let refused = s.expect_status(s.caller, 484);
+    let to = format!("To: {}\r\n", refused.get("To"));
+    let ack = text.replace("INVITE", "ACK").replace("To: <sip:abc@192.0.2.1:5060>\r\n", &to);
+    assert!(ack.contains(&to));
+    s.world.send(s.caller, s.node, ack);
+    s.world.run(Duration::from_secs(10));
+    while s.within(s.caller, Duration::ZERO).is_some() {}
+    s.world.send(s.caller, s.node, text);
+    assert!(s.within(s.caller, Duration::from_secs(2)).is_none());
+    s.assert_clean(1);
+}
+
+#[test]
+fn without_a_transaction_the_same_request_gets_the_same_tag() {
+    let mut s = Scene::new();
+    let text = s.request("INVITE", "c1", "44", "Max-Forwards: 0\r\n", "");
+    let answers: Vec<_> = (0..2)
+        .map(|_| {
+            s.world.send(s.caller, s.node, text.clone());
+            s.expect_status(s.caller, 400)
+        })
+        .collect();
+    assert_eq!(answers[0], answers[1], "RFC 3261 8.2.7");
+}
+
+#[test]
 fn a_callee_that_hangs_up_while_it_rings_has_its_invite_cancelled() {
     let mut s = Scene::new();
     s.invite("c1");
