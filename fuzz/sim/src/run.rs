@@ -102,10 +102,22 @@ impl Show {
             let next = own.chain(self.world.next_event()).min().unwrap_or(Instant::NEVER);
             if next > script::END {
                 self.model.close(&self.world);
+                self.name_the_left();
                 return;
             }
             self.turn(next);
         }
+    }
+
+    /// What the node says about calls that should be gone.
+    fn name_the_left(&mut self) {
+        self.world.events.clear();
+        if self.world.shards().iter().all(|s| s.signal().calls() == 0) {
+            return;
+        }
+        self.every(|| Letter::Command(Command::Resync));
+        let left = format!("{:?}", self.world.events);
+        self.model.violations.push(left);
     }
 
     fn turn(&mut self, now: Instant) {
@@ -248,7 +260,8 @@ impl Show {
     fn noise(&mut self) {
         let phone = self.random.below(PHONES.len() as u32) as usize;
         let from = if self.random.below(2) == 0 { STRANGER } else { PHONES[phone] };
-        let port = if self.random.below(3) == 0 { 5060 } else { 20_000 + self.random.below(80) as u16 };
+        let port =
+            if self.random.below(3) == 0 { 5060 } else { 20_000 + self.random.below(80) as u16 };
         let ip = if self.random.below(2) == 0 { "192.0.2.1" } else { "192.0.2.2" };
         let to = SocketAddr::new(ip.parse().expect("an address"), port);
         let bytes = match self.random.below(3) {

@@ -184,7 +184,8 @@ fn image(dice: &mut Dice) -> Image {
         prefixes.insert(digits, i as u32).expect("a new prefix");
     }
     image.prefixes = prefixes.build();
-    let route = |(prefix, targets): (&str, Vec<RouteTarget>)| Route { prefix: prefix.into(), targets };
+    let route =
+        |(prefix, targets): (&str, Vec<RouteTarget>)| Route { prefix: prefix.into(), targets };
     image.routes = routes.into_iter().map(route).collect();
     image
 }
@@ -195,7 +196,11 @@ fn calls(dice: &mut Dice) -> Vec<(Instant, Event)> {
     let mut events = Vec::new();
     for _ in 0..many {
         let phone = dice.below(PHONES.len() as u32) as usize;
-        let first = if phone < 2 { dice.pick(&["4", "4", "5", "6", "8"]) } else { dice.pick(&["7", "8", "4"]) };
+        let first = if phone < 2 {
+            dice.pick(&["4", "4", "5", "6", "8"])
+        } else {
+            dice.pick(&["7", "8", "4"])
+        };
         let number = match dice.below(30) {
             0 => "900".to_owned(),
             1 => "abc".to_owned(),

@@ -144,7 +144,8 @@ pub fn summary(bytes: &[u8]) -> Option<String> {
         return None;
     }
     let cseq = text.split("\r\n").find_map(|l| l.strip_prefix("CSeq: ")).unwrap_or("");
-    let body = if text.ends_with("\r\n\r\n") { "" } else { " +sdp" };
+    let port = text.split("m=audio ").nth(1).and_then(|m| m.split(' ').next());
+    let body = port.map_or(String::new(), |port| format!(" +sdp {port}"));
     Some(format!("{first} ({cseq}){body}"))
 }
 

@@ -216,6 +216,11 @@ impl World {
         self.image.clone()
     }
 
+    /// A cut that was to come does not come.
+    pub fn tidy(&mut self) {
+        self.cut = None;
+    }
+
     /// From now on the network is perfect and nobody dies.
     pub fn calm(&mut self) {
         (self.options.loss, self.options.duplication, self.options.delay_ms) = (0, 0, 0);

@@ -75,8 +75,10 @@ impl Leg {
             lost |= client.progress != Progress::Done && client.method == "INVITE";
         }
         for server in self.servers.iter().filter(|s| s.repeat.is_over(now)) {
-            lost |= server.method == "INVITE" && server.repeat.deadline() < Instant::NEVER
-                && server.status / 100 == 2 && !server.request.raw.is_empty();
+            lost |= server.method == "INVITE"
+                && server.repeat.deadline() < Instant::NEVER
+                && server.status / 100 == 2
+                && !server.request.raw.is_empty();
         }
         self.clients.retain(|c| !c.repeat.is_over(now));
         self.servers.retain(|s| !s.repeat.is_over(now));
@@ -110,7 +112,9 @@ impl Leg {
     // ---- as the called side ----
 
     fn first_server(&self) -> Option<usize> {
-        self.servers.iter().position(|s| s.method == "INVITE" && !s.request.get("To").contains(";tag="))
+        self.servers
+            .iter()
+            .position(|s| s.method == "INVITE" && !s.request.get("To").contains(";tag="))
     }
 
     fn progress(&mut self, now: Instant, status: u16, sdp: bool, line: &mut Line) {
@@ -191,7 +195,8 @@ impl Leg {
             return;
         }
         let empty = Repeat::kept(String::new(), Instant::NEVER);
-        let server = Server { method, branch, cseq: number, repeat: empty, status: 0, request: text };
+        let server =
+            Server { method, branch, cseq: number, repeat: empty, status: 0, request: text };
         self.servers.push(server);
         let i = self.servers.len() - 1;
         match self.servers[i].method.as_str() {
@@ -213,7 +218,8 @@ impl Leg {
 
     fn reinvited(&mut self, now: Instant, i: usize, line: &mut Line) {
         let open = |s: &Server| s.method == "INVITE" && s.status < 200;
-        let ours = self.clients.iter().any(|c| c.method == "INVITE" && c.progress != Progress::Done);
+        let ours =
+            self.clients.iter().any(|c| c.method == "INVITE" && c.progress != Progress::Done);
         let theirs = self.servers[..i].iter().any(open);
         let refusal = match (self.phase, ours, theirs) {
             (Phase::Over, ..) => 481,
@@ -226,7 +232,8 @@ impl Leg {
         }
         self.remote_media = self.servers[i].request.media().or(self.remote_media);
         self.respond(now, i, 100, "", line);
-        let status = [200, 200, 200, 200, 200, 200, 488, 491, 503, 481][line.random.below(10) as usize];
+        let status =
+            [200, 200, 200, 200, 200, 200, 488, 491, 503, 481][line.random.below(10) as usize];
         let delay = line.random.below(1_500);
         let branch = self.servers[i].branch.clone();
         self.schedule(now, vec![(delay, Act::AnswerReinvite(branch, status))]);
@@ -299,8 +306,9 @@ impl Leg {
     }
 
     fn reinvite(&mut self, now: Instant, offer: Option<(&'static str, bool)>, line: &mut Line) {
-        let busy = self.clients.iter().any(|c| c.method == "INVITE" && c.progress != Progress::Done)
-            || self.servers.iter().any(|s| s.method == "INVITE" && s.status < 200);
+        let busy =
+            self.clients.iter().any(|c| c.method == "INVITE" && c.progress != Progress::Done)
+                || self.servers.iter().any(|s| s.method == "INVITE" && s.status < 200);
         // A rude phone does not care about what is pending (RFC 3261 14.1).
         if self.phase != Phase::Up || (busy && !line.hostile) {
             return;

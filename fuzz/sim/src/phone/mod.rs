@@ -43,7 +43,16 @@ impl Phone {
     /// A phone at `address` behind `node`.
     pub fn new(address: SocketAddr, node: SocketAddr, seed: (u64, u64), hostile: bool) -> Phone {
         let random = Random::new(seed);
-        let line = Line { address, node, random, hostile, serial: 0, media: 0, media_of: BTreeMap::new(), out: Vec::new() };
+        let line = Line {
+            address,
+            node,
+            random,
+            hostile,
+            serial: 0,
+            media: 0,
+            media_of: BTreeMap::new(),
+            out: Vec::new(),
+        };
         Phone { line, legs: Vec::new() }
     }
 
@@ -68,7 +77,8 @@ impl Phone {
     pub fn calm(&mut self, now: Instant) {
         self.line.hostile = false;
         for leg in &mut self.legs {
-            leg.agenda.retain(|(_, act)| matches!(act, plan::Act::AnswerReinvite(..) | plan::Act::Bye));
+            leg.agenda
+                .retain(|(_, act)| matches!(act, plan::Act::AnswerReinvite(..) | plan::Act::Bye));
             leg.schedule(now, vec![(500, plan::Act::Bye), (500, plan::Act::Cancel)]);
             leg.talk_until = now;
         }
@@ -86,10 +96,13 @@ impl Phone {
         leg.mute = line.hostile && line.chance(10);
         let late = line.chance(12);
         leg.version = 1;
-        let body = if late { String::new() } else { wire::sdp(leg.media, 1, leg.formats, "sendrecv") };
+        let body =
+            if late { String::new() } else { wire::sdp(leg.media, 1, leg.formats, "sendrecv") };
         let branch = line.branch();
         let mut text = line.request_in(&leg, "INVITE", 1, &branch, &body);
-        if !headers.is_empty() {
+        if headers.starts_with("Max-Forwards: 0") && line.chance(50) {
+            text = text.replacen("Max-Forwards: 70", headers, 1);
+        } else if !headers.is_empty() {
             text = text.replacen("\r\nContact:", &format!("\r\n{headers}\r\nContact:"), 1);
         }
         leg.first = text.clone();

@@ -81,7 +81,9 @@ fn mischief(random: &mut Random, length: u32) -> Plan {
             match random.below(5) {
                 0 => Act::StrayCancel,
                 1 => Act::WrongBye,
-                2 => Act::LateResponse([100, 180, 200, 302, 404, 487, 503, 699][random.below(8) as usize]),
+                2 => Act::LateResponse(
+                    [100, 180, 200, 302, 404, 487, 503, 699][random.below(8) as usize],
+                ),
                 _ => Act::Replay,
             },
         ));

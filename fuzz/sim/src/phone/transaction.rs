@@ -92,7 +92,9 @@ pub(super) struct Server {
 /// The branch of the topmost Via.
 pub(super) fn branch(text: &crate::Text) -> String {
     let via = text.get("Via");
-    via.split_once("branch=").map_or("", |(_, b)| b.split([';', ',']).next().unwrap_or("")).to_owned()
+    via.split_once("branch=")
+        .map_or("", |(_, b)| b.split([';', ',']).next().unwrap_or(""))
+        .to_owned()
 }
 
 /// Number and method of CSeq.
