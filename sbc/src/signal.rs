@@ -6,7 +6,7 @@
 use crate::billing::{Cdr, Frame, Stamp};
 use crate::call::record::{self, CallRecord};
 use crate::call::{self, CALLER, Call, exchange, hunt, release, setup};
-use crate::core::{ALLOW, Alarm, Core, Reply, Turn, method_case, respond_stateless};
+use crate::core::{ALLOW, Alarm, Core, First, Reply, Turn, method_case, respond_stateless};
 use crate::counters::{ClassCase, Counters, Dropped};
 use crate::dialog::Tag;
 use crate::message::{self, Index, Kind, Message, Method, Name, ParseError};
@@ -79,7 +79,7 @@ impl Signal {
             sequence: 0,
             image: setup.image,
             page: setup.page,
-            random: Random::new(setup.key),
+            random: Random::streamed(setup.key, setup.epoch),
             names: Names::default(),
             transactions: Transactions::new(setup.transactions),
             merged: HashedMap::default(),
@@ -230,7 +230,7 @@ impl Signal {
             return core.counters.dropped.add(Dropped::Malformed.index());
         };
         let status = if error.kind == Kind::Version { 505 } else { 400 };
-        let tag = stateless_tag(core);
+        let tag = stateless_tag(core, &request);
         let reply =
             Reply { reason: Some(error.kind.text().as_bytes()), ..Reply::plain(status, Some(tag)) };
         respond_stateless(turn, (port, source), &request, &reply, core);
@@ -349,14 +349,29 @@ impl Signal {
         let number = message.cseq().number.to_le_bytes();
         // 8.2.2.2: same From tag, Call-ID and CSeq, another branch: it came over two paths.
         let merged = self.core.random.hash(&[b"merged", from, message.call_id(), &number]);
-        if self.core.merged.insert(merged, ()).is_some() {
-            self.core.counters.refusals.add(Refusal::LoopDetected.index());
-            return self.answer_now(turn, at, message, 482);
+        match self.core.merged.get(&merged) {
+            Some(first) if first.hash != at.hash => {
+                self.core.counters.refusals.add(Refusal::LoopDetected.index());
+                return self.answer_now(turn, at, message, 482);
+            }
+            Some(first) => {
+                // Its transaction is over, or there was no room for one: then it hears the same again.
+                self.core.counters.retransmissions_in.add(1);
+                if first.stateless {
+                    let status = Refusal::TransactionsFull.status();
+                    let reply = Reply::plain(status, Some(stateless_tag(&self.core, message)));
+                    respond_stateless(turn, (at.port, at.source), message, &reply, &self.core);
+                }
+                return;
+            }
+            None => {}
         }
         self.core.wheel.schedule(turn.now.mono + setup::MERGED_FOR, Alarm::Merged(merged));
         if let Some(key) = setup::invite(&mut self.calls, &mut self.core, turn, at, message) {
             self.settle(turn, key);
         }
+        let stateless = self.core.transactions.find(at.hash).is_none();
+        self.core.merged.insert(merged, First { hash: at.hash, stateless });
     }
 
     /// The ACK of a 2xx: the dialog's business, not a transaction's.
@@ -451,7 +466,7 @@ impl Signal {
     }
 
     fn options(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message) {
-        let tag = stateless_tag(&mut self.core);
+        let tag = stateless_tag(&self.core, message);
         // A node that takes no calls says so to whoever asks whether it is there.
         let status = if self.core.draining { 503 } else { 200 };
         let reply = Reply::plain(status, Some(tag));
@@ -468,7 +483,7 @@ impl Signal {
         message: &Message,
         method: Method,
     ) {
-        let tag = stateless_tag(&mut self.core);
+        let tag = stateless_tag(&self.core, message);
         let reply = Reply::plain(420, Some(tag));
         let unsupported = |print: &mut message::Print| {
             message.options(Name::Require).for_each(|option| {
@@ -487,7 +502,7 @@ impl Signal {
 
     /// Answers with a status and nothing more; an INVITE within an INVITE transaction.
     fn answer_now(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message, status: u16) {
-        let tag = stateless_tag(&mut self.core);
+        let tag = stateless_tag(&self.core, message);
         let fill = |print: &mut message::Print| {
             if matches!(status, 405 | 501) {
                 print.header(Name::Allow, ALLOW);
@@ -807,7 +822,14 @@ impl Signal {
             call.holds.clear();
             call.legs.iter_mut().for_each(|leg| leg.media = None);
         }
-        for (tx_key, tx) in transactions {
+        // Places are given anew: a key whose transaction had ended would name another call's.
+        let left: Vec<Key> = transactions.iter().map(|(key, _)| *key).collect();
+        for leg in &mut call.legs {
+            leg.invite = leg.invite.filter(|key| left.contains(key));
+            leg.others.retain(|key| left.contains(key));
+        }
+        for (tx_key, mut tx) in transactions {
+            tx.cancel = tx.cancel.filter(|key| left.contains(key));
             if self.core.transactions.restore(tx_key, tx) {
                 self.core.rearm(tx_key);
             }
@@ -855,10 +877,12 @@ fn unknown_extension(message: &Message) -> bool {
     message.options(Name::Require).next().is_some()
 }
 
-/// A tag for responses that create no dialog.
-fn stateless_tag(core: &mut Core) -> Tag {
+/// A tag for responses that create no dialog: the same for the same request (RFC 3261 8.2.7).
+fn stateless_tag(core: &Core, request: &Message) -> Tag {
+    let raw = |name| request.get(name).unwrap_or_default();
+    let parts = [Name::Via, Name::From, Name::CallId, Name::CSeq].map(raw);
     let call = Key { index: u32::MAX, generation: 0 };
-    Tag { home: 0, call, leg: 0, fork: 0, secret: core.random.next() }
+    Tag { home: 0, call, leg: 0, fork: 0, secret: core.random.hash(&parts) }
 }
 
 fn key_of(id: CallId) -> Key {

@@ -192,7 +192,8 @@ fn refuse(
         call: Key { index: u32::MAX, generation: 0 },
         leg: 0,
         fork: 0,
-        secret: core.random.next(),
+        // RFC 3261 8.2.7: the same for the same request, also without a transaction.
+        secret: core.random.hash(&[b"tag", &at.hash.to_le_bytes()]),
     };
     let reply = Reply::plain(refusal.status(), Some(tag));
     match core.serve_invite(at.hash, None, (at.port, at.source), message) {

@@ -87,8 +87,9 @@ impl ClientInvite {
         matches!(self.state, State::Calling | State::Proceeding)
     }
 
-    /// A CANCEL was sent: without a final response within 64 × T1 the transaction is over (9.1).
-    pub fn cancelled(&mut self, now: Instant, t: &Timers) {
+    /// A CANCEL was sent, or the dialog has ended: without a final response within 64 × T1 the
+    /// transaction is over (9.1).
+    pub fn abandoned(&mut self, now: Instant, t: &Timers) {
         if self.is_open() {
             self.end = now + t.give_up();
         }
@@ -159,7 +160,7 @@ mod tests {
         assert_eq!(tx.receive(100, Instant(1), &T), Heard::Provisional);
         assert!(tx.may_cancel());
         assert_eq!(tx.deadline(), Instant::NEVER);
-        tx.cancelled(Instant(1), &T);
+        tx.abandoned(Instant(1), &T);
         assert_eq!(tx.expire(Instant(1) + T.give_up()), Due::TimedOut);
     }
 
