@@ -34,7 +34,7 @@ macro_rules! cases {
 mod tests {
     crate::cases! {
         /// Test.
-        pub enum Fruit {
+        enum Fruit {
             /// Round.
             Apple = "apple",
             /// Bent.
