@@ -37,6 +37,7 @@ impl Random {
     }
 
     /// The next number of this source.
+    #[expect(clippy::should_implement_trait, reason = "a source without end is no iterator")]
     pub fn next(&mut self) -> u64 {
         self.counter += 1;
         let mut hasher = SipHasher24::new_with_keys(self.key.0 ^ 0x7461_6e64_656d, self.key.1);

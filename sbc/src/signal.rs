@@ -380,10 +380,11 @@ impl Signal {
         let Some(call) = self.calls.get_mut(key) else { return };
         let Some(invite) = call.leg(place).and_then(|l| l.invite) else { return };
         let Some(tx) = self.core.transactions.get_mut(invite) else { return };
-        match &mut tx.machine {
-            Machine::ServerInvite(m) if m.awaits_ack() => m.acknowledge(turn.now.mono, &timers),
-            _ => return self.core.counters.retransmissions_in.add(1),
-        };
+        let Machine::ServerInvite(machine) = &mut tx.machine else { return };
+        if !machine.awaits_ack() {
+            return self.core.counters.retransmissions_in.add(1);
+        }
+        machine.acknowledge(turn.now.mono, &timers);
         tx.text = Box::default();
         self.core.rearm(invite);
         exchange::acknowledged(call, &mut self.core, turn, place, message);
@@ -404,9 +405,10 @@ impl Signal {
         self.answer_now(turn, at, message, 200);
         let (true, Some(owner)) = (open, owner) else { return };
         let Some(call) = self.calls.get_mut(owner.call) else { return };
-        match call.state {
-            CallState::Answered => exchange::cancelled(call, &mut self.core, turn, owner.leg),
-            _ => release::cancelled(call, &mut self.core, turn),
+        if call.state == CallState::Answered {
+            exchange::cancelled(call, &mut self.core, turn, owner.leg);
+        } else {
+            release::cancelled(call, &mut self.core, turn);
         }
         self.settle(turn, owner.call);
     }

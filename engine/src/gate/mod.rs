@@ -94,8 +94,11 @@ impl Gate {
             mesh: self.mesh,
         }));
         let listener = socket::bind(&state.borrow().config.node.run_dir)?;
-        if let Some(metrics) = state.borrow().config.metrics {
-            let exposition = state.borrow().exposition.clone();
+        let (metrics, exposition) = {
+            let state = state.borrow();
+            (state.config.metrics, state.exposition.clone())
+        };
+        if let Some(metrics) = metrics {
             metrics::listen(metrics.listen, exposition).await?;
         }
         tokio::task::spawn_local(socket::accept(listener, state.clone()));
@@ -172,7 +175,7 @@ fn signals(state: Shared) -> Result<impl Future<Output = ()>, Fault> {
             }
             match asked {
                 0 => drain(&state),
-                1 => state.borrow_mut().to_all(Command::ReleaseAll),
+                1 => state.borrow_mut().tell_all(Command::ReleaseAll),
                 _ => std::process::exit(1),
             }
         }
@@ -187,14 +190,14 @@ pub(crate) fn drain(state: &Shared) {
             return;
         }
         state.draining = true;
-        state.to_all(Command::Drain);
+        state.tell_all(Command::Drain);
         state.config.node.drain_timeout
     };
     eprintln!("sbcd: draining; calls that are left in {} s will be released", patience.as_secs());
     let state = state.clone();
     tokio::task::spawn_local(async move {
         sleep(patience).await;
-        state.borrow_mut().to_all(Command::ReleaseAll);
+        state.borrow_mut().tell_all(Command::ReleaseAll);
         sleep(FAREWELL).await;
         state.borrow_mut().drained.fill(true);
     });
@@ -227,7 +230,7 @@ impl State {
         }
     }
 
-    fn to_all(&mut self, command: Command) {
+    fn tell_all(&mut self, command: Command) {
         for shard in 0..self.shards {
             self.post(ShardId(shard as u8), Letter::Command(command));
         }

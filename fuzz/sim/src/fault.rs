@@ -108,7 +108,7 @@ impl World {
             Cut::Nothing => 0,
             // The head of the ring moves after the bytes: a torn frame was never there.
             Cut::JournalTorn => outbox.journal.len().saturating_sub(1),
-            _ => outbox.journal.len(),
+            Cut::Journal | Cut::RecordsTorn | Cut::Records | Cut::Sends => outbox.journal.len(),
         };
         for frame in outbox.journal.iter().take(frames) {
             self.journal(shard, plain(outbox, *frame));

@@ -652,3 +652,81 @@ fn a_packet_that_makes_us_fail_takes_its_call_and_no_other() {
     bye_from_caller(&mut s, &second);
     s.assert_clean(2);
 }
+
+/// The first route answers 183 with a description, then fails; returns the 183 and the second INVITE.
+fn early_media_then_failure(s: &mut Scene, formats: &str) -> (Text, Text) {
+    let offer = wire::sdp(CALLER_MEDIA.parse().unwrap(), 1, "0 8", "sendrecv");
+    let text = s.request("INVITE", "c1", "442079460000", "", &offer);
+    s.world.send(s.caller, s.node, text);
+    s.expect_status(s.caller, 100);
+    let invite = s.expect(s.callee, "INVITE");
+    let answer = wire::sdp(CALLEE_MEDIA.parse().unwrap(), 1, formats, "sendrecv");
+    s.world.send(s.callee, s.node, invite.reply(183, "b", CONTACT, &answer));
+    let progress = s.expect_status(s.caller, 183);
+    s.world.send(s.callee, s.node, invite.reply(503, "b", "", ""));
+    s.expect(s.callee, "ACK");
+    (progress, s.expect(s.second, "INVITE"))
+}
+
+fn second_answers(s: &mut Scene, invite: &Text, status: u16, formats: &str) -> Text {
+    let media = s.world.peer("203.0.113.30:4000");
+    let answer = wire::sdp(media, 1, formats, "sendrecv");
+    let contact = format!("Contact: <sip:{SECOND}>\r\n");
+    s.world.send(s.second, s.node, invite.reply(status, "x", &contact, &answer));
+    s.expect_status(s.caller, status)
+}
+
+#[test]
+fn hunting_after_early_media_with_an_answer_that_fits_is_the_same_dialog() {
+    let mut s = Scene::new();
+    let (progress, invite) = early_media_then_failure(&mut s, "0");
+    let ok = second_answers(&mut s, &invite, 200, "0");
+    assert_eq!(ok.tag("To"), progress.tag("To"));
+    assert_eq!(ok.body(), progress.body(), "the caller sees one answer, at one address");
+    // Its media reaches the second route now.
+    s.world.send(CALLER_MEDIA.parse().unwrap(), ok.media().unwrap(), wire::rtp(1, 1, b'a'));
+    let second = "203.0.113.30:4000".parse().unwrap();
+    assert!(s.world.wait(second, Duration::from_secs(1)).is_some());
+}
+
+#[test]
+fn hunting_after_early_media_with_another_answer_is_a_new_early_dialog() {
+    let mut s = Scene::new();
+    let (progress, invite) = early_media_then_failure(&mut s, "0");
+    let again = second_answers(&mut s, &invite, 183, "8");
+    assert_ne!(again.tag("To"), progress.tag("To"), "one answer per dialog");
+    assert_ne!(again.body(), progress.body());
+    let ok = second_answers(&mut s, &invite, 200, "8");
+    assert_eq!((ok.tag("To"), ok.body()), (again.tag("To"), again.body()));
+    let ack = s.in_dialog("ACK", 1, &ok, "");
+    s.world.send(s.caller, s.node, ack);
+    s.world.run(Duration::from_millis(10));
+    let bye = s.in_dialog("BYE", 2, &ok, "");
+    s.world.send(s.caller, s.node, bye);
+    s.expect_status(s.caller, 200);
+}
+
+#[test]
+fn a_callee_that_keeps_changing_its_answer_is_given_up() {
+    let mut s = Scene::new();
+    s.invite("c1");
+    s.expect_status(s.caller, 100);
+    let invite = s.expect(s.callee, "INVITE");
+    let mut tags = Vec::new();
+    for fork in 0..4 {
+        let formats = if fork % 2 == 0 { "0" } else { "8" };
+        let answer = wire::sdp(CALLEE_MEDIA.parse().unwrap(), 1, formats, "");
+        s.world.send(s.callee, s.node, invite.reply(183, &format!("f{fork}"), CONTACT, &answer));
+        tags.push(s.expect_status(s.caller, 183).tag("To").to_owned());
+    }
+    tags.dedup();
+    assert_eq!(tags.len(), 4, "each answer in an early dialog of its own");
+    let answer = wire::sdp(CALLEE_MEDIA.parse().unwrap(), 1, "0", "");
+    s.world.send(s.callee, s.node, invite.reply(183, "f9", CONTACT, &answer));
+    let failed = s.expect_status(s.caller, 480);
+    assert!(failed.get("Reason").contains("early_media_conflict"), "{}", failed.raw);
+    let cancel = s.expect(s.callee, "CANCEL");
+    s.world.send(s.callee, s.node, cancel.reply(200, "f9", "", ""));
+    s.world.send(s.callee, s.node, invite.reply(487, "f9", "", ""));
+    s.assert_clean(1);
+}

@@ -223,16 +223,13 @@ fn refused_view(cdr: &Cdr, at: Arrival, trunk: Option<u16>) -> CallView {
 
 /// The headers that go with a refusal.
 fn explain(print: &mut crate::message::Print, refusal: Refusal, message: &Message) {
-    match refusal {
-        Refusal::BadExtension => {
-            message.options(Name::Require).for_each(|option| {
-                print.header(Name::Unsupported, option);
-            });
-        }
-        Refusal::BadContentType => {
-            print.header(Name::Accept, b"application/sdp");
-        }
-        _ => {}
+    if refusal == Refusal::BadExtension {
+        message.options(Name::Require).for_each(|option| {
+            print.header(Name::Unsupported, option);
+        });
+    }
+    if refusal == Refusal::BadContentType {
+        print.header(Name::Accept, b"application/sdp");
     }
     release::reason(print, refusal.q850(), refusal.name());
 }
