@@ -38,6 +38,7 @@ pub fn check(config: &Config) -> Result<(), Fault> {
 
 /// Runs the node until it has been drained.
 pub fn run(config: Config) -> Result<(), Fault> {
+    pin::small_pages();
     let topology = topology()?;
     let (limits, notes) = limits::lay_out(&config, &topology)?;
     notes.iter().for_each(|note| eprintln!("sbcd: note: {note}"));

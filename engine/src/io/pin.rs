@@ -32,6 +32,13 @@ pub fn thread_id() -> i32 {
     unsafe { libc::gettid() }
 }
 
+/// Keeps the kernel from backing small allocations with huge pages: resident memory follows the calls
+/// that are there, at no measurable cost in time.
+pub fn small_pages() {
+    // SAFETY: takes plain integers; a kernel without it refuses, and nothing depends on it.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+}
+
 /// Names the calling thread, as `top -H` and `perf` show it; at most 15 bytes are kept.
 pub fn name(name: &str) {
     let mut bytes = [0u8; 16];

@@ -60,7 +60,8 @@ fn samples(scene: &mut Scene) -> Vec<Vec<u8>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let own = targets::samples::messages(&root).expect("our samples");
     let mut out: Vec<Vec<u8>> = own.into_iter().map(|(_, bytes)| bytes).collect();
-    let offer = sim::wire::sdp("198.51.100.10:4000".parse().expect("an address"), 1, "0 8 101", "sendrecv");
+    let offer =
+        sim::wire::sdp("198.51.100.10:4000".parse().expect("an address"), 1, "0 8 101", "sendrecv");
     for method in ["INVITE", "INVITE", "INVITE", "BYE", "CANCEL", "ACK", "OPTIONS", "REGISTER"] {
         let body = if method == "INVITE" { offer.as_str() } else { "" };
         out.push(scene.request(method, method, "442079460000", "", body).into_bytes());
