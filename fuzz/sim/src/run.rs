@@ -89,7 +89,7 @@ impl Show {
         }
         world.peer(STRANGER);
         let events = events.into();
-        let random = Random::new((seed, 0x7275_6e));
+        let random = Random::new((seed, 0x0072_756e));
         let (answers, heard) = (Vec::new(), VecDeque::new());
         Show { world, phones, model, events, answers, names, random, serial: 0, heard }
     }

@@ -133,7 +133,7 @@ pub fn rtp_rtcp(data: &[u8]) {
     };
     let mut media = Media::new((0..2).map(pair).collect(), start);
     let peer: SocketAddr = "198.51.100.1:4000".parse().expect("an address");
-    let (mux, learns) = (data.first().is_some_and(|b| b & 1 != 0), data.len() % 2 == 0);
+    let (mux, learns) = (data.first().is_some_and(|b| b & 1 != 0), data.len().is_multiple_of(2));
     let ends: Vec<_> = (0..2).filter_map(|_| media.reserve(0, start).ok()).collect();
     for end in &ends {
         let learn = Learn::First { window: Duration::from_secs(1), same_ip: Some(peer.ip()) };
