@@ -333,6 +333,7 @@ impl Model {
             self.wrong(format!("calls without a CDR: {open:?}"));
         }
         if self.well_behaved
+            && self.mutants == 0
             && !self.scarce
             && self.restarts == 0
             && !self.unacknowledged.is_empty()
