@@ -55,6 +55,8 @@ pub struct Model {
     answered: BTreeSet<String>,
     /// 2xx of callees whose ACK is to come, by Call-ID and CSeq.
     unacknowledged: BTreeSet<(String, String)>,
+    /// When the node first sent each INVITE, by Call-ID and CSeq.
+    sent: BTreeMap<(String, String), Instant>,
     last_into: Option<Passed>,
     restarts: usize,
     scarce: bool,
@@ -85,6 +87,7 @@ impl Model {
             tainted: BTreeSet::new(),
             answered: BTreeSet::new(),
             unacknowledged: BTreeSet::new(),
+            sent: BTreeMap::new(),
             last_into: None,
             restarts: 0,
             scarce,
@@ -152,7 +155,12 @@ impl Model {
             self.declared.extend(text.media());
             let number = text.get("CSeq").strip_suffix(" INVITE");
             if let (Some(200..=299), Some(number)) = (text.status(), number) {
-                self.unacknowledged.insert((text.get("Call-ID").to_owned(), number.to_owned()));
+                let key = (text.get("Call-ID").to_owned(), number.to_owned());
+                // After timer B nobody knows the INVITE any more (RFC 3261 17.1.1.2).
+                let sent = self.sent.get(&key);
+                if sent.is_some_and(|sent| passed.at.since(*sent) < FORGOTTEN) {
+                    self.unacknowledged.insert(key);
+                }
             }
             if text.method() == Some("INVITE") {
                 let key = (passed.from, branch(&text));
@@ -204,6 +212,11 @@ impl Model {
             }
         }
         let Some(text) = Text::read(&passed.bytes) else { return };
+        if text.method() == Some("INVITE") {
+            let number = text.get("CSeq").split(' ').next().unwrap_or("");
+            let key = (text.get("Call-ID").to_owned(), number.to_owned());
+            self.sent.entry(key).or_insert(passed.at);
+        }
         if let Some(number) = text.get("CSeq").strip_suffix(" ACK") {
             self.unacknowledged.remove(&(text.get("Call-ID").to_owned(), number.to_owned()));
         }
