@@ -77,7 +77,7 @@ impl Show {
         let Script { image, options, hostile, events, scarce, names } = Script::new(seed);
         let address = |text: &str| -> SocketAddr { text.parse().expect("an address") };
         let peers = PHONES.iter().map(|p| address(p)).collect();
-        let model = Model::new(&image, peers, scarce);
+        let model = Model::new(&image, peers, scarce, !hostile.contains(&true));
         let two = image.interfaces.len() > 1;
         let sip: Vec<SocketAddr> = image.interfaces.iter().map(|i| i.sip).collect();
         let mut world = World::new(image, options);
@@ -230,6 +230,21 @@ impl Show {
         let Some((from, to, bytes)) = self.pick() else { return };
         let ours = |a: SocketAddr| a.ip().to_string().starts_with("192.0.2.");
         let target = if ours(to) { to } else { from };
+        let mut bytes = bytes;
+        if self.random.below(2) == 0
+            && let Some(text) = crate::Text::read(&bytes)
+        {
+            // As a request of its own, not as a copy.
+            let cseq = text.get("CSeq").to_owned();
+            let number: u32 = cseq.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+            let forged = text.raw.replace("z9hG4bKp", "z9hG4bKs");
+            let method = text.method().unwrap_or("BYE").to_owned();
+            let method = if method == "ACK" { "BYE".to_owned() } else { method };
+            bytes = forged
+                .replacen("ACK sip:", "BYE sip:", 1)
+                .replace(&format!("CSeq: {cseq}"), &format!("CSeq: {} {method}", number + 50))
+                .into_bytes();
+        }
         self.world.send(STRANGER.parse().expect("an address"), target, bytes);
     }
 

@@ -129,6 +129,9 @@ impl Leg {
     fn answer(&mut self, now: Instant, status: u16, line: &mut Line) {
         let Some(i) = self.first_server() else { return };
         if self.servers[i].status >= 200 {
+            if !line.hostile {
+                return;
+            }
             return self.stray_answer(status, "", line);
         }
         if status != 200 {

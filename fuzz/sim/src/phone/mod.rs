@@ -281,8 +281,12 @@ impl Line {
         let text = match self.random.below(3) {
             0 => text.replace(&format!("From: {}", leg.local), "From: <sip:x@y>;tag=wrong"),
             1 => match leg.remote.split_once(";tag=") {
-                Some((_, tag)) => text.replace(tag, "00000000000000000100000000000000000000"),
-                None => text,
+                Some((_, tag)) if !tag.is_empty() => {
+                    let last = if tag.ends_with('0') { "1" } else { "0" };
+                    let guessed = format!("{}{last}", &tag[..tag.len() - 1]);
+                    text.replace(tag, &guessed).replace("z9hG4bKp", "z9hG4bKwrong")
+                }
+                _ => text,
             },
             _ => text.replace(&leg.call_id, "another-call"),
         };
