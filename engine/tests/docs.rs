@@ -8,7 +8,7 @@ use engine::cdr;
 use sbc::billing::{Attempt, Cdr, CdrId, Frame, LegMedia, Party, Stamp};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -104,11 +104,8 @@ fn key(line: &str) -> Option<&str> {
 #[test]
 fn every_key_that_is_mentioned_exists() {
     let reference = read(&root().join("config/sbcd.toml"));
-    let known: BTreeSet<&str> = reference
-        .lines()
-        .flat_map(|l| l.split(['{', ',']))
-        .filter_map(key)
-        .collect();
+    let known: BTreeSet<&str> =
+        reference.lines().flat_map(|l| l.split(['{', ','])).filter_map(key).collect();
     assert!(known.contains("first_ms") && known.contains("weight") && known.contains("pin"));
     let mut wrong = Vec::new();
     for page in pages() {
@@ -185,6 +182,68 @@ fn every_make_target_exists() {
             let Some(target) = line.trim().strip_prefix("make ") else { continue };
             let target = target.split([' ', '#']).next().unwrap_or_default();
             assert!(exists(target), "{}: there is no `make {target}`", page.display());
+        }
+    }
+}
+
+/// `a/{b,c}.rs` as `a/b.rs` and `a/c.rs`.
+fn alternatives(path: &str) -> Vec<String> {
+    let parts = path.split_once('{').and_then(|(head, rest)| Some((head, rest.split_once('}')?)));
+    match parts {
+        Some((head, (names, tail))) => {
+            names.split(',').map(|name| format!("{head}{name}{tail}")).collect()
+        }
+        None => vec![path.to_owned()],
+    }
+}
+
+#[test]
+fn every_file_that_is_mentioned_exists() {
+    let ours = |path: &str| {
+        let top = path.split('/').next().unwrap_or_default();
+        !top.is_empty() && top != "." && path.contains('/') && root().join(top).is_dir()
+    };
+    let mut missing = Vec::new();
+    for page in pages() {
+        let text = read(&page);
+        for path in spans(&text).into_iter().filter(|s| ours(s)).flat_map(alternatives) {
+            let built = ["target/", "run/"].iter().any(|dir| path.starts_with(dir));
+            if !built && !root().join(&path).exists() {
+                missing.push(format!("{}: {path}", page.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no such file:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn every_label_value_that_is_mentioned_exists() {
+    let reference = read(&root().join("docs/reference/metrics.md"));
+    let mut wrong = Vec::new();
+    for page in pages() {
+        let text = read(&page);
+        for selector in text.split("tandem_").skip(1) {
+            let Some((name, rest)) = selector.split_once('{') else { continue };
+            let family = format!("| `tandem_{name}` |");
+            let Some(row) = reference.lines().find(|l| l.starts_with(&family)) else { continue };
+            let labels = rest.split('}').next().unwrap_or_default();
+            let values = labels.split('"').skip(1).step_by(2).flat_map(|v| v.split(['|', '\\']));
+            for value in values.filter(|v| !v.is_empty() && !labels.starts_with("trunk")) {
+                if !row.contains(&format!("`{value}`")) {
+                    wrong.push(format!("{}: {name}: {value}", page.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "no such label value:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_shell_block_parses() {
+    for page in pages() {
+        for (_, _, block) in blocks(&read(&page)).iter().filter(|(kind, ..)| *kind == "sh") {
+            let parsed = Command::new("bash").args(["-n", "-c", block]).status().expect("bash");
+            assert!(parsed.success(), "{}: {block}", page.display());
         }
     }
 }
@@ -268,6 +327,8 @@ fn every_field_of_a_cdr_is_documented() {
 struct Stage {
     dir: PathBuf,
     run: PathBuf,
+    /// A loopback address of its own: while the engine is down nobody else takes its ports.
+    ip: Ipv4Addr,
     sip: u16,
     called: u16,
     metrics: u16,
@@ -285,10 +346,12 @@ impl Stage {
             let link = dir.join("run").join(kept);
             std::os::unix::fs::symlink(dir.join("disk").join(kept), link).expect("a link");
         }
-        let udp = || UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let ip = Ipv4Addr::new(127, 1 | high, low, 1 + name.len() as u8);
+        let udp = || UdpSocket::bind((ip, 0)).expect("a port");
         // Held together, so that they differ.
         let (sip, called) = (udp(), udp());
-        let metrics = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let metrics = TcpListener::bind((ip, 0)).expect("a port");
         let port = |socket: &UdpSocket| socket.local_addr().expect("an address").port();
         Stage {
             run: dir.join("run"),
@@ -296,22 +359,23 @@ impl Stage {
             called: port(&called),
             metrics: metrics.local_addr().expect("an address").port(),
             engine: None,
+            ip,
             dir,
         }
     }
 
     fn config(&self) -> PathBuf {
-        let first = media_ports();
-        let (sip, called, metrics) = (self.sip, self.called, self.metrics);
+        let first = media_ports(self.ip);
+        let (ip, sip, called, metrics) = (self.ip, self.sip, self.called, self.metrics);
         let text = format!(
             "[node]\nname = \"docs\"\nshards = 1\nmax_calls = 20\nmax_cps = 100\npin = false\n\
-             [metrics]\nlisten = \"127.0.0.1:{metrics}\"\n\
+             [metrics]\nlisten = \"{ip}:{metrics}\"\n\
              [cdr]\njournal_mb = 4\n\
-             [[interface]]\nname = \"loopback\"\nbind = \"127.0.0.1:{sip}\"\n\
+             [[interface]]\nname = \"loopback\"\nbind = \"{ip}:{sip}\"\n\
              media_ports = \"{first}-{}\"\nallow = [\"loopback\"]\n\
              [[trunk]]\nname = \"in\"\ninterface = \"loopback\"\nsources = [\"127.0.0.0/8\"]\n\
              [[trunk]]\nname = \"out\"\ninterface = \"loopback\"\n\
-             endpoints = [\"127.0.0.1:{called}\"]\nsources = [\"127.0.0.1:{called}\"]\n\
+             endpoints = [\"{ip}:{called}\"]\nsources = [\"{ip}:{called}\"]\n\
              [[route]]\nprefix = \"\"\nto = [\"out\"]\n",
             first + PORTS - 1
         );
@@ -322,7 +386,7 @@ impl Stage {
 
     /// A command as it is run here.
     fn local(&self, command: &str) -> String {
-        let local = |port: u16| format!("127.0.0.1:{port}");
+        let local = |port: u16| format!("{}:{port}", self.ip);
         let to_us = format!("--to {} --uas {}", local(self.sip), local(self.called));
         command
             .replace("/etc/tandem/sbcd.toml", &self.dir.join("sbcd.toml").display().to_string())
@@ -348,7 +412,7 @@ impl Stage {
         let script = "until sbcd --config sbcd.toml 2>>log; do sleep 0.2; done";
         self.engine = Some(self.bash(script).spawn().expect("bash"));
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !self.bash("sbcctl status >status").status().expect("bash").success() {
+        while !self.bash("sbcctl status >status 2>&1").status().expect("bash").success() {
             assert!(Instant::now() < deadline, "sbcd did not start: {}", self.log());
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -410,12 +474,12 @@ impl Drop for Stage {
 const PORTS: u16 = 160;
 
 /// The first of so many free ports, even.
-fn media_ports() -> u16 {
+fn media_ports(ip: Ipv4Addr) -> u16 {
     for _ in 0..200 {
-        let probe = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let probe = UdpSocket::bind((ip, 0)).expect("a port");
         let port = probe.local_addr().expect("an address").port();
         let first = 10_000 + (port % 10_000) / 2 * 2;
-        let free = |port: u16| UdpSocket::bind(("127.0.0.1", port)).is_ok();
+        let free = |port: u16| UdpSocket::bind((ip, port)).is_ok();
         if (first..first + PORTS).all(free) {
             return first;
         }
@@ -447,7 +511,8 @@ fn every_command_that_is_shown_works() {
     for page in pages() {
         let text = read(&page);
         let blocks = blocks(&text);
-        let mut blocks = blocks.iter().filter(|(_, before, _)| *before == "<!-- run -->").peekable();
+        let mut blocks =
+            blocks.iter().filter(|(_, before, _)| *before == "<!-- run -->").peekable();
         if blocks.peek().is_none() {
             continue;
         }
