@@ -5,7 +5,7 @@
 
 use crate::billing::{Cdr, Frame, Stamp};
 use crate::call::record::{self, CallRecord};
-use crate::call::{self, CALLER, Call, exchange, hunt, release, setup};
+use crate::call::{self, CALLER, Call, Phase, exchange, hunt, release, setup};
 use crate::core::{ALLOW, Alarm, Core, First, Reply, Turn, method_case, respond_stateless};
 use crate::counters::{ClassCase, Counters, Dropped};
 use crate::dialog::Tag;
@@ -242,7 +242,7 @@ impl Signal {
         let Some(method) = message.method() else { return };
         self.core.counters.requests_in.add(method_case(method).index());
         let tag = message.to().ok().and_then(|to| to.tag());
-        let dialog = tag.and_then(Tag::parse).and_then(|tag| self.locate(tag));
+        let dialog = tag.and_then(Tag::parse).and_then(|tag| self.locate(tag, message));
         self.at_work = dialog.map(|(call, _)| call);
         if !self.may_speak(at, dialog) {
             let why = if dialog.is_some() { Dropped::WrongPeer } else { Dropped::UnknownSource };
@@ -287,11 +287,16 @@ impl Signal {
         })
     }
 
-    /// The live leg a tag of ours names.
-    fn locate(&self, tag: Tag) -> Option<(Key, u8)> {
+    /// The live leg a tag of ours names, if Call-ID and the peer's tag are its dialog's (RFC 3261 12.2.2).
+    /// Before the dialog is confirmed the peer may be one of several, each with a tag of its own.
+    fn locate(&self, tag: Tag, message: &Message) -> Option<(Key, u8)> {
         let leg = self.calls.get(tag.call)?.legs.get(usize::from(tag.leg))?;
         let ours = leg.dialog.tag;
-        (ours.secret == tag.secret && tag.fork <= ours.fork).then_some((tag.call, tag.leg))
+        let theirs = message.from().ok().and_then(|f| f.tag()).unwrap_or_default();
+        let is_ours = ours.secret == tag.secret && tag.fork <= ours.fork;
+        let is_theirs = *leg.dialog.remote_tag == *theirs || leg.phase != Phase::Confirmed;
+        let same_call = *leg.dialog.call_id == *message.call_id();
+        (is_ours && is_theirs && same_call).then_some((tag.call, tag.leg))
     }
 
     /// Keyed hash of what matches a request to its server transaction (RFC 3261 17.2.3); ACK and CANCEL
