@@ -95,7 +95,6 @@ fn why(error: &io::Error, sysctl: &str, kernel: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::testing;
 
     #[test]
     fn the_driver_is_said_in_words() {

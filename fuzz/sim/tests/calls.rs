@@ -247,7 +247,8 @@ fn a_200_that_crosses_the_cancel_is_acknowledged_and_ended() {
 }
 
 fn cancel_of(invite: &Text) -> String {
-    let head: Vec<&str> = invite.raw.split("\r\n\r\n").next().expect("a head").split("\r\n").collect();
+    let head: Vec<&str> =
+        invite.raw.split("\r\n\r\n").next().expect("a head").split("\r\n").collect();
     let keep = |l: &&str| !l.starts_with("Content") && !l.starts_with("Contact");
     let lines: Vec<&str> = head.into_iter().filter(keep).collect();
     let text =
