@@ -318,3 +318,24 @@ impl Load {
         self.0.ended().is_some()
     }
 }
+
+/// `sbcload uas`: a called side that answers until it is dropped, or told to end.
+pub(crate) struct Answering(Running);
+
+impl Answering {
+    pub(crate) fn start(lab: &Lab, listen: SocketAddr, more: &[&str]) -> Answering {
+        let mut command = Command::new(sbcload());
+        command.args(["uas", "--json", "--listen", &listen.to_string()]);
+        command.args(["--media-ip", &lab.ip.to_string()]).args(more);
+        Answering(Running::start(command, &lab.file(&format!("uas-{}.json", listen.port()))))
+    }
+
+    /// Its report.
+    pub(crate) fn finish(mut self) -> Value {
+        self.0.signal(libc::SIGTERM);
+        let _code = self.0.wait(LONG);
+        let text = self.0.log();
+        let report = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
+        report.unwrap_or(Value::String(text))
+    }
+}

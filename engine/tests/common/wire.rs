@@ -1,6 +1,9 @@
 //! A SIP peer of a few lines: raw datagrams out, raw datagrams in.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// One UDP socket.
@@ -130,4 +133,44 @@ pub(crate) fn sdp(ip: std::net::IpAddr, port: u16) -> String {
         "v=0\r\no=- 1 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n\
          m=audio {port} RTP/AVP 0\r\n"
     )
+}
+
+/// A bad line in front of a called side: passes datagrams both ways and loses one in five.
+pub(crate) struct BadLine {
+    pub(crate) near: SocketAddr,
+    pub(crate) lost: Arc<AtomicU32>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl BadLine {
+    pub(crate) fn to(far: SocketAddr) -> BadLine {
+        let line = Peer::bind((far.ip(), 0).into());
+        let (near, lost, stop) = (line.address, Arc::default(), Arc::default());
+        let (counted, told): (Arc<AtomicU32>, Arc<AtomicBool>) =
+            (Arc::clone(&lost), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            let (mut other, mut buffer, mut dice) = (None, vec![0; 65_536], 7u32);
+            while !told.load(Ordering::Relaxed) {
+                let Ok((len, from)) = line.socket.recv_from(&mut buffer) else { continue };
+                let to = if from == far { other } else { Some(far) };
+                other = if from == far { other } else { Some(from) };
+                dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                match to {
+                    Some(to) if !(dice >> 16).is_multiple_of(5) => line.send(to, &buffer[..len]),
+                    _ => drop(counted.fetch_add(1, Ordering::Relaxed)),
+                }
+            }
+        });
+        BadLine { near, lost, stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for BadLine {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ended = thread.join();
+        }
+    }
 }
