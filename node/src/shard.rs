@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub struct Birth {
     /// Which shard.
     pub shard: ShardId,
-    /// Start of the process, milliseconds since the Unix epoch.
+    /// Start of the process: seconds since the Unix epoch, never the same twice.
     pub epoch: u64,
     /// Secret of this shard.
     pub key: (u64, u64),

@@ -101,6 +101,7 @@ impl Gate {
         if let Some(metrics) = metrics {
             metrics::listen(metrics.listen, exposition).await?;
         }
+        eprintln!("sbcd: ready");
         tokio::task::spawn_local(socket::accept(listener, state.clone()));
         tokio::task::spawn_local(tick(state.clone()));
         tokio::task::spawn_local(signals(state.clone())?);

@@ -342,7 +342,7 @@ fn broken(what: &str, error: &io::Error) -> Fault {
     Fault {
         what: format!("cannot {what}: {error}"),
         remedy: String::from(
-            "the process restarts and keeps its calls; if this repeats, report it",
+            "the next start releases the calls; if this repeats, report it",
         ),
     }
 }

@@ -19,7 +19,7 @@ pub fn pin(cpu: usize, name: &str) -> Result<(), Fault> {
     pinned.map_err(|e| Fault {
         what: format!("cannot run `{name}` on CPU {cpu}: {e}"),
         remedy: String::from(
-            "`cpus` must name CPUs this process may use: check CPUAffinity= in the unit and `nproc`",
+            "check CPUAffinity= in the unit and `nproc`, or set `pin = false`",
         ),
     })?;
     self::name(name);
@@ -104,7 +104,7 @@ mod tests {
             let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
             assert_eq!(name.trim(), "a-name-that-is-");
             let fault = pin(100_000, "x").unwrap_err();
-            assert!(fault.remedy.contains("cpus"), "{}", fault.remedy);
+            assert!(fault.remedy.contains("pin = false"), "{}", fault.remedy);
         })
         .join()
         .unwrap();

@@ -462,7 +462,7 @@ fn broken(what: &str, error: &io::Error) -> Fault {
     Fault {
         what: format!("cannot {what} the ring: {error}"),
         remedy: String::from(
-            "the process restarts and keeps its calls; if this repeats, set `driver = \"epoll\"`",
+            "the next start releases the calls; if this repeats, set `driver = \"epoll\"`",
         ),
     }
 }

@@ -31,7 +31,7 @@ pub struct Setup {
     pub shard: ShardId,
     /// How many there are.
     pub shards: usize,
-    /// Start of the process, milliseconds since the Unix epoch: part of every CDR id.
+    /// Start of the process: seconds since the Unix epoch, never the same twice: part of every CDR id.
     pub epoch: u64,
     /// Secret of this shard: tags, branches, transaction hashes.
     pub key: (u64, u64),
