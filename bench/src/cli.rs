@@ -220,6 +220,10 @@ pub(crate) struct CdrArgs {
     /// Check that the calls of this ledger and the records agree one to one
     #[arg(long, value_name = "FILE")]
     pub(crate) ledger: Option<PathBuf>,
+    /// The SBC was killed under way: a call without any response may have no record, and a recovered
+    /// record may tell of an answer that never arrived
+    #[arg(long, requires = "ledger")]
+    pub(crate) killed: bool,
     /// Print no record
     #[arg(long)]
     pub(crate) quiet: bool,

@@ -20,7 +20,8 @@ impl Ledger {
         Ok(Ledger { file: path.map(open).transpose()? })
     }
 
-    /// Writes one event: invited, answered, ended (by whom) or failed (with which status).
+    /// Writes one event: invited, heard (the first response), answered, ended or failed (with which
+    /// status).
     pub(crate) fn note(&mut self, call_id: &str, event: &str, wall: u64, detail: Option<&str>) {
         let Some(file) = &mut self.file else { return };
         let at = (wall / 1_000) as f64 / 1e6;

@@ -57,6 +57,7 @@ struct Call {
     ack_to: SocketAddr,
     sent_at: u64,
     bye_at: u64,
+    heard: bool,
     rang: bool,
     fate: Fate,
 }
@@ -215,6 +216,7 @@ impl Caller {
             sent_at: now,
             bye_at: 0,
             rang: false,
+            heard: false,
             fate: Fate::Open,
         }));
     }
@@ -334,6 +336,10 @@ impl Caller {
     }
 
     fn progress(&mut self, id: u32, call: &mut Call, message: &Message<'_>, status: u16, at: u64) {
+        if !call.heard {
+            call.heard = true;
+            self.ledger.note(&call.dialog.call_id, "heard", self.stage.line.wall_at(at), None);
+        }
         let setting_up = matches!(call.phase, Phase::Calling | Phase::Ringing | Phase::Cancelling);
         match status {
             100..=199 => {

@@ -247,7 +247,8 @@ fn a_200_that_crosses_the_cancel_is_acknowledged_and_ended() {
 }
 
 fn cancel_of(invite: &Text) -> String {
-    let head: Vec<&str> = invite.raw.split("\r\n\r\n").next().unwrap().split("\r\n").collect();
+    let head: Vec<&str> =
+        invite.raw.split("\r\n\r\n").next().expect("a head").split("\r\n").collect();
     let keep = |l: &&str| !l.starts_with("Content") && !l.starts_with("Contact");
     let lines: Vec<&str> = head.into_iter().filter(keep).collect();
     let text =
@@ -500,6 +501,13 @@ fn strangers_get_silence_and_forged_requests_change_nothing() {
         format!("{}{}", &tag[..tag.len() - 1], if tag.ends_with('0') { '1' } else { '0' });
     s.world.send(s.caller, s.node, bye.replace(&tag, &guessed));
     s.expect_status(s.caller, 481);
+    // So is our tag with another Call-ID, or with another tag of the peer.
+    let other = s.in_dialog("BYE", 2, &ok, "").replace("c1@caller", "c2@caller");
+    s.world.send(s.caller, s.node, other);
+    s.expect_status(s.caller, 481);
+    let other = s.in_dialog("BYE", 2, &ok, "").replace("tag=ac1", "tag=zc1");
+    s.world.send(s.caller, s.node, other);
+    s.expect_status(s.caller, 481);
     assert_eq!(s.world.cdrs().len(), 0);
     bye_from_caller(&mut s, &ok);
     s.assert_clean(1);
@@ -655,12 +663,12 @@ fn a_packet_that_makes_us_fail_takes_its_call_and_no_other() {
 
 /// The first route answers 183 with a description, then fails; returns the 183 and the second INVITE.
 fn early_media_then_failure(s: &mut Scene, formats: &str) -> (Text, Text) {
-    let offer = wire::sdp(CALLER_MEDIA.parse().unwrap(), 1, "0 8", "sendrecv");
+    let offer = wire::sdp(CALLER_MEDIA.parse().expect("an address"), 1, "0 8", "sendrecv");
     let text = s.request("INVITE", "c1", "442079460000", "", &offer);
     s.world.send(s.caller, s.node, text);
     s.expect_status(s.caller, 100);
     let invite = s.expect(s.callee, "INVITE");
-    let answer = wire::sdp(CALLEE_MEDIA.parse().unwrap(), 1, formats, "sendrecv");
+    let answer = wire::sdp(CALLEE_MEDIA.parse().expect("an address"), 1, formats, "sendrecv");
     s.world.send(s.callee, s.node, invite.reply(183, "b", CONTACT, &answer));
     let progress = s.expect_status(s.caller, 183);
     s.world.send(s.callee, s.node, invite.reply(503, "b", "", ""));

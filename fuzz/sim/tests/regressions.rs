@@ -10,7 +10,7 @@ use std::time::Duration;
 const CONTACT: &str = "Contact: <sip:203.0.113.20:5060>\r\n";
 
 fn cancel_of(invite: &str) -> String {
-    let head = invite.split("\r\n\r\n").next().unwrap();
+    let head = invite.split("\r\n\r\n").next().expect("a head");
     let keep = |l: &&str| !l.starts_with("Content") && !l.starts_with("Contact");
     let lines: Vec<&str> = head.split("\r\n").filter(keep).collect();
     let text =

@@ -1,0 +1,219 @@
+//! SIPp on both sides: the call flows of RFC 3261 and RFC 3264 as somebody else wrote them.
+//!
+//! Each flow is a pair of scenarios in `data/sipp`. Judged are SIPp's exit status and statistics, and the
+//! call detail records.
+
+mod common;
+
+use common::process::{Running, need};
+use common::wire::BadLine;
+use common::{Answering, Lab, Node, Setup, reasons};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One SIPp.
+struct Sipp {
+    process: Running,
+    figures: PathBuf,
+}
+
+impl Sipp {
+    fn start(lab: &Lab, scenario: &Path, me: SocketAddr, calls: u32, more: &[&str]) -> Sipp {
+        need("sipp", "sip-tester");
+        let name = scenario.file_stem().unwrap().to_str().unwrap();
+        let name = format!("{name}-{}", me.port());
+        let figures = lab.file(&format!("{name}.csv"));
+        let (ip, port, media) = (me.ip().to_string(), me.port().to_string(), lab.udp().port() & !1);
+        let mut command = Command::new("sipp");
+        command.args(["-nostdin", "-i", &ip, "-p", &port, "-mi", &ip, "-mp", &media.to_string()]);
+        command.args(["-m", &calls.to_string(), "-timeout", "50s", "-timeout_error"]);
+        command.args([
+            "-trace_stat",
+            "-stf",
+            figures.to_str().unwrap(),
+            "-trace_err",
+            "-error_file",
+        ]);
+        command.arg(lab.file(&format!("{name}.err"))).arg("-sf").arg(scenario).args(more);
+        command.current_dir(&lab.dir).env("TERM", "dumb");
+        Sipp { process: Running::start(command, &lab.file(&format!("{name}.log"))), figures }
+    }
+
+    /// Waits for its end and says how many calls succeeded and how often it had to repeat itself.
+    fn finish(mut self, lab: &Lab) -> (u64, u64) {
+        let code = self.process.wait(PATIENCE);
+        let errors = self.figures.with_extension("err");
+        let errors = std::fs::read_to_string(errors).unwrap_or_default();
+        assert_eq!(code, Some(0), "{}: {errors}\n{}", self.figures.display(), log(lab));
+        let text = std::fs::read_to_string(&self.figures).unwrap();
+        let mut rows = text.lines().map(|row| row.split(';').collect::<Vec<_>>());
+        let (names, last) = (rows.next().unwrap(), rows.next_back().unwrap());
+        let figure = |name: &str| -> u64 {
+            let column = names.iter().position(|n| *n == name).unwrap();
+            last[column].parse().unwrap()
+        };
+        assert_eq!(figure("FailedCall(C)"), 0, "{errors}");
+        (figure("SuccessfulCall(C)"), figure("Retransmissions(C)"))
+    }
+}
+
+fn log(lab: &Lab) -> String {
+    std::fs::read_to_string(lab.file("sbcd.log")).unwrap_or_default()
+}
+
+fn scenario(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/sipp/{name}.xml"))
+}
+
+/// How often and how fast.
+struct Run<'a> {
+    calls: u32,
+    rate: &'a str,
+    more: &'a [&'a str],
+}
+
+const FEW: Run<'static> = Run { calls: 5, rate: "10", more: &[] };
+
+/// Nothing was repeated, so nothing was misunderstood.
+fn once((records, repeated): (Vec<Value>, u64)) -> Vec<Value> {
+    assert_eq!(repeated, 0, "somebody had to repeat himself");
+    records
+}
+
+/// Plays a pair of scenarios through a node; the records it left, and the repetitions of both sides.
+fn play(name: &str, caller: &Path, callee: &str, run: &Run) -> (Vec<Value>, u64) {
+    let lab = Lab::new(name);
+    let listen = lab.udp();
+    let mut node = Node::start(&lab, &Setup::new(&lab, listen));
+    let uas = Sipp::start(&lab, &scenario(callee), listen, run.calls, run.more);
+    let called = call(&lab, &node, caller, run);
+    let (ended, repeated) = uas.finish(&lab);
+    assert_eq!((called.0, ended), (run.calls.into(), run.calls.into()));
+    let records = node.await_records(run.calls as usize);
+    assert_eq!(node.drain(), Some(0));
+    (records, called.1 + repeated)
+}
+
+fn call(lab: &Lab, node: &Node, caller: &Path, run: &Run) -> (u64, u64) {
+    let to = node.sip.to_string();
+    let more = [&["-r", run.rate, "-s", "442079460000", &to][..], run.more].concat();
+    let more: Vec<&str> = more.into_iter().filter(|word| *word != "-rtp_echo").collect();
+    Sipp::start(lab, caller, lab.udp(), run.calls, &more).finish(lab)
+}
+
+fn all_answered(records: &[Value]) {
+    for record in records {
+        assert_eq!(record["reason"], "caller_hung_up", "{record}");
+        assert!(record["answer_at"].is_u64() && record["status"] == 200, "{record}");
+    }
+}
+
+#[test]
+fn a_plain_call() {
+    let records = once(play("sipp-plain", &scenario("uac"), "uas", &FEW));
+    all_answered(&records);
+    assert!(records.iter().all(|r| r["duration_ms"].as_u64() >= Some(250)), "{records:#?}");
+}
+
+#[test]
+fn early_media_is_announced_before_the_answer() {
+    all_answered(&once(play("sipp-early", &scenario("uac-early"), "uas-early", &FEW)));
+}
+
+#[test]
+fn a_cancelled_call() {
+    let records = once(play("sipp-cancel", &scenario("uac-cancel"), "uas-cancel", &FEW));
+    assert_eq!(reasons(&records)["cancelled"], 5);
+    assert!(records.iter().all(|r| r["status"] == 487 && r["answer_at"].is_null()));
+}
+
+#[test]
+fn a_busy_callee() {
+    let records = once(play("sipp-busy", &scenario("uac-486"), "uas-486", &FEW));
+    assert!(records.iter().all(|r| r["status"] == 486 && r["q850"] == 17), "{records:#?}");
+}
+
+#[test]
+fn the_second_route_is_tried_upon_503() {
+    let lab = Lab::new("sipp-failover");
+    let (first, second) = (lab.udp(), lab.udp());
+    let mut setup = Setup::new(&lab, first);
+    setup.trunks.push(("second".into(), second, String::new()));
+    setup.route = "[[route]]\nprefix = \"\"\nto = [\"out\", \"second\"]\n".into();
+    let node = Node::start(&lab, &setup);
+    let refusing = Sipp::start(&lab, &scenario("uas-503"), first, 5, &[]);
+    let answering = Sipp::start(&lab, &scenario("uas"), second, 5, &[]);
+    assert_eq!(call(&lab, &node, &scenario("uac"), &FEW).0, 5);
+    assert_eq!((refusing.finish(&lab).0, answering.finish(&lab).0), (5, 5));
+    let records = node.await_records(5);
+    all_answered(&records);
+    for record in &records {
+        assert_eq!(record["trunk_out"], "second");
+        assert_eq!(record["attempts"][0]["status"], 503, "{record}");
+        assert_eq!(record["attempts"][1]["status"], 200, "{record}");
+    }
+}
+
+#[test]
+fn a_late_offer() {
+    all_answered(&once(play("sipp-late", &scenario("uac-late"), "uas-late", &FEW)));
+}
+
+#[test]
+fn hold_and_resume_from_the_caller() {
+    all_answered(&once(play("sipp-hold", &scenario("uac-hold"), "uas-held", &FEW)));
+}
+
+#[test]
+fn hold_and_resume_from_the_callee() {
+    all_answered(&once(play("sipp-held", &scenario("uac-held"), "uas-hold", &FEW)));
+}
+
+#[test]
+fn lost_datagrams_are_repeated() {
+    let lab = Lab::new("sipp-lost");
+    let listen = lab.udp();
+    let line = BadLine::to(listen);
+    let mut setup = Setup::new(&lab, line.near);
+    // Lost ends of calls must not keep the node up for half a minute.
+    setup.node += "[timers]\nt1_ms = 100\n";
+    setup.trunks[0].2 = "trying_timeout_ms = 6000\n".into();
+    let mut node = Node::start(&lab, &setup);
+    // SIPp as the called side forgets to repeat a lost 200 once the INVITE came again; ours does not.
+    // The caller's SIPp loses INVITEs and BYEs.
+    let _uas = Answering::start(&lab, listen, &["--no-media", "--t1-ms", "100"]);
+    let run = Run { calls: 40, rate: "20", more: &[] };
+    let (ended, repeated) = call(&lab, &node, &scenario("uac-lossy"), &run);
+    assert_eq!(ended, 40);
+    all_answered(&node.await_records(40));
+    assert!(repeated > 5, "only {repeated} repetitions: nothing was lost");
+    assert!(line.lost.load(Ordering::Relaxed) > 20, "the line was too good");
+    assert_eq!(node.drain(), Some(0));
+}
+
+#[test]
+fn two_hundred_calls_with_audio_both_ways() {
+    let lab = Lab::new("sipp-audio");
+    // One second of a tone in G.711, which the called side sends back.
+    let audio: Vec<u8> = (0..8000u32).map(|n| [0x80, 0xff, 0x00, 0x7f][n as usize % 4]).collect();
+    let file = lab.file("tone.ulaw");
+    std::fs::write(&file, audio).unwrap();
+    let text = std::fs::read_to_string(scenario("uac-rtp")).unwrap();
+    let caller = lab.write("uac-rtp.xml", &text.replace("AUDIO", file.to_str().unwrap()));
+    let run = Run { calls: 200, rate: "50", more: &["-rtp_echo"] };
+    let records = once(play("sipp-rtp", &caller, "uas", &run));
+    all_answered(&records);
+    for record in &records {
+        for side in ["caller", "callee"] {
+            let media = &record["media"][side];
+            assert!(media["packets"].as_u64() >= Some(40), "{side}: {media}");
+            assert_eq!(media["lost"], 0, "{side}: {media}");
+        }
+    }
+}
