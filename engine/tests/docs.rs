@@ -104,11 +104,8 @@ fn key(line: &str) -> Option<&str> {
 #[test]
 fn every_key_that_is_mentioned_exists() {
     let reference = read(&root().join("config/sbcd.toml"));
-    let known: BTreeSet<&str> = reference
-        .lines()
-        .flat_map(|l| l.split(['{', ',']))
-        .filter_map(key)
-        .collect();
+    let known: BTreeSet<&str> =
+        reference.lines().flat_map(|l| l.split(['{', ','])).filter_map(key).collect();
     assert!(known.contains("first_ms") && known.contains("weight") && known.contains("pin"));
     let mut wrong = Vec::new();
     for page in pages() {
@@ -447,7 +444,8 @@ fn every_command_that_is_shown_works() {
     for page in pages() {
         let text = read(&page);
         let blocks = blocks(&text);
-        let mut blocks = blocks.iter().filter(|(_, before, _)| *before == "<!-- run -->").peekable();
+        let mut blocks =
+            blocks.iter().filter(|(_, before, _)| *before == "<!-- run -->").peekable();
         if blocks.peek().is_none() {
             continue;
         }

@@ -341,8 +341,6 @@ impl Batch {
 fn broken(what: &str, error: &io::Error) -> Fault {
     Fault {
         what: format!("cannot {what}: {error}"),
-        remedy: String::from(
-            "the next start releases the calls; if this repeats, report it",
-        ),
+        remedy: String::from("the next start releases the calls; if this repeats, report it"),
     }
 }

@@ -18,9 +18,7 @@ pub fn pin(cpu: usize, name: &str) -> Result<(), Fault> {
     let pinned = check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) });
     pinned.map_err(|e| Fault {
         what: format!("cannot run `{name}` on CPU {cpu}: {e}"),
-        remedy: String::from(
-            "check CPUAffinity= in the unit and `nproc`, or set `pin = false`",
-        ),
+        remedy: String::from("check CPUAffinity= in the unit and `nproc`, or set `pin = false`"),
     })?;
     self::name(name);
     Ok(())
