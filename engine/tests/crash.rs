@@ -3,6 +3,7 @@
 //!
 //! The generator's ledger says what happened; it was written before the next event, so it can be trusted
 //! where the node under test cannot.
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod common;
 

@@ -2,6 +2,7 @@
 //!
 //! Each flow is a pair of scenarios in `data/sipp`. Judged are SIPp's exit status and statistics, and the
 //! call detail records.
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod common;
 

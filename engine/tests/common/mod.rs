@@ -4,7 +4,6 @@
 //! Nothing here waits for a length of time where it can wait for a condition, and every process that was
 //! started ends with the value that stands for it.
 #![allow(dead_code, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 pub(crate) mod process;
 pub(crate) mod wire;

@@ -2,6 +2,7 @@
 //! killed with the value that stands for them.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -17,7 +18,7 @@ impl Running {
     pub(crate) fn start(mut command: Command, log: &Path) -> Running {
         let file = File::options().create(true).append(true).open(log).unwrap();
         command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
-        let child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let child = command.process_group(0).spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
         Running { child, log: log.to_owned() }
     }
 
@@ -30,14 +31,15 @@ impl Running {
     }
 
     pub(crate) fn signal(&self, signal: i32) {
-        #[expect(unsafe_code, reason = "kill has no safe wrapper")]
-        // SAFETY: takes plain integers; the child was not reaped, so its number is its own.
-        let _sent = unsafe { libc::kill(self.child.id() as i32, signal) };
+        send(self.child.id() as i32, signal);
     }
 
     /// SIGKILL, and gone when this returns.
     pub(crate) fn kill(&mut self) {
-        let _dead = self.child.kill();
+        // The group first: some programs have children of their own.
+        if self.ended().is_none() {
+            send(-(self.child.id() as i32), libc::SIGKILL);
+        }
         let _reaped = self.child.wait();
     }
 
@@ -50,6 +52,13 @@ impl Running {
     pub(crate) fn ended(&mut self) -> Option<i32> {
         self.child.try_wait().unwrap().map(|status| status.code().unwrap_or(-1))
     }
+}
+
+/// A signal to a process that was not reaped yet, or to its group.
+fn send(process: i32, signal: i32) {
+    #[expect(unsafe_code, reason = "kill has no safe wrapper")]
+    // SAFETY: takes plain integers; a child that was not reaped still owns its number.
+    let _sent = unsafe { libc::kill(process, signal) };
 }
 
 impl Drop for Running {

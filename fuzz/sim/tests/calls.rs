@@ -738,3 +738,19 @@ fn a_callee_that_keeps_changing_its_answer_is_given_up() {
     s.world.send(s.callee, s.node, invite.reply(487, "f9", "", ""));
     s.assert_clean(1);
 }
+
+#[test]
+fn a_name_gives_addresses_of_the_interfaces_family_only() {
+    use sbc::policy::Target;
+    use sbc::policy::decide::{Decision, Facts, decide};
+    use sbc::question::{Answer, Names};
+    let mut image = image();
+    image.trunks[1].endpoints = vec![Target::Name("host".into(), 5060)];
+    let (mut names, now) = (Names::default(), base::Instant(0));
+    let addresses = vec!["2001:db8::1".parse().unwrap(), "192.0.2.1".parse().unwrap()];
+    names.learn(Answer { host: "host".into(), addresses, ttl_s: 60 }, now);
+    let facts = Facts { trunk: 0, number: b"442079460000", now, names: &names, draw: 1 };
+    let Decision::Route(candidates) = decide(&image, &facts) else { panic!("no route") };
+    let endpoints: Vec<_> = candidates.iter().map(|c| c.endpoint.to_string()).collect();
+    assert_eq!(endpoints, ["192.0.2.1:5060", SECOND]);
+}

@@ -114,6 +114,7 @@ fn expand(
     let mut text = [0; MAX_DIGITS];
     let digits = rewritten.write(&mut text).as_bytes();
     let number: Box<[u8]> = if trunk.plus { [b"+", digits].concat().into() } else { digits.into() };
+    let ipv6 = image.interfaces.get(usize::from(trunk.interface)).map(|i| i.sip.is_ipv6());
     let mut push = |endpoint| {
         out.push(Candidate { trunk: target.trunk, endpoint, number: number.clone() });
     };
@@ -124,7 +125,9 @@ fn expand(
                 let Some(addresses) = facts.names.get(host, facts.now) else {
                     return Err(Question::Resolve(host.clone()));
                 };
-                addresses.iter().for_each(|ip| push(SocketAddr::new(*ip, *port)));
+                // An address of the other family cannot be reached from the trunk's interface.
+                let usable = addresses.iter().filter(|ip| Some(ip.is_ipv6()) == ipv6);
+                usable.for_each(|ip| push(SocketAddr::new(*ip, *port)));
             }
         }
     }

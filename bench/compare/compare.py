@@ -1,0 +1,334 @@
+"""The comparison: the same load on ourselves and on the peers, one after the other.
+
+What is measured has one core, the generator the other. CPU time is that of the measured processes, as
+the kernel counts it, over a window in which the load is steady; it says more than wall time on a machine
+that is shared. Peers are programs of others, started with their own configuration and ended here.
+"""
+
+import json
+import os
+import pathlib
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = ROOT / "bench/compare"
+BIN = ROOT / "target/release"
+IP = "127.88.0.1"
+QUICK = os.environ.get("QUICK") == "1"
+TICK = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+SCRATCH = pathlib.Path(tempfile.mkdtemp(prefix="tandem-compare-", dir="/dev/shm"))
+RESULTS = ROOT / "target/compare/results.jsonl"
+
+
+def free_port():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((IP, 0))
+        return probe.getsockname()[1]
+
+
+def start(core, command, log, **more):
+    output = open(SCRATCH / log, "ab")
+    return subprocess.Popen(["taskset", "-c", str(core), *map(str, command)], stdin=subprocess.DEVNULL,
+                            stdout=output, stderr=output, start_new_session=True, **more)
+
+
+def end(process):
+    """SIGTERM, then SIGKILL to its session: some peers have children."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(8)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def await_udp(port, process, log):
+    for _ in range(200):
+        if process.poll() is not None:
+            break
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                probe.bind((IP, port))
+        except OSError:
+            time.sleep(0.5)
+            return
+        time.sleep(0.05)
+    raise SystemExit(f"compare: did not start:\n{(SCRATCH / log).read_text()[-2000:]}")
+
+
+def stat(pid):
+    text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    return text.rsplit(")", 1)[1].split()
+
+
+def family(pid):
+    """A process and its children."""
+    found = [pid]
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and int(stat(entry.name)[1]) in found:
+                found.append(int(entry.name))
+        except (OSError, IndexError):
+            pass
+    return found
+
+
+class Measured:
+    """Something under load: its processes, the port calls go to, and where it sends them."""
+
+    def __init__(self, name):
+        self.name, self.callee, self.port = name, free_port(), free_port()
+        self.processes, self.aside = [], []
+        # What ended before gives its kernel memory back a moment later.
+        time.sleep(2)
+        self.slab = slab()
+
+    def pids(self):
+        return [pid for process in self.processes for pid in family(process.pid)]
+
+    def cpu(self):
+        """CPU seconds so far, user and system."""
+        fields = [stat(pid) for pid in self.pids()]
+        return sum(int(f[11]) + int(f[12]) for f in fields) / TICK
+
+    def memory(self):
+        """Bytes: resident, shared memory files, and what the kernel took for sockets since the start."""
+        resident = 0
+        for pid in self.pids():
+            text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+            resident += next(int(l.split()[1]) for l in text.splitlines() if l.startswith("Pss:")) * 1024
+        return resident, max(0, slab() - self.slab)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes + self.aside:
+            end(process)
+
+
+def slab():
+    """Bytes of kernel memory for sockets and their files."""
+    total = 0
+    for line in pathlib.Path("/proc/slabinfo").read_text().splitlines()[2:]:
+        name, objects, _all, size, *_ = line.split()
+        if name in ("UDP", "UDPv6", "sock_inode_cache", "filp", "dentry", "skbuff_head_cache"):
+            total += int(objects) * int(size)
+    return total
+
+
+class Ours(Measured):
+    def __init__(self, driver, name=None):
+        super().__init__(name or f"sbcd ({driver})")
+        run = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=SCRATCH))
+        config = run / "sbcd.toml"
+        config.write_text(f"""
+[node]
+name = "compare"
+max_calls = 4900
+max_cps = 10000
+shards = 1
+pin = false
+driver = "{driver}"
+[[interface]]
+name = "loop"
+bind = "{IP}:{self.port}"
+media_ports = "12000-32000"
+allow = ["loopback"]
+[[trunk]]
+name = "in"
+interface = "loop"
+sources = ["127.0.0.0/8"]
+[[trunk]]
+name = "out"
+interface = "loop"
+endpoints = ["{IP}:{self.callee}"]
+sources = ["{IP}:{self.callee}"]
+[[route]]
+prefix = ""
+to = ["out"]
+""")
+        log = f"sbcd-{run.name}.log"
+        environment = {**os.environ, "TANDEM_RUN": str(run)}
+        self.processes = [start(1, [BIN / "sbcd", "--config", config], log, env=environment)]
+        await_udp(self.port, self.processes[0], log)
+        time.sleep(1)
+
+
+class Kamailio(Measured):
+    def __init__(self, name, *defines, core=1):
+        super().__init__(name)
+        ng = free_port()
+        if "WITH_MEDIA" in defines:
+            command = ["rtpengine", "-f", f"--interface={IP}", f"--listen-ng={IP}:{ng}", "--table=-1",
+                       "--num-threads=1", "--port-min=12000", "--port-max=32000", "--log-level=3",
+                       "--log-stderr", "--delete-delay=0", f"--pidfile={SCRATCH}/rtpengine.pid"]
+            self.processes.append(start(1, command, "rtpengine.log"))
+            await_udp(ng, self.processes[0], "rtpengine.log")
+            core = 0
+        config = SCRATCH / f"kamailio-{self.port}.cfg"
+        text = (HERE / "kamailio.cfg").read_text()
+        for word, value in (("IP:PORT", f"{IP}:{self.port}"), ("NEXT", f"{IP}:{self.callee}"),
+                            ("udp:NG", f"udp:{IP}:{ng}")):
+            text = text.replace(word, value)
+        config.write_text(text)
+        command = ["kamailio", "-DD", "-E", "-m", "1024", "-M", "16", "-n", "2", "-f", config,
+                   "-P", SCRATCH / "kamailio.pid", "-Y", SCRATCH]
+        command += [word for define in defines for word in ("-A", define)]
+        process = start(core, command, "kamailio.log")
+        await_udp(self.port, process, "kamailio.log")
+        (self.aside if "WITH_MEDIA" in defines else self.processes).append(process)
+
+
+def load(target, calls, rate, hold, *more):
+    return start_load(target, calls, rate, hold, *more)()
+
+
+def start_load(target, calls, rate, hold, *more):
+    """Begins a load; the result waits for its report."""
+    command = ["taskset", "-c", "0", BIN / "sbcload", "call", "--json", "--expect-failures",
+               "--to", f"{IP}:{target.port}", "--uac", f"{IP}:{free_port()}",
+               "--uas", f"{IP}:{target.callee}", "--media-ip", IP,
+               "--calls", calls, "--rate", rate, "--hold", hold, *more]
+    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True)
+
+    def finish():
+        text = process.communicate(timeout=240)[0]
+        return json.loads(text.strip().splitlines()[-1])
+
+    return finish
+
+
+def probe(target, count=200):
+    command = ["taskset", "-c", "0", BIN / "sbcload", "probe", "--json", "--to", f"{IP}:{target.port}",
+               "--uac", f"{IP}:{free_port()}", "--count", count, "--interval-ms", "10"]
+    output = subprocess.run([str(word) for word in command], capture_output=True, text=True).stdout
+    return json.loads(output.strip().splitlines()[-1])
+
+
+def record(name, load_text, unit, ours, peer=None, theirs=None):
+    ratio = ours / theirs if theirs else None
+    line = {"name": name, "load": load_text, "unit": unit, "ours": round(ours, 3), "peer": peer,
+            "theirs": None if theirs is None else round(theirs, 3),
+            "ratio": None if ratio is None else round(ratio, 3)}
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def table(title, heads, rows):
+    rows = [[str(cell) for cell in row] for row in [heads, *rows]]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
+    print(f"\n{title}\n")
+    for number, row in enumerate(rows):
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |")
+        if number == 0:
+            print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    print(flush=True)
+
+
+def media_window(target, calls, seconds):
+    """Holds calls with G.711 both ways; CPU per relayed packet in a steady window, and the report."""
+    ramp = calls / 200
+    finish = start_load(target, calls, 200, seconds + ramp + 4)
+    time.sleep(ramp + 2)
+    before, begin = target.cpu(), time.monotonic()
+    beside = probe(target)
+    time.sleep(max(0.0, seconds - (time.monotonic() - begin)))
+    spent, lasted = target.cpu() - before, time.monotonic() - begin
+    memory = target.memory()
+    report = finish()
+    return spent / (lasted * calls * 100) * 1e6, spent / lasted, beside, memory, report
+
+
+def media():
+    seconds = 3 if QUICK else 8
+    per_packet, rows = {}, []
+    makers = [lambda: Ours("io_uring"), lambda: Ours("epoll"),
+              lambda: Kamailio("rtpengine (userspace)", "WITH_MEDIA")]
+    for calls in (500,) if QUICK else (500, 2000):
+        for make in makers if calls == 500 else (makers[0], makers[2]):
+            with make() as target:
+                cost, share, beside, memory, report = media_window(target, calls, seconds)
+                rtp = report["rtp"]
+                delay = rtp["delay_us"]
+                setup = beside["setup_us"]
+                per_packet[target.name, calls] = (cost, sum(memory) / calls / 1000, rtp, setup)
+                rows.append([target.name, calls, f"{cost:.2f}", f"{share * 100:.0f} %",
+                             f"{rtp['loss_percent']:.3f} %", delay["p50"], delay["p99"],
+                             f"{setup['p50']} / {setup['p99']}", f"{memory[0] / calls / 1000:.1f}",
+                             f"{memory[1] / calls / 1000:.1f}", f"{report['clean']} of {calls}"])
+    table("Media: calls with G.711 both ways, 100 packets a second each, relay on one core",
+          ["relay", "calls", "CPU us/packet", "core", "loss", "delay p50 us", "p99 us",
+           "set-up beside p50/p99 us", "kB/call", "kernel kB/call", "clean"], rows)
+    for (name, calls), (cost, memory, rtp, setup) in per_packet.items():
+        other = per_packet.get(("rtpengine (userspace)", calls))
+        if name.startswith("sbcd") and other:
+            what = f"{calls} calls, {name}"
+            record("relay CPU per packet", what, "us", cost, "rtpengine", other[0])
+            if calls == 2000:
+                record("memory per call", what, "kB", memory, "rtpengine", other[1])
+            record("packet delay p99", what, "us", rtp["delay_us"]["p99"], "rtpengine",
+                   other[2]["delay_us"]["p99"])
+            record("packet loss", what, "percent", rtp["loss_percent"], "rtpengine",
+                   other[2]["loss_percent"])
+            record("set-up p99 beside media", what, "us", setup["p99"], "Kamailio and rtpengine",
+                   other[3]["p99"])
+
+
+def signalling():
+    seconds = 2 if QUICK else 5
+    makers = [lambda: Ours("io_uring"), lambda: Kamailio("Kamailio, stateful proxy"),
+              lambda: Kamailio("Kamailio, dialog + topoh", "WITH_DIALOG", "WITH_TOPOH")]
+    rows, seen = [], {}
+    for rate in (1000, 3000, 4000):
+        for make in makers if rate < 4000 else makers[:2]:
+            with make() as target:
+                calls = rate * seconds
+                before = target.cpu()
+                finish = start_load(target, calls, rate, 0.5, "--no-media")
+                time.sleep(1)
+                beside = probe(target, 100)["setup_us"]
+                report = finish()
+                cost = (target.cpu() - before) / (calls + 100) * 1e6
+                seen[target.name, rate] = (cost, beside, report)
+                failed = calls - report["clean"]
+                rows.append([target.name, rate, f"{cost:.0f}", f"{beside['p50']} / {beside['p99']}",
+                             failed, report["retransmissions"]["caller"]])
+    table("Signalling: INVITE, 180, 200, ACK, BYE, 200 without media, on one core",
+          ["element", "calls/s", "CPU us/call", "INVITE to 200 p50/p99 us", "not clean", "repeated"], rows)
+    ours = next(name for name, _ in seen if name.startswith("sbcd"))
+    for (name, rate), (cost, setup, report) in seen.items():
+        if name == ours:
+            continue
+        mine = seen[ours, rate]
+        record("CPU per call", f"{rate} cps", "us", mine[0], name, cost)
+        record("set-up p50", f"{rate} cps", "us", mine[1]["p50"], name, setup["p50"])
+        record("set-up p99", f"{rate} cps", "us", mine[1]["p99"], name, setup["p99"])
+        record("calls not clean", f"{rate} cps", "calls", rate * seconds - mine[2]["clean"], name,
+               rate * seconds - report["clean"])
+
+
+def main():
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
+                            cwd=ROOT).stdout.strip()
+    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "")
+    print(f"commit {commit}; {os.cpu_count()} cores, {model}; Linux {platform.release()}; "
+          f"load average {os.getloadavg()[0]:.1f}", flush=True)
+    try:
+        media()
+        signalling()
+        print(f"appended to {RESULTS.relative_to(ROOT)}; load average {os.getloadavg()[0]:.1f}")
+    finally:
+        shutil.rmtree(SCRATCH, ignore_errors=True)
+
+
+main()

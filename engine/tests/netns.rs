@@ -1,0 +1,183 @@
+//! Two network namespaces with a cable of 1,500 bytes between them: what the loopback hides. A large INVITE
+//! must cross in fragments, and the DSCP of signalling and media must be on the wire.
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+mod common;
+
+use common::process::{Running, need, need_root};
+use common::wire::{Peer, header, respond, sdp};
+use common::{Lab, Node, Setup};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Two namespaces that end with this value.
+struct Cable {
+    names: [String; 2],
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
+    assert!(status.success(), "ip {arguments}");
+}
+
+impl Cable {
+    /// Addresses 10.99.0.1 and 10.99.0.2.
+    fn lay() -> Cable {
+        need_root("it makes network namespaces");
+        need("ip", "iproute2");
+        let names = ["a", "b"].map(|side| format!("tandem-{}-{side}", std::process::id()));
+        let cable = Cable { names };
+        let [a, b] = &cable.names;
+        ip(&format!("netns add {a}"));
+        ip(&format!("netns add {b}"));
+        ip(&format!(
+            "link add wire netns {a} mtu 1500 type veth peer name wire netns {b} mtu 1500"
+        ));
+        for (name, address) in [(a, "10.99.0.1/24"), (b, "10.99.0.2/24")] {
+            ip(&format!("-n {name} addr add {address} dev wire"));
+            ip(&format!("-n {name} link set wire up"));
+            ip(&format!("-n {name} link set lo up"));
+        }
+        cable
+    }
+
+    /// Moves this thread, and what it opens from now on, to one end.
+    fn enter(&self, side: usize) {
+        let file = std::fs::File::open(format!("/run/netns/{}", self.names[side])).unwrap();
+        #[expect(unsafe_code, reason = "setns has no safe wrapper")]
+        // SAFETY: takes plain integers; the descriptor is open for the length of the call.
+        let moved = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
+        assert_eq!(moved, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let _gone = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
+
+/// `sbcd` at end 0 of the cable.
+fn node(lab: &Lab, cable: &Cable, callee: SocketAddr) -> Node {
+    let mut setup = Setup::new(lab, callee);
+    setup.sip = "10.99.0.1:5060".parse().unwrap();
+    let text = setup.text().replace("127.0.0.0/8", "10.99.0.2/32");
+    let text = text.replace("allow = [\"loopback\"]\n", "");
+    let file = lab.write("sbcd.toml", &text);
+    let run = lab.file("run");
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", &cable.names[0], env!("CARGO_BIN_EXE_sbcd"), "--config"]);
+    command.arg(file).env("TANDEM_RUN", &run);
+    let process = Running::start(command, &lab.file("sbcd.log"));
+    let mut node = Node { process, run, sip: setup.sip, metrics: setup.metrics };
+    node.await_ready();
+    node
+}
+
+fn on_the_wire(address: &str) -> Peer {
+    let peer = Peer::bind(address.parse().unwrap());
+    let on: libc::c_int = 1;
+    let (name, size) = ((&raw const on).cast(), size_of::<libc::c_int>() as libc::socklen_t);
+    let socket = peer.socket.as_raw_fd();
+    #[expect(unsafe_code, reason = "IP_RECVTOS has no safe wrapper")]
+    // SAFETY: the option is an int that lives through the call, and its size is told.
+    let set = unsafe { libc::setsockopt(socket, libc::IPPROTO_IP, libc::IP_RECVTOS, name, size) };
+    assert_eq!(set, 0);
+    peer
+}
+
+/// One datagram and the TOS octet it came with.
+fn receive(socket: &UdpSocket, patience: Duration) -> Option<(String, u8)> {
+    let (mut bytes, mut control) = (vec![0u8; 65_536], [0u64; 8]);
+    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    #[expect(unsafe_code, reason = "msghdr has private padding, so it is made from zeroes")]
+    // SAFETY: a msghdr of zeroes is valid: no name, no buffers, no control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control) as _;
+    let end = Instant::now() + patience;
+    let len = loop {
+        #[expect(unsafe_code, reason = "recvmsg has no safe wrapper")]
+        // SAFETY: every pointer in the message is to a buffer above that outlives the call.
+        let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+        match usize::try_from(len) {
+            Ok(len) => break len,
+            Err(_) if Instant::now() > end => return None,
+            Err(_) => {}
+        }
+    };
+    // One control message: a header of two words, then the octet.
+    let tos = (control[2] & 0xff) as u8;
+    Some((String::from_utf8_lossy(&bytes[..len]).into_owned(), tos))
+}
+
+fn await_message(peer: &Peer, start: &str) -> (String, u8) {
+    for _ in 0..50 {
+        let Some((text, tos)) = receive(&peer.socket, Duration::from_secs(10)) else { break };
+        if text.starts_with(start) {
+            return (text, tos);
+        }
+    }
+    panic!("{} never heard {start}", peer.address);
+}
+
+const CS3: u8 = 24 << 2;
+const EF: u8 = 46 << 2;
+
+#[test]
+fn a_large_invite_crosses_and_dscp_is_on_the_wire() {
+    let (lab, cable) = (Lab::new("netns"), Cable::lay());
+    cable.enter(1);
+    let caller = on_the_wire("10.99.0.2:5070");
+    let callee = on_the_wire("10.99.0.2:5080");
+    let (caller_media, callee_media) =
+        (on_the_wire("10.99.0.2:30000"), on_the_wire("10.99.0.2:30002"));
+    let mut node = node(&lab, &cable, callee.address);
+
+    // Four thousand bytes that must reach the other side whole: names of codecs.
+    let codecs: String = (0..130).map(|n| format!("a=x-filler:{n:020}\r\n")).collect();
+    let offer = sdp(caller.address.ip(), 30_000) + &codecs;
+    let small = caller.invite(node.sip, "large", "");
+    let head = small.split("\r\nContent-Length").next().unwrap();
+    let invite = format!("{head}\r\nContent-Length: {}\r\n\r\n{offer}", offer.len());
+    assert!(invite.len() > 4000, "{}", invite.len());
+    caller.send(node.sip, invite.as_bytes());
+    let (offered, tos) = await_message(&callee, "INVITE ");
+    assert_eq!(tos & 0xfc, CS3, "the INVITE's DSCP");
+    println!("the INVITE left with {} bytes", offered.len());
+
+    let more = format!("Contact: <sip:{}>\r\nContent-Type: application/sdp\r\n", callee.address);
+    let answer = sdp(callee.address.ip(), 30_002) + &codecs;
+    callee.send(node.sip, respond(&offered, "200 OK", &more, &answer).as_bytes());
+    let (answered, tos) = await_message(&caller, "SIP/2.0 200");
+    assert_eq!(tos & 0xfc, CS3, "the response's DSCP");
+    caller.send(node.sip, caller.within(&answered, "ACK", 1).as_bytes());
+    await_message(&callee, "ACK ");
+
+    let port = |body: &str| -> u16 {
+        let line = body.lines().find_map(|l| l.strip_prefix("m=audio ")).unwrap();
+        line.split(' ').next().unwrap().parse().unwrap()
+    };
+    let target = SocketAddr::new(node.sip.ip(), port(&answered));
+    let mut tos = None;
+    for n in 0..50u8 {
+        let mut packet = vec![0x80, 0, 0, n, 0, 0, n, 0, 1, 2, 3, 4];
+        packet.resize(172, 0xd5);
+        caller_media.send(target, &packet);
+        tos = tos.or(receive(&callee_media.socket, Duration::from_millis(20)).map(|(_, tos)| tos));
+    }
+    assert_eq!(tos.map(|tos| tos & 0xfc), Some(EF), "the RTP's DSCP");
+
+    caller.send(node.sip, caller.within(&answered, "BYE", 2).as_bytes());
+    let (bye, _) = await_message(&callee, "BYE ");
+    callee.send(node.sip, respond(&bye, "200 OK", "", "").as_bytes());
+    let records = node.await_records(1);
+    assert_eq!(records[0]["reason"], "caller_hung_up", "{}", header(&bye, "Reason"));
+    assert_eq!(node.drain(), Some(0));
+}
