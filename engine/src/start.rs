@@ -6,7 +6,7 @@ use crate::config::{Topology, limits};
 use crate::disk::cdr::CdrFiles;
 use crate::disk::scribe::{OnFull, Scribe, ScribeThread, Sink};
 use crate::disk::segment::{Segments, read_segments};
-use crate::gate::{Exposition, Gate, ShardCounters};
+use crate::gate::{Doors, Exposition, Gate, ShardCounters};
 use crate::io::mesh::{Mesh, ShardMesh};
 use crate::io::pin;
 use crate::io::port::Ports;
@@ -45,6 +45,7 @@ pub fn run(config: Config) -> Result<(), Fault> {
     let driver = driver(&config)?;
     eprintln!("sbcd: {driver}; {} shard(s)", limits.shards.len());
     let run = RunDir::claim(&config.node.run_dir)?;
+    let doors = Doors::open(&config)?;
     let epoch = run.epoch();
     let claimed = claim(&run, &limits)?;
     let mut scribe = scribe(&config, &run, claimed.readers)?;
@@ -106,6 +107,7 @@ pub fn run(config: Config) -> Result<(), Fault> {
         page,
         epoch,
         driver: driver.to_string(),
+        doors,
     };
     let served = gate.serve();
     end(threads, scribe, &run);

@@ -176,7 +176,7 @@ impl Shard {
             );
             return;
         }
-        if self.quarantine.holds(packet.source.ip()) {
+        if self.quarantine.holds(packet.source.ip(), now.mono) {
             return self.signal.quarantined();
         }
         let bytes = pool.get(packet.bytes);

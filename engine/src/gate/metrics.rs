@@ -225,12 +225,22 @@ fn pair(name: &str, value: &str) -> LabelPair {
     pair
 }
 
-/// Serves `/metrics` on `address`.
-pub(crate) async fn listen(address: SocketAddr, exposition: Arc<Exposition>) -> Result<(), Fault> {
-    let listener = TcpListener::bind(address).await.map_err(|e| Fault {
+/// Binds the address that metrics are to be served on.
+pub(crate) fn bind(address: SocketAddr) -> Result<std::net::TcpListener, Fault> {
+    let bound = std::net::TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    bound.map_err(|e| Fault {
         what: format!("cannot serve metrics on {address}: {e}"),
         remedy: "end what listens there, or change [metrics] listen".to_owned(),
-    })?;
+    })
+}
+
+/// Serves `/metrics`.
+pub(crate) fn serve(
+    listener: std::net::TcpListener,
+    exposition: Arc<Exposition>,
+) -> Result<(), Fault> {
+    let listener = TcpListener::from_std(listener).map_err(|e| fault("serve metrics", &e))?;
     let scrape = move || {
         let text = exposition.text();
         async move { ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response() }

@@ -25,6 +25,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{interval, sleep, timeout};
 
@@ -45,6 +46,22 @@ pub struct Gate {
     pub epoch: u64,
     /// How shards talk to the kernel.
     pub driver: String,
+    /// Where it listens.
+    pub doors: Doors,
+}
+
+/// The gate's listeners: bound before any shard takes a call, so that a taken address is found in time.
+pub struct Doors {
+    control: std::os::unix::net::UnixListener,
+    metrics: Option<std::net::TcpListener>,
+}
+
+impl Doors {
+    /// Binds the control socket and the metrics address.
+    pub fn open(config: &Config) -> Result<Doors, Fault> {
+        let metrics = config.metrics.map(|m| metrics::bind(m.listen)).transpose()?;
+        Ok(Doors { control: socket::bind(&config.node.run_dir)?, metrics })
+    }
 }
 
 /// The gate's state, shared by its tasks; they all run on one thread.
@@ -93,13 +110,10 @@ impl Gate {
             clients: Vec::new(),
             mesh: self.mesh,
         }));
-        let listener = socket::bind(&state.borrow().config.node.run_dir)?;
-        let (metrics, exposition) = {
-            let state = state.borrow();
-            (state.config.metrics, state.exposition.clone())
-        };
-        if let Some(metrics) = metrics {
-            metrics::listen(metrics.listen, exposition).await?;
+        let listener = UnixListener::from_std(self.doors.control);
+        let listener = listener.map_err(|e| fault("serve the control socket", &e))?;
+        if let Some(listener) = self.doors.metrics {
+            metrics::serve(listener, state.borrow().exposition.clone())?;
         }
         eprintln!("sbcd: ready");
         tokio::task::spawn_local(socket::accept(listener, state.clone()));

@@ -22,7 +22,7 @@ const REMEMBER: Duration = Duration::from_secs(600);
 const REMEMBERED: usize = 65_536;
 
 /// Binds `sbcd.sock`, in place of one that a dead process left.
-pub(crate) fn bind(run_dir: &Path) -> Result<UnixListener, Fault> {
+pub(crate) fn bind(run_dir: &Path) -> Result<std::os::unix::net::UnixListener, Fault> {
     let path = run_dir.join("sbcd.sock");
     let remedy = || format!("check that {} is writable and its path is short", run_dir.display());
     let fault = |e: std::io::Error| Fault {
@@ -33,7 +33,8 @@ pub(crate) fn bind(run_dir: &Path) -> Result<UnixListener, Fault> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(fault(e)),
         _ => {}
     }
-    let listener = UnixListener::bind(&path).map_err(fault)?;
+    let listener = std::os::unix::net::UnixListener::bind(&path).map_err(fault)?;
+    listener.set_nonblocking(true).map_err(fault)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).map_err(fault)?;
     Ok(listener)
 }

@@ -107,7 +107,8 @@ fn set_memory(fd: RawFd, bytes: i32) -> io::Result<()> {
 }
 
 /// Media never fragments (RFC 8085 section 3.2): a packet beyond the MTU fails with EMSGSIZE. SIP must
-/// get through, so it may fragment, and it wants to hear of ICMP errors (RFC 3261 section 18.4).
+/// get through, so it may fragment. Its ICMP errors are heard and counted but not acted upon: they are
+/// easily forged, and a route that does not answer is left after `trying_timeout_ms` anyway.
 fn set_network_options(fd: RawFd, spec: &PortSpec) -> io::Result<()> {
     let signal = spec.role == Role::Sip;
     let class = i32::from(spec.dscp) << 2;

@@ -53,13 +53,21 @@ impl RunDir {
     }
 }
 
-/// Seconds since 1970, but at least one more than last time.
+/// The newest epoch that segments on disk are named after: it outlives a run directory on tmpfs.
+fn newest_segment(path: &Path) -> u64 {
+    let Ok(segments) = std::fs::read_dir(path.join("journal")) else { return 0 };
+    let epoch = |name: &str| name.split('-').next().and_then(|e| e.parse().ok());
+    let names = segments.flatten().map(|s| s.file_name().to_string_lossy().into_owned());
+    names.filter_map(|n| epoch(&n)).max().unwrap_or(0)
+}
+
+/// Seconds since 1970, but at least one more than any time before.
 fn next_epoch(path: &Path) -> std::io::Result<u64> {
     let name = path.join("epoch");
     let last = std::fs::read_to_string(&name).unwrap_or_default();
     let last: u64 = last.trim().parse().unwrap_or(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let epoch = now.max(last + 1);
+    let epoch = now.max(last + 1).max(newest_segment(path) + 1);
     let fresh = path.join("epoch.new");
     std::fs::write(&fresh, format!("{epoch}\n"))?;
     std::fs::rename(&fresh, &name)?;
