@@ -9,7 +9,7 @@ mod common;
 
 use common::process::Running;
 use common::wire::{self, Peer, header};
-use common::{LONG, Lab, Load, Node, Setup, record_files, sbcload};
+use common::{LONG, Lab, Load, Node, Setup, record_files, sbcload, within};
 use serde_json::Value;
 use std::process::Command;
 use std::time::Duration;
@@ -128,7 +128,14 @@ fn both_sides_of_an_answered_call_hear_bye_with_a_reason() {
     callee.expect("ACK", |m| m.starts_with("ACK "));
     node.process.kill();
 
+    // The successor closes the books and says BYE, but dies before anybody heard it.
     let mut node = Node::start(&lab, &setup);
+    within(LONG, || (node.records().len() == 1).then_some(())).unwrap();
+    node.process.kill();
+    let mut node = Node::start(&lab, &setup);
+    for peer in [&caller, &callee] {
+        while peer.hear(Duration::from_millis(50), |_| true).is_some() {}
+    }
     for (peer, dialog) in
         [(&caller, header(&answered, "Call-ID")), (&callee, header(&offered, "Call-ID"))]
     {
