@@ -23,7 +23,7 @@ run: ## Build and leave a node up on the loopback example
 test: ## Every test, with real peers; installs them or says which are missing
 	@tools/packages.sh build peers
 	@$(CARGO) build --workspace --all-targets
-	@$(CARGO) test --workspace
+	@$(CARGO) test --workspace --no-fail-fast
 
 lint: ## Formatting, clippy, dependencies
 	@$(CARGO) fmt --all --check

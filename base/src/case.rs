@@ -10,20 +10,20 @@ macro_rules! cases {
 
         impl $name {
             /// Every case, in order of `index`.
-            pub const ALL: &'static [$name] = &[ $( $name::$case, )* ];
+            $vis const ALL: &'static [$name] = &[ $( $name::$case, )* ];
 
             /// The name used in metrics, CDRs and logs.
-            pub const fn name(self) -> &'static str {
+            $vis const fn name(self) -> &'static str {
                 match self { $( $name::$case => $text, )* }
             }
 
             /// One sentence for the operator.
-            pub const fn help(self) -> &'static str {
+            $vis const fn help(self) -> &'static str {
                 match self { $( $name::$case => $help, )* }
             }
 
             /// Position in `ALL`.
-            pub const fn index(self) -> usize {
+            $vis const fn index(self) -> usize {
                 self as usize
             }
         }
@@ -34,7 +34,7 @@ macro_rules! cases {
 mod tests {
     crate::cases! {
         /// Test.
-        pub enum Fruit {
+        enum Fruit {
             /// Round.
             Apple = "apple",
             /// Bent.

@@ -147,6 +147,7 @@ mod tests {
 
     #[test]
     fn a_group_lists_every_metric_once() {
+        assert_eq!(Why::One.help().trim(), "First.");
         let tally = Tally::default();
         tally.seen.add(3);
         tally.dropped.add(Why::Two.index());

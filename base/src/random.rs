@@ -10,13 +10,20 @@ use siphasher::sip::SipHasher24;
 #[derive(Clone, Debug)]
 pub struct Random {
     key: (u64, u64),
+    stream: u64,
     counter: u64,
 }
 
 impl Random {
     /// A source keyed by `key`; equal keys give equal numbers.
     pub fn new(key: (u64, u64)) -> Self {
-        Random { key, counter: 0 }
+        Random::streamed(key, 0)
+    }
+
+    /// The same hashes as every source of this key, but numbers of its own for each `stream`: for a
+    /// successor that takes over its predecessor's secret.
+    pub fn streamed(key: (u64, u64), stream: u64) -> Self {
+        Random { key, stream, counter: 0 }
     }
 
     /// Keyed hash of some bytes: table keys, homes.
@@ -30,9 +37,11 @@ impl Random {
     }
 
     /// The next number of this source.
+    #[expect(clippy::should_implement_trait, reason = "a source without end is no iterator")]
     pub fn next(&mut self) -> u64 {
         self.counter += 1;
         let mut hasher = SipHasher24::new_with_keys(self.key.0 ^ 0x7461_6e64_656d, self.key.1);
+        hasher.write_u64(self.stream);
         hasher.write_u64(self.counter);
         hasher.finish()
     }
@@ -74,6 +83,9 @@ mod tests {
         assert_eq!([a.next(), a.next()], [b.next(), b.next()]);
         assert_ne!(a.next(), Random::new((1, 3)).next());
         assert_ne!(a.hash(&[b"ab", b"c"]), a.hash(&[b"a", b"bc"]));
+        let (mut first, mut next) = (Random::streamed((1, 2), 7), Random::streamed((1, 2), 8));
+        assert_eq!(first.hash(&[b"a"]), next.hash(&[b"a"]));
+        assert_ne!(first.next(), next.next());
         assert!((0..1000).all(|_| a.below(10) < 10));
     }
 }

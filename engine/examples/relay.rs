@@ -39,11 +39,7 @@ fn relay(mut driver: impl Io, mut inbox: Inbox) -> Result<(), Fault> {
         driver.wait(None, &mut inbox)?;
         for packet in &inbox.packets {
             let port = PortId(packet.port.0 ^ 1);
-            outbox.packets.push(PacketSend {
-                port,
-                to: endpoint(port.0),
-                bytes: packet.bytes,
-            });
+            outbox.packets.push(PacketSend { port, to: endpoint(port.0), bytes: packet.bytes });
         }
         driver.submit(&mut inbox, &mut outbox)?;
     }
@@ -51,11 +47,7 @@ fn relay(mut driver: impl Io, mut inbox: Inbox) -> Result<(), Fault> {
 
 /// Who sits behind a port: sixteen callers and sixteen callees share all calls.
 fn endpoint(port: u32) -> SocketAddr {
-    let first = if port.is_multiple_of(2) {
-        10_000
-    } else {
-        11_000
-    };
+    let first = if port.is_multiple_of(2) { 10_000 } else { 11_000 };
     SocketAddr::from((Ipv4Addr::LOCALHOST, first + (port / 2 % 16 * 2) as u16))
 }
 
@@ -74,11 +66,7 @@ fn limits(flows: u32) -> Limits {
         record_size: 64,
         journal_size: 4096,
     };
-    Limits {
-        shards: vec![shard],
-        mesh_letters: 1,
-        events: 1,
-    }
+    Limits { shards: vec![shard], mesh_letters: 1, events: 1 }
 }
 
 fn pairs(flows: u32) -> String {

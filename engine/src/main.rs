@@ -51,5 +51,5 @@ fn main() -> ExitCode {
 }
 
 fn load(file: &Path) -> Option<Config> {
-    Config::load(file).map_err(|errors| eprint!("{errors}")).ok()
+    Config::load(file).map_err(|errors| eprintln!("{errors}")).ok()
 }

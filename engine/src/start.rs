@@ -1,13 +1,12 @@
 //! Start: what is there, what was left behind, then one thread a shard, the scribe, and the gate.
 
 use crate::cdr;
-use crate::config::{Topology, limits};
 use crate::config::{Config, Driver as Wanted, OnFull as WhenFull};
+use crate::config::{Topology, limits};
 use crate::disk::cdr::CdrFiles;
 use crate::disk::scribe::{OnFull, Scribe, ScribeThread, Sink};
 use crate::disk::segment::{Segments, read_segments};
 use crate::gate::{Exposition, Gate, ShardCounters};
-use crate::io::{self, epoll::Epoll};
 use crate::io::mesh::{Mesh, ShardMesh};
 use crate::io::pin;
 use crate::io::port::Ports;
@@ -15,9 +14,11 @@ use crate::io::probe::{self, Driver};
 use crate::io::region::{self, Region};
 use crate::io::rundir::RunDir;
 use crate::io::uring::Uring;
-use base::page::Page;
+use crate::io::{self, epoll::Epoll};
 use base::ShardId;
+use base::page::Page;
 use node::{Birth, Fault, Inbox, Io, Ledger, Limits, Outbox, Past, Shard};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -37,6 +38,7 @@ pub fn check(config: &Config) -> Result<(), Fault> {
 
 /// Runs the node until it has been drained.
 pub fn run(config: Config) -> Result<(), Fault> {
+    pin::small_pages();
     let topology = topology()?;
     let (limits, notes) = limits::lay_out(&config, &topology)?;
     notes.iter().for_each(|note| eprintln!("sbcd: note: {note}"));
@@ -72,7 +74,15 @@ pub fn run(config: Config) -> Result<(), Fault> {
             page: page.clone(),
         };
         let past = Past { records: records.clone(), ledger: ledger.clone(), resume: false };
-        let seat = Seat { birth, past, limits: limits.clone(), region, mesh, driver: driver.clone(), ready: ready.clone() };
+        let seat = Seat {
+            birth,
+            past,
+            limits: limits.clone(),
+            region,
+            mesh,
+            driver: driver.clone(),
+            ready: ready.clone(),
+        };
         let (thread, counted) = seat.start(&config, &topology)?;
         threads.push(thread);
         counters.push(counted);
@@ -172,13 +182,16 @@ fn topology() -> Result<Topology, Fault> {
 
 fn driver(config: &Config) -> Result<Driver, Fault> {
     let found = match config.node.driver {
-        Wanted::Epoll => return Ok(Driver::Epoll { because: "the configuration asks for it".to_owned() }),
+        Wanted::Epoll => {
+            return Ok(Driver::Epoll { because: "the configuration asks for it".to_owned() });
+        }
         Wanted::Auto | Wanted::IoUring => probe::driver(),
     };
     match (config.node.driver, found) {
         (Wanted::IoUring, Driver::Epoll { because }) => Err(Fault {
             what: format!("io_uring cannot be used: {because}"),
-            remedy: "enable it (sysctl kernel.io_uring_disabled=0), or set driver = \"auto\"".to_owned(),
+            remedy: "enable it (sysctl kernel.io_uring_disabled=0), or set driver = \"auto\""
+                .to_owned(),
         }),
         (_, found) => Ok(found),
     }
@@ -210,11 +223,19 @@ type Running = JoinHandle<Result<(), Fault>>;
 
 impl Seat {
     /// Opens the ports, thaws the shard and starts its thread.
-    fn start(self, config: &Config, topology: &Topology) -> Result<(Running, ShardCounters), Fault> {
+    fn start(
+        self,
+        config: &Config,
+        topology: &Topology,
+    ) -> Result<(Running, ShardCounters), Fault> {
         let number = usize::from(self.birth.shard.0);
         let ports = Ports::open(&self.limits.shards[number].ports)?;
         let io_counters = self.mesh.counters().clone();
-        let cpu = config.node.pin.then(|| pin::cpus().get((number + 1) % topology.cores).copied()).flatten();
+        let cpu = config
+            .node
+            .pin
+            .then(|| pin::cpus().get((number + 1) % topology.cores).copied())
+            .flatten();
         let (driver, min_wait) = (self.driver, config.node.min_wait_us);
         let mut outbox = Outbox::default();
         let now = io::now();
@@ -235,12 +256,17 @@ impl Seat {
             {
                 eprintln!("sbcd: {}; it runs anywhere", fault.what);
             }
-            let ended = match driver {
+            let ended = catch_unwind(AssertUnwindSafe(|| match driver {
                 Driver::Uring { .. } => Uring::new(ports, Some(region), mesh, min_wait)
                     .and_then(|(io, inbox)| turn(shard, io, inbox, outbox, ready)),
                 Driver::Epoll { .. } => Epoll::new(ports, Some(region), mesh)
                     .and_then(|(io, inbox)| turn(shard, io, inbox, outbox, ready)),
-            };
+            }));
+            let ended = ended.unwrap_or_else(|_| {
+                // The third failure in a minute, or one outside a packet. The panic has told what and where.
+                eprintln!("sbcd: shard {number} failed; the next start releases its calls");
+                std::process::exit(70);
+            });
             if let Err(fault) = &ended {
                 // A shard that cannot go on takes the process with it: its successor recovers every call.
                 eprintln!("sbcd: shard {number}: {}\n      {}", fault.what, fault.remedy);

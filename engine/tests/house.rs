@@ -3,13 +3,14 @@
 use std::path::Path;
 
 /// Crates by floor, ground floor first; a crate may use those of lower floors and nothing else of ours.
-const FLOORS: [&[&str]; 6] = [
+const FLOORS: [&[&str]; 7] = [
     &["base"],
     &["media", "routing-trie", "control"],
     &["sbc"],
     &["node"],
     &["engine", "sbcctl"],
-    &["bench", "sim", "targets"],
+    &["bench", "sim"],
+    &["targets"],
 ];
 
 fn root() -> &'static Path {
@@ -51,7 +52,7 @@ fn floors_below_engine_do_no_io() {
     for member in members() {
         let manifest = manifest(&member);
         let name = manifest["package"]["name"].as_str().expect("a name");
-        if floor(name) >= Some(4) && name != "sim" {
+        if floor(name) >= Some(4) && name != "sim" && name != "targets" {
             continue;
         }
         let used = manifest.get("dependencies").and_then(|d| d.as_table());
@@ -70,7 +71,8 @@ fn the_lower_floors_have_few_dependencies() {
             continue;
         }
         let used = manifest.get("dependencies").and_then(|d| d.as_table());
-        let outside = used.into_iter().flat_map(|t| t.keys()).filter(|u| floor(u).is_none()).count();
+        let outside =
+            used.into_iter().flat_map(|t| t.keys()).filter(|u| floor(u).is_none()).count();
         assert!(outside <= 5, "`{name}` uses {outside} outside crates");
     }
 }

@@ -34,7 +34,10 @@ fn hold(name: &str, expected: &str) {
         std::fs::write(&path, expected).expect("the page is writable");
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, expected, "docs/reference/{name} is out of date: UPDATE_DOCS=1 writes it anew");
+    assert_eq!(
+        found, expected,
+        "docs/reference/{name} is out of date: UPDATE_DOCS=1 writes it anew"
+    );
 }
 
 #[test]
@@ -81,7 +84,10 @@ fn the_exposition_has_every_documented_metric_and_no_other() {
     for name in &exposed {
         assert!(documented.contains(name), "`{name}` is exposed and not documented");
     }
-    assert!(text.contains("tandem_setup_delay_seconds_bucket{shard=\"0\",le=\"+Inf\"} 0"), "{text}");
+    assert!(
+        text.contains("tandem_setup_delay_seconds_bucket{shard=\"0\",le=\"+Inf\"} 0"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -15,10 +15,7 @@ fn leg(index: u32) -> SocketAddr {
 
 /// The key of the `i`th endpoint of a fresh `Media`.
 fn end_of(index: u32) -> EndKey {
-    EndKey {
-        index,
-        generation: 1,
-    }
+    EndKey { index, generation: 1 }
 }
 
 /// `calls` joined pairs: endpoint `i` faces `leg(i)` on port 2·i.
@@ -48,10 +45,7 @@ fn relay(c: &mut Criterion) {
     for count in [1u32, 1_000, 10_000] {
         let (mut media, mut pool) = (calls(count), Pool::new(2048));
         let mut out = Vec::with_capacity(64);
-        let mut now = Now {
-            mono: Instant(1_000_000_000),
-            wall: Wall(0),
-        };
+        let mut now = Now { mono: Instant(1_000_000_000), wall: Wall(0) };
         pool.get_mut(PACKET)[0] = 0x80;
         let (ends, mut turn, mut sequence) = (u64::from(2 * count), 0u64, 0u16);
         group.bench_function(format!("calls={count}"), |b| {
@@ -76,11 +70,7 @@ fn relay(c: &mut Criterion) {
             });
         });
         let (first, lost) = (media.report(end_of(0)), media.counters.restarts.get());
-        assert_eq!(
-            media.counters.packets_relayed.get(),
-            turn,
-            "not everything was relayed"
-        );
+        assert_eq!(media.counters.packets_relayed.get(), turn, "not everything was relayed");
         assert_eq!((first.map(|r| r.lost), lost), (Some(0), 0));
     }
     group.finish();

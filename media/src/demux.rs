@@ -72,11 +72,7 @@ mod tests {
                 80..=127 | 192.. => Class::Refused(Discard::BadVersion),
                 128..=191 => Class::Rtp,
             };
-            assert_eq!(
-                classify(&[first, 0], Component::Rtp, false),
-                expected,
-                "{first}"
-            );
+            assert_eq!(classify(&[first, 0], Component::Rtp, false), expected, "{first}");
         }
     }
 
@@ -87,19 +83,10 @@ mod tests {
         assert_eq!(of(200, Component::Rtp, true), Class::Rtcp);
         assert_eq!(of(223, Component::Rtp, true), Class::Rtcp);
         assert_eq!(of(224, Component::Rtp, true), Class::Rtp);
-        assert_eq!(
-            of(201, Component::Rtp, false),
-            Class::Refused(Discard::UnexpectedRtcp)
-        );
+        assert_eq!(of(201, Component::Rtp, false), Class::Refused(Discard::UnexpectedRtcp));
         assert_eq!(of(210, Component::Rtp, false), Class::Rtp);
-        assert_eq!(
-            of(0, Component::Rtcp, false),
-            Class::Refused(Discard::BadRtcp)
-        );
+        assert_eq!(of(0, Component::Rtcp, false), Class::Refused(Discard::BadRtcp));
         assert_eq!(classify(&[], Component::Rtp, false), Class::Keepalive);
-        assert_eq!(
-            classify(&[0x80], Component::Rtp, false),
-            Class::Refused(Discard::Short)
-        );
+        assert_eq!(classify(&[0x80], Component::Rtp, false), Class::Refused(Discard::Short));
     }
 }

@@ -126,10 +126,7 @@ impl End {
 
     pub(crate) fn local(&self) -> Local {
         let rtp = self.ports.address;
-        Local {
-            rtp,
-            rtcp: SocketAddr::new(rtp.ip(), rtp.port().saturating_add(1)),
-        }
+        Local { rtp, rtcp: SocketAddr::new(rtp.ip(), rtp.port().saturating_add(1)) }
     }
 
     /// Whether RTP from this leg is relayed.
@@ -151,9 +148,7 @@ impl End {
         if !plan.send {
             return Err(Discard::PeerNotSending);
         }
-        self.latch
-            .target(plan, Component::Rtp)
-            .ok_or(Discard::NoRemote)
+        self.latch.target(plan, Component::Rtp).ok_or(Discard::NoRemote)
     }
 
     /// Where RTCP for this leg leaves from and goes to, noting the reports in it.
@@ -167,21 +162,14 @@ impl End {
         if let Some(sent) = compound.sent {
             self.round_trip.report_relayed(sent, now);
         }
-        let from = if plan.rtcp_mux {
-            self.ports.rtp
-        } else {
-            self.ports.rtcp
-        };
+        let from = if plan.rtcp_mux { self.ports.rtp } else { self.ports.rtcp };
         Some((from, to))
     }
 
     /// Since when the leg is silent for longer than its plan allows.
     pub(crate) fn silent_since(&self, now: Instant) -> Option<Instant> {
         let patience = self.plan.as_ref()?.inactivity?;
-        let since = self
-            .programmed
-            .max(self.thawed)
-            .max(self.last_heard.unwrap_or_default());
+        let since = self.programmed.max(self.thawed).max(self.last_heard.unwrap_or_default());
         (now.since(since) >= patience).then_some(since)
     }
 

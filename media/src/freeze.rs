@@ -128,51 +128,22 @@ mod tests {
         plan.clock_rates = List::from_slice(&[(96, 90_000); 8]).unwrap();
         plan.inactivity = Some(Duration::from_secs(1));
         let same_ip = Some("2001:db8::1".parse().unwrap());
-        plan.learn = Learn::First {
-            window: Duration::from_secs(1),
-            same_ip,
-        };
+        plan.learn = Learn::First { window: Duration::from_secs(1), same_ip };
         media.program(start, end, plan);
-        let (now, mut pool) = (
-            Now {
-                mono: start,
-                wall: Wall(0),
-            },
-            Pool::new(64),
-        );
+        let (now, mut pool) = (Now { mono: start, wall: Wall(0) }, Pool::new(64));
         let rtp = base::Bytes { at: 0, len: 12 };
         pool.get_mut(rtp)[0] = 0x80;
-        media.receive(
-            now,
-            PortId(0),
-            leg.parse().unwrap(),
-            rtp,
-            &mut pool,
-            &mut Vec::new(),
-        );
+        media.receive(now, PortId(0), leg.parse().unwrap(), rtp, &mut pool, &mut Vec::new());
         pool.get_mut(rtp)[..4].copy_from_slice(&[0x80, 201, 0, 1]);
         let rtcp = base::Bytes { at: 0, len: 8 };
-        media.receive(
-            now,
-            PortId(1),
-            leg.parse().unwrap(),
-            rtcp,
-            &mut pool,
-            &mut Vec::new(),
-        );
+        media.receive(now, PortId(1), leg.parse().unwrap(), rtcp, &mut pool, &mut Vec::new());
         plan.sources = List::from_slice(&["2001:db8::/32".parse().unwrap(); 8]).unwrap();
         media.program(start, end, plan);
         let mut record = media.freeze(end).unwrap();
         record.peer = Some(end);
         record.heard_by_leg = Some(Block::default());
         record.round_trip.report_relayed(1, start);
-        record.round_trip.block_heard(
-            &Block {
-                last_report: 1,
-                ..Block::default()
-            },
-            start,
-        );
+        record.round_trip.block_heard(&Block { last_report: 1, ..Block::default() }, start);
         record
     }
 

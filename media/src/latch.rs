@@ -93,21 +93,14 @@ impl Latch {
         now <= programmed + window
             && source.port() != 0
             && same_ip.is_none_or(|ip| address::canonical(ip) == source.ip())
-            && self
-                .rtp
-                .or(self.rtcp)
-                .is_none_or(|other| other.ip() == source.ip())
+            && self.rtp.or(self.rtcp).is_none_or(|other| other.ip() == source.ip())
             && address::permitted(source.ip(), plan.allow)
     }
 }
 
 /// With rtcp-mux there is one address to learn and to send to.
 fn shared(plan: &Plan, component: Component) -> Component {
-    if plan.rtcp_mux {
-        Component::Rtp
-    } else {
-        component
-    }
+    if plan.rtcp_mux { Component::Rtp } else { component }
 }
 
 #[cfg(test)]
@@ -148,88 +141,46 @@ mod tests {
     #[test]
     fn the_first_source_of_the_window_is_pinned_for_good() {
         let (mut latch, plan) = (Latch::default(), learning(None));
-        assert_eq!(
-            admit(&mut latch, &plan, "198.51.100.7:1024", 500),
-            Source::Learned
-        );
-        assert_eq!(
-            admit(&mut latch, &plan, "198.51.100.7:1024", 900),
-            Source::Known
-        );
-        assert_eq!(
-            latch.target(&plan, Component::Rtp),
-            Some(at("198.51.100.7:1024"))
-        );
+        assert_eq!(admit(&mut latch, &plan, "198.51.100.7:1024", 500), Source::Learned);
+        assert_eq!(admit(&mut latch, &plan, "198.51.100.7:1024", 900), Source::Known);
+        assert_eq!(latch.target(&plan, Component::Rtp), Some(at("198.51.100.7:1024")));
         for thief in ["198.51.100.7:1025", "198.51.100.8:1024", "10.0.0.1:4000"] {
-            assert_eq!(
-                admit(&mut latch, &plan, thief, 400),
-                Source::Stranger,
-                "{thief}"
-            );
+            assert_eq!(admit(&mut latch, &plan, thief, 400), Source::Stranger, "{thief}");
         }
     }
 
     #[test]
     fn nothing_is_learned_late_or_from_elsewhere_or_from_nobody() {
         let mut latch = Latch::default();
-        assert_eq!(
-            admit(&mut latch, &learning(None), "198.51.100.7:1", 501),
-            Source::Stranger
-        );
+        assert_eq!(admit(&mut latch, &learning(None), "198.51.100.7:1", 501), Source::Stranger);
         let plan = learning(Some("::ffff:198.51.100.7"));
-        assert_eq!(
-            admit(&mut latch, &plan, "198.51.100.8:1", 1),
-            Source::Stranger
-        );
+        assert_eq!(admit(&mut latch, &plan, "198.51.100.8:1", 1), Source::Stranger);
         for nobody in ["127.0.0.1:9", "0.0.0.0:9", "224.0.0.1:9", "198.51.100.7:0"] {
-            assert_eq!(
-                admit(&mut latch, &learning(None), nobody, 1),
-                Source::Stranger,
-                "{nobody}"
-            );
+            assert_eq!(admit(&mut latch, &learning(None), nobody, 1), Source::Stranger, "{nobody}");
         }
         assert_eq!(latch, Latch::default());
-        assert_eq!(
-            admit(&mut latch, &plan, "198.51.100.7:1", 1),
-            Source::Learned
-        );
+        assert_eq!(admit(&mut latch, &plan, "198.51.100.7:1", 1), Source::Learned);
     }
 
     #[test]
     fn rtcp_is_learned_from_the_address_of_rtp_only() {
         let (mut latch, mut plan) = (Latch::default(), learning(None));
-        assert_eq!(
-            admit(&mut latch, &plan, "198.51.100.7:1024", 0),
-            Source::Learned
-        );
+        assert_eq!(admit(&mut latch, &plan, "198.51.100.7:1024", 0), Source::Learned);
         let mut rtcp =
             |plan: &Plan, source| latch.admit(plan, START, Component::Rtcp, at(source), START);
         assert_eq!(rtcp(&plan, "198.51.100.8:1025"), Source::Stranger);
         assert_eq!(rtcp(&plan, "198.51.100.7:1025"), Source::Learned);
         plan.rtcp_mux = true;
-        assert_eq!(
-            rtcp(&plan, "198.51.100.7:1025"),
-            Source::Stranger,
-            "mux has one address"
-        );
+        assert_eq!(rtcp(&plan, "198.51.100.7:1025"), Source::Stranger, "mux has one address");
         assert_eq!(rtcp(&plan, "198.51.100.7:1024"), Source::Known);
-        assert_eq!(
-            latch.target(&plan, Component::Rtcp),
-            Some(at("198.51.100.7:1024"))
-        );
+        assert_eq!(latch.target(&plan, Component::Rtcp), Some(at("198.51.100.7:1024")));
     }
 
     #[test]
     fn networks_may_send_but_do_not_move_the_target() {
         let (mut latch, mut plan) = (Latch::default(), Plan::towards(at("192.0.2.1:4000")));
         assert!(plan.sources.push("198.51.100.0/24".parse().unwrap()));
-        assert_eq!(
-            admit(&mut latch, &plan, "198.51.100.9:5000", 0),
-            Source::Known
-        );
-        assert_eq!(
-            latch.target(&plan, Component::Rtp),
-            Some(at("192.0.2.1:4000"))
-        );
+        assert_eq!(admit(&mut latch, &plan, "198.51.100.9:5000", 0), Source::Known);
+        assert_eq!(latch.target(&plan, Component::Rtp), Some(at("192.0.2.1:4000")));
     }
 }

@@ -11,10 +11,7 @@ pub struct List<T: Copy, const N: usize> {
 
 impl<T: Copy, const N: usize> Default for List<T, N> {
     fn default() -> Self {
-        List {
-            items: [None; N],
-            len: 0,
-        }
+        List { items: [None; N], len: 0 }
     }
 }
 
@@ -37,10 +34,7 @@ impl<T: Copy, const N: usize> List<T, N> {
 
     /// The values in order.
     pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
-        self.items[..usize::from(self.len)]
-            .iter()
-            .flatten()
-            .copied()
+        self.items[..usize::from(self.len)].iter().flatten().copied()
     }
 
     /// Number of values.
@@ -78,10 +72,7 @@ mod tests {
     fn holds_its_bound_and_not_one_more() {
         let mut list: List<u8, 2> = List::default();
         assert!(list.is_empty() && list.push(1) && list.push(2) && !list.push(3));
-        assert_eq!(
-            (list.len(), list.iter().collect::<Vec<_>>()),
-            (2, vec![1, 2])
-        );
+        assert_eq!((list.len(), list.iter().collect::<Vec<_>>()), (2, vec![1, 2]));
         assert_eq!(List::<u8, 2>::from_slice(&[1, 2]), Some(list));
         assert_eq!(List::<u8, 2>::from_slice(&[1, 2, 3]), None);
         assert!(List::<u8, 2>::take(&mut &[3u8, 1, 2, 3][..]).is_err());

@@ -69,10 +69,7 @@ impl Media {
             ends: Slab::new(u32::try_from(ports.len()).unwrap_or(u32::MAX)),
             latched: Vec::with_capacity(2 * ports.len()),
             sweep: Sweep::new(now, ports.len()),
-            slot_by_address: (0u32..)
-                .zip(&ports)
-                .map(|(slot, p)| (p.address, slot))
-                .collect(),
+            slot_by_address: (0u32..).zip(&ports).map(|(slot, p)| (p.address, slot)).collect(),
             slots: ports,
             ports_by_id,
         };
@@ -150,11 +147,7 @@ impl Media {
         let Some(peer) = self.ends.get_mut(a).and_then(|end| end.peer.take()) else {
             return;
         };
-        if let Some(other) = self
-            .ends
-            .get_mut(peer)
-            .filter(|other| other.peer == Some(a))
-        {
+        if let Some(other) = self.ends.get_mut(peer).filter(|other| other.peer == Some(a)) {
             other.peer = None;
         }
     }
@@ -239,9 +232,7 @@ impl Media {
         debug_assert_eq!(self.ports.in_use(), self.ends.len());
         self.counters.in_use.set(self.ports.in_use() as u64);
         self.counters.ready.set(self.ports.ready() as u64);
-        self.counters
-            .quarantined
-            .set(self.ports.quarantined() as u64);
+        self.counters.quarantined.set(self.ports.quarantined() as u64);
     }
 }
 

@@ -158,14 +158,7 @@ mod tests {
         let mut plan = Plan::default();
         assert!(plan.clock_rates.push((111, 48_000)));
         assert!(plan.clock_rates.push((99, 0)));
-        let rates = [
-            (0, 8_000),
-            (9, 8_000),
-            (6, 16_000),
-            (31, 90_000),
-            (111, 48_000),
-            (99, 8_000),
-        ];
+        let rates = [(0, 8_000), (9, 8_000), (6, 16_000), (31, 90_000), (111, 48_000), (99, 8_000)];
         for (pt, hz) in rates {
             assert_eq!(plan.clock_rate(pt), hz, "payload type {pt}");
         }
@@ -187,9 +180,6 @@ mod tests {
         let mut rest = &bytes[..];
         assert_eq!(Plan::take(&mut rest), Ok(plan));
         assert!(rest.is_empty());
-        assert_eq!(
-            Plan::towards("192.0.2.1:65535".parse().unwrap()).remote_rtcp,
-            None
-        );
+        assert_eq!(Plan::towards("192.0.2.1:65535".parse().unwrap()).remote_rtcp, None);
     }
 }

@@ -84,10 +84,7 @@ impl Ports {
         self.rest(at, now);
         let interface = &mut self.interfaces[at];
         let taken = if let Some(slot) = interface.ready.pop_front() {
-            Taken {
-                slot,
-                shortened: false,
-            }
+            Taken { slot, shortened: false }
         } else {
             let &(slot, freed) = interface.quarantine.front().ok_or(NoPort::AllInUse)?;
             if now.since(freed) < SHORTEST_QUARANTINE {
@@ -95,10 +92,7 @@ impl Ports {
             }
             interface.quarantine.pop_front();
             self.quarantined -= 1;
-            Taken {
-                slot,
-                shortened: true,
-            }
+            Taken { slot, shortened: true }
         };
         self.in_use += 1;
         self.check();
@@ -176,18 +170,12 @@ impl Ports {
 
     fn check(&self) {
         debug_assert_eq!(
-            self.interfaces
-                .iter()
-                .map(|i| i.ready.len() + i.quarantine.len())
-                .sum::<usize>(),
+            self.interfaces.iter().map(|i| i.ready.len() + i.quarantine.len()).sum::<usize>(),
             self.capacity - self.in_use,
             "a slot was lost or doubled"
         );
         debug_assert_eq!(
-            self.interfaces
-                .iter()
-                .map(|i| i.quarantine.len())
-                .sum::<usize>(),
+            self.interfaces.iter().map(|i| i.quarantine.len()).sum::<usize>(),
             self.quarantined
         );
     }
@@ -206,36 +194,15 @@ mod tests {
     fn oldest_freed_first_and_quarantine_shortens_under_pressure_only() {
         let mut ports = Ports::new([0, 0, 7].into_iter());
         assert_eq!(ports.take(9, ms(0)), Err(NoPort::NoInterface));
-        let slots = [
-            ports.take(0, ms(0)).unwrap().slot,
-            ports.take(0, ms(0)).unwrap().slot,
-        ];
-        assert_eq!(
-            (slots, ports.take(0, ms(0))),
-            ([0, 1], Err(NoPort::AllInUse))
-        );
+        let slots = [ports.take(0, ms(0)).unwrap().slot, ports.take(0, ms(0)).unwrap().slot];
+        assert_eq!((slots, ports.take(0, ms(0))), ([0, 1], Err(NoPort::AllInUse)));
         ports.free(0, 1, ms(100));
         ports.free(0, 0, ms(300));
         assert_eq!(ports.take(0, ms(599)), Err(NoPort::Quarantined));
-        assert_eq!(
-            ports.take(0, ms(600)),
-            Ok(Taken {
-                slot: 1,
-                shortened: true
-            })
-        );
+        assert_eq!(ports.take(0, ms(600)), Ok(Taken { slot: 1, shortened: true }));
         assert_eq!(ports.take(0, ms(799)), Err(NoPort::Quarantined));
-        assert_eq!(
-            ports.take(0, ms(2_300)),
-            Ok(Taken {
-                slot: 0,
-                shortened: false
-            })
-        );
-        assert_eq!(
-            (ports.ready(), ports.in_use(), ports.quarantined()),
-            (1, 2, 0)
-        );
+        assert_eq!(ports.take(0, ms(2_300)), Ok(Taken { slot: 0, shortened: false }));
+        assert_eq!((ports.ready(), ports.in_use(), ports.quarantined()), (1, 2, 0));
     }
 
     #[test]
@@ -246,9 +213,7 @@ mod tests {
         ports.free(0, slots[0], ms(20));
         ports.rest_all(ms(9_000));
         assert_eq!((ports.ready(), ports.quarantined()), (3, 0));
-        let order: Vec<u32> = (0..3)
-            .map(|_| ports.take(0, ms(9_000)).unwrap().slot)
-            .collect();
+        let order: Vec<u32> = (0..3).map(|_| ports.take(0, ms(9_000)).unwrap().slot).collect();
         assert_eq!(order, [2, slots[1], slots[0]]);
     }
 
@@ -260,10 +225,7 @@ mod tests {
         );
         assert_eq!(ports.take(0, ms(0)).map(|t| t.slot), Ok(0));
         ports.free(0, 0, ms(1));
-        assert!(
-            ports.claim(0, 0),
-            "quarantine does not keep a call from its own port"
-        );
+        assert!(ports.claim(0, 0), "quarantine does not keep a call from its own port");
     }
 
     proptest! {

@@ -42,10 +42,7 @@ impl Codec {
             18 => (11_000, 19_000),
             _ => (0, 25_100),
         };
-        Codec {
-            ie_milli,
-            bpl_milli,
-        }
+        Codec { ie_milli, bpl_milli }
     }
 }
 
@@ -67,10 +64,7 @@ pub fn rate(codec: Codec, loss_ppm: u64, delay_us: u64) -> Score {
     let (ie, bpl) = (i64::from(codec.ie_milli), i64::from(codec.bpl_milli).max(1));
     let ie_effective = ie + (95_000 - ie) * loss_milli_percent / (loss_milli_percent + bpl);
     let r = (BEST_R - delay_impairment_milli(delay_us) - ie_effective).clamp(0, 100_000);
-    Score {
-        r_milli: u32::try_from(r).unwrap_or(0),
-        mos_centi: mos_centi(r),
-    }
+    Score { r_milli: u32::try_from(r).unwrap_or(0), mos_centi: mos_centi(r) }
 }
 
 /// Id = 0.024 d + 0.11 (d − 177.3) above 177.3 ms, in thousandths.
@@ -112,26 +106,14 @@ mod tests {
     #[test]
     fn loss_and_delay_impair_as_the_model_says() {
         let g711 = Codec::of(0);
-        assert_eq!(
-            rate(g711, 0, 0),
-            Score {
-                r_milli: 93_200,
-                mos_centi: 441
-            }
-        );
+        assert_eq!(rate(g711, 0, 0), Score { r_milli: 93_200, mos_centi: 441 });
         // 5 % loss: Ie,eff = 95 · 5 / (5 + 25.1) = 15.78.
         assert_eq!(rate(g711, 50_000, 0).r_milli, 93_200 - 15_780);
         // G.729A, 1 % loss: 11 + 84 · 1 / 20 = 15.2.
         assert_eq!(rate(Codec::of(18), 10_000, 0).r_milli, 78_000);
         // 250 ms: 6 + 0.11 · 72.7 = 13.997.
         assert_eq!(rate(g711, 0, 250_000).r_milli, 93_200 - 13_997);
-        assert_eq!(
-            rate(g711, u64::MAX, u64::MAX),
-            Score {
-                r_milli: 0,
-                mos_centi: 100
-            }
-        );
+        assert_eq!(rate(g711, u64::MAX, u64::MAX), Score { r_milli: 0, mos_centi: 100 });
     }
 
     #[test]

@@ -102,12 +102,8 @@ impl Reception {
         // One cycle up, so that packets before the first do not underflow.
         let highest = 0x1_0000 + u32::from(header.sequence);
         self.ssrc = header.ssrc;
-        self.base = Some(Base {
-            first: highest + 1 - received as u32,
-            highest,
-            received,
-            suspect: None,
-        });
+        self.base =
+            Some(Base { first: highest + 1 - received as u32, highest, received, suspect: None });
     }
 
     /// A.8, in nanoseconds so that payload types of different clocks share one estimate. Packets that
@@ -115,11 +111,7 @@ impl Reception {
     /// them at one instant.
     fn sample(&mut self, timestamp: u32, rate: u32, arrival: Instant) {
         let transit = units(arrival, rate).wrapping_sub(timestamp);
-        let last = self.clock.replace(Clock {
-            rate,
-            transit,
-            timestamp,
-        });
+        let last = self.clock.replace(Clock { rate, transit, timestamp });
         let Some(last) = last.filter(|last| last.rate == rate) else {
             return;
         };
@@ -224,11 +216,7 @@ mod tests {
                 timestamp: 0xffff_ff00,
                 ssrc: 1,
             };
-            Sender {
-                reception: Reception::default(),
-                now: Instant(5_000_000_000),
-                header,
-            }
+            Sender { reception: Reception::default(), now: Instant(5_000_000_000), header }
         }
 
         /// Time passes by `packets` packets, of which only the last is sent, `late` after its time.
@@ -237,8 +225,7 @@ mod tests {
             let ticks = u32::from(packets) * 160;
             self.header.timestamp = self.header.timestamp.wrapping_add(ticks);
             self.now = self.now + TICK * u32::from(packets);
-            self.reception
-                .count(&self.header, 172, 8_000, self.now + late)
+            self.reception.count(&self.header, 172, 8_000, self.now + late)
         }
 
         fn send(&mut self) -> bool {
@@ -252,10 +239,7 @@ mod tests {
         assert!((0..70_000).all(|_| !sender.send()));
         let r = &sender.reception;
         assert_eq!((r.packets(), r.expected(), r.lost()), (70_000, 70_000, 0));
-        assert_eq!(
-            (r.jitter_us(), r.restarts(), r.octets()),
-            (0, 0, 70_000 * 172)
-        );
+        assert_eq!((r.jitter_us(), r.restarts(), r.octets()), (0, 0, 70_000 * 172));
     }
 
     #[test]
@@ -265,10 +249,7 @@ mod tests {
             sender.send();
         }
         sender.send_after(11, Duration::ZERO);
-        assert_eq!(
-            (sender.reception.expected(), sender.reception.lost()),
-            (101, 10)
-        );
+        assert_eq!((sender.reception.expected(), sender.reception.lost()), (101, 10));
         let newest = sender.header;
         sender.header.sequence -= 5;
         let (header, now) = (sender.header, sender.now);
@@ -277,11 +258,7 @@ mod tests {
         for _ in 0..50 {
             sender.reception.count(&newest, 172, 8_000, now);
         }
-        assert_eq!(
-            sender.reception.lost(),
-            0,
-            "duplicates never make loss negative"
-        );
+        assert_eq!(sender.reception.lost(), 0, "duplicates never make loss negative");
     }
 
     #[test]
@@ -300,10 +277,7 @@ mod tests {
         assert!(!sender.send(), "one stray packet is not believed");
         assert!(sender.send(), "two in a row are");
         assert!(!sender.send());
-        assert_eq!(
-            (sender.reception.lost(), sender.reception.restarts()),
-            (3, 2)
-        );
+        assert_eq!((sender.reception.lost(), sender.reception.restarts()), (3, 2));
         assert_eq!(sender.reception.expected(), 104 + 1 + 3);
     }
 
@@ -327,11 +301,7 @@ mod tests {
     fn jitter_converges_as_rfc_3550_says() {
         let mut sender = Sender::new(0);
         for i in 0..1_000 {
-            let late = if i % 2 == 0 {
-                Duration::ZERO
-            } else {
-                Duration::from_millis(8)
-            };
+            let late = if i % 2 == 0 { Duration::ZERO } else { Duration::from_millis(8) };
             sender.send_after(1, late);
         }
         // Every packet differs from the one before by 8 ms, so the filter settles at 8 ms.
@@ -348,10 +318,7 @@ mod tests {
             sender.reception.count(&header, 16, 8_000, now);
         }
         sender.send();
-        assert_eq!(
-            (sender.reception.max_jitter_us(), sender.reception.lost()),
-            (0, 0)
-        );
+        assert_eq!((sender.reception.max_jitter_us(), sender.reception.lost()), (0, 0));
     }
 
     #[test]
@@ -366,9 +333,6 @@ mod tests {
         sender.header.sequence += 1;
         let (header, now) = (sender.header, sender.now);
         sender.reception.count(&header, 100, 48_000, now);
-        assert_eq!(
-            (sender.reception.max_jitter_us(), sender.reception.lost()),
-            (0, 0)
-        );
+        assert_eq!((sender.reception.max_jitter_us(), sender.reception.lost()), (0, 0));
     }
 }

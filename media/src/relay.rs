@@ -70,12 +70,8 @@ impl Media {
     ) -> Result<Option<Way>, Discard> {
         let (key, component) = self.find(port)?;
         let end = self.ends.get_mut(key).ok_or(Discard::IdlePort)?;
-        let arrival = Arrival {
-            datagram,
-            component,
-            source: address::canonical_socket(source),
-            now,
-        };
+        let arrival =
+            Arrival { datagram, component, source: address::canonical_socket(source), now };
         let heard = end.hear(&arrival, &self.counters)?;
         if end.news == News::Fresh {
             // Queued once until told, so the queue never outgrows the endpoints.
@@ -162,10 +158,7 @@ impl End {
                 let header = rtp::read(datagram)?;
                 let rate = plan.clock_rate(header.payload_type);
                 self.admit(arrival, counters)?;
-                if self
-                    .reception
-                    .count(&header, datagram.len(), rate, arrival.now)
-                {
+                if self.reception.count(&header, datagram.len(), rate, arrival.now) {
                     counters.restarts.add(1);
                 }
                 Ok(Heard::Rtp)
@@ -189,10 +182,7 @@ impl End {
     fn admit(&mut self, arrival: &Arrival, counters: &Counters) -> Result<(), Discard> {
         let plan = self.plan.as_ref().ok_or(Discard::NoPlan)?;
         let (component, source, now) = (arrival.component, arrival.source, arrival.now);
-        match self
-            .latch
-            .admit(plan, self.programmed, component, source, now)
-        {
+        match self.latch.admit(plan, self.programmed, component, source, now) {
             Source::Known => {}
             Source::Learned => {
                 counters.latches.add(1);

@@ -81,10 +81,7 @@ fn read_block(block: &[u8]) -> Option<Block> {
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .map(|b| u32::from_be_bytes(*b))
+    bytes.get(at..)?.first_chunk().map(|b| u32::from_be_bytes(*b))
 }
 
 /// Round trip to a leg (RFC 3550 §6.4.1): when a sender report left for it, and its answer.
@@ -181,11 +178,7 @@ mod tests {
     fn round_trip_is_time_away_less_time_held() {
         let mut trip = RoundTrip::default();
         let start = Instant(1_000_000_000);
-        let block = |last_report, delay| Block {
-            last_report,
-            delay,
-            ..Block::default()
-        };
+        let block = |last_report, delay| Block { last_report, delay, ..Block::default() };
         trip.block_heard(&block(7, 0), start);
         assert_eq!(trip.rtt_us(), None, "no report was relayed yet");
         trip.report_relayed(7, start);
@@ -193,10 +186,6 @@ mod tests {
         assert_eq!(trip.rtt_us(), Some(80_000));
         trip.block_heard(&block(8, 0), start + Duration::from_millis(900));
         trip.block_heard(&block(7, u32::MAX), start + Duration::from_millis(900));
-        assert_eq!(
-            trip.rtt_us(),
-            Some(80_000),
-            "a foreign or impossible answer is ignored"
-        );
+        assert_eq!(trip.rtt_us(), Some(80_000), "a foreign or impossible answer is ignored");
     }
 }

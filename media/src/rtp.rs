@@ -23,9 +23,7 @@ pub struct Header {
 /// Reads the header of a datagram already known to carry version 2 in its first byte. CSRC list,
 /// extension (§5.3.1) and padding must fit the length.
 pub fn read(datagram: &[u8]) -> Result<Header, Discard> {
-    let (fixed, rest) = datagram
-        .split_first_chunk::<FIXED>()
-        .ok_or(Discard::Short)?;
+    let (fixed, rest) = datagram.split_first_chunk::<FIXED>().ok_or(Discard::Short)?;
     let [first, second, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3] = *fixed;
     if first & 0x3f != 0 {
         check_options(first, rest)?;
@@ -61,20 +59,7 @@ mod tests {
     use super::*;
 
     fn packet(first: u8, rest: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![
-            first,
-            0x80 | 96,
-            0x12,
-            0x34,
-            0,
-            0,
-            0,
-            9,
-            0xde,
-            0xad,
-            0xbe,
-            0xef,
-        ];
+        let mut bytes = vec![first, 0x80 | 96, 0x12, 0x34, 0, 0, 0, 9, 0xde, 0xad, 0xbe, 0xef];
         bytes.extend_from_slice(rest);
         bytes
     }
@@ -114,11 +99,7 @@ mod tests {
             (0xa0, &[0, 3]),
         ];
         for (first, rest) in bad {
-            assert_eq!(
-                read(&packet(first, rest)),
-                Err(Discard::Malformed),
-                "{first:x} {rest:?}"
-            );
+            assert_eq!(read(&packet(first, rest)), Err(Discard::Malformed), "{first:x} {rest:?}");
         }
         assert_eq!(read(&packet(0x80, &[])[..11]), Err(Discard::Short));
     }

@@ -23,15 +23,9 @@ pub(crate) struct Sweep {
 
 impl Sweep {
     pub(crate) fn new(now: Instant, capacity: usize) -> Sweep {
-        let batches = u32::try_from(capacity.div_ceil(BATCH))
-            .unwrap_or(u32::MAX)
-            .max(1);
+        let batches = u32::try_from(capacity.div_ceil(BATCH)).unwrap_or(u32::MAX).max(1);
         let pause = ROUND / batches;
-        Sweep {
-            next: 0,
-            due: now + pause,
-            pause,
-        }
+        Sweep { next: 0, due: now + pause, pause }
     }
 }
 
@@ -47,11 +41,7 @@ impl Media {
         self.ports.rest_all(now);
         self.publish();
         let batch = self.sweep.next..(self.sweep.next + BATCH).min(self.slots.len());
-        self.sweep.next = if batch.end == self.slots.len() {
-            0
-        } else {
-            batch.end
-        };
+        self.sweep.next = if batch.end == self.slots.len() { 0 } else { batch.end };
         for slot in batch {
             self.look_at(slot, now, out);
         }

@@ -75,10 +75,7 @@ fn rtp_bleed_a_stranger_flooding_both_ports_hears_nothing() {
     }
     assert!(w.left().iter().all(|sent| *sent == (0, ALICE.to_string())));
     let report = w.media.report(alice).unwrap();
-    assert_eq!(
-        (report.packets, report.discarded, report.last_heard),
-        (0, 1_000, None)
-    );
+    assert_eq!((report.packets, report.discarded, report.last_heard), (0, 1_000, None));
 }
 
 #[test]
@@ -90,13 +87,7 @@ fn a_latched_flow_does_not_move() {
     let mut notices = Vec::new();
     assert!(w.media.next_sweep().unwrap() <= w.now.mono);
     w.media.sweep(w.now.mono, &mut notices);
-    assert_eq!(
-        notices,
-        [Notice::Latched {
-            end: alice,
-            to: at(NAT)
-        }]
-    );
+    assert_eq!(notices, [Notice::Latched { end: alice, to: at(NAT) }]);
     for thief in ["192.0.2.1:31001", "203.0.113.66:31000", "10.1.2.3:4000"] {
         assert_eq!(w.rtp(alice, thief, &voice(2)), WRONG, "{thief}");
     }
@@ -123,17 +114,8 @@ fn noise_is_never_learned() {
     let mut w = World::new();
     let alice = w.alice;
     learning(&mut w, None);
-    for noise in [
-        &[][..],
-        &[0x80; 5],
-        &[0x8f; 30],
-        &[0, 1, 0, 0],
-        &[22, 0, 0, 0],
-    ] {
-        assert!(matches!(
-            w.rtp(alice, "203.0.113.66:7", noise),
-            Verdict::Discard(_)
-        ));
+    for noise in [&[][..], &[0x80; 5], &[0x8f; 30], &[0, 1, 0, 0], &[22, 0, 0, 0]] {
+        assert!(matches!(w.rtp(alice, "203.0.113.66:7", noise), Verdict::Discard(_)));
     }
     assert_eq!(w.media.learned(alice), None);
     assert_eq!(w.rtp(alice, NAT, &voice(1)), Verdict::Forward);
@@ -148,11 +130,7 @@ fn a_new_plan_forgets_what_was_learned_only_with_a_new_remote() {
     w.pass(1);
     w.program(alice, |plan| plan.send = false);
     assert_eq!(w.media.learned(alice), Some(at(NAT)));
-    assert_eq!(
-        w.rtp(alice, "192.0.2.1:31002", &voice(2)),
-        WRONG,
-        "hold opens no window"
-    );
+    assert_eq!(w.rtp(alice, "192.0.2.1:31002", &voice(2)), WRONG, "hold opens no window");
     w.program(alice, |plan| plan.remote_rtp = Some(at("10.1.2.3:4100")));
     assert_eq!(w.media.target(alice), Some(at("10.1.2.3:4100")));
     assert_eq!(w.rtp(alice, "192.0.2.1:31002", &voice(3)), Verdict::Forward);

@@ -1,8 +1,5 @@
 //! The relay path takes no memory: counted by an allocator that counts.
-#![allow(
-    unsafe_code,
-    reason = "implementing GlobalAlloc is unsafe; this file tests allocation"
-)]
+#![allow(unsafe_code, reason = "implementing GlobalAlloc is unsafe; this file tests allocation")]
 
 mod world;
 
@@ -39,10 +36,7 @@ fn receiving_takes_no_memory() {
     let mut w = World::new();
     let (alice, bob) = (w.alice, w.bob);
     w.program(alice, |plan| {
-        plan.learn = Learn::First {
-            window: Duration::from_secs(1),
-            same_ip: None,
-        };
+        plan.learn = Learn::First { window: Duration::from_secs(1), same_ip: None };
     });
     let packets: Vec<Vec<u8>> = (0..1_000).map(voice).collect();
     let reports = report(1, 1, 0);

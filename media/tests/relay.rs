@@ -27,15 +27,9 @@ fn media_flows_both_ways_and_is_counted() {
         assert_eq!(w.left(), [(0, ALICE.to_string())]);
     }
     let report = w.media.report(alice).unwrap();
-    assert_eq!(
-        (report.packets, report.octets, report.lost),
-        (50, 50 * 172, 0)
-    );
+    assert_eq!((report.packets, report.octets, report.lost), (50, 50 * 172, 0));
     assert_eq!((report.sent_packets, report.sent_octets), (50, 50 * 172));
-    assert_eq!(
-        (report.mos_centi, report.r_factor, report.jitter_us),
-        (439, 92, 0)
-    );
+    assert_eq!((report.mos_centi, report.r_factor, report.jitter_us), (439, 92, 0));
     assert_eq!(report.last_heard, Some(w.now.mono));
     assert_eq!(w.media.counters.packets_relayed.get(), 100);
     assert_eq!(w.media.counters.octets_relayed.get(), 100 * 172);
@@ -49,17 +43,9 @@ fn rtcp_leaves_where_each_leg_wants_it() {
     assert_eq!(w.left(), [(3, "198.51.100.1:6001".to_string())]);
     w.program(bob, |plan| plan.rtcp_mux = true);
     assert_eq!(w.rtcp(alice, "192.0.2.1:4001", &report(1, 0, 0)), FORWARD);
-    assert_eq!(
-        w.left(),
-        [(2, BOB.to_string())],
-        "the other leg multiplexes"
-    );
+    assert_eq!(w.left(), [(2, BOB.to_string())], "the other leg multiplexes");
     assert_eq!(w.rtp(bob, BOB, &report(1, 0, 0)), FORWARD);
-    assert_eq!(
-        w.left(),
-        [(1, "192.0.2.1:4001".to_string())],
-        "this leg multiplexes"
-    );
+    assert_eq!(w.left(), [(1, "192.0.2.1:4001".to_string())], "this leg multiplexes");
     w.program(alice, |plan| plan.rtcp_mux = true);
     assert_eq!(w.rtp(bob, BOB, &report(1, 0, 0)), FORWARD);
     assert_eq!(w.left(), [(0, ALICE.to_string())], "both do");
@@ -75,10 +61,7 @@ fn round_trips_are_measured_per_leg() {
     let (alice, bob) = (w.alice, w.bob);
     assert_eq!(w.rtcp(alice, "192.0.2.1:4001", &report(77, 0, 0)), FORWARD);
     w.pass(1_050);
-    assert_eq!(
-        w.rtcp(bob, "198.51.100.1:6001", &report(88, 77, 65_536)),
-        FORWARD
-    );
+    assert_eq!(w.rtcp(bob, "198.51.100.1:6001", &report(88, 77, 65_536)), FORWARD);
     let seen = w.media.report(bob).unwrap();
     assert_eq!((seen.rtt_us, seen.rtcp_received), (Some(50_000), 1));
     let heard = seen.heard_by_leg.unwrap();
@@ -91,20 +74,13 @@ fn hold_stops_rtp_in_the_direction_it_says_and_rtcp_never() {
     let mut w = World::new();
     let (alice, bob) = (w.alice, w.bob);
     w.program(alice, |plan| plan.receive = false);
-    assert_eq!(
-        w.rtp(alice, ALICE, &voice(1)),
-        discard(Discard::NotReceiving)
-    );
+    assert_eq!(w.rtp(alice, ALICE, &voice(1)), discard(Discard::NotReceiving));
     assert_eq!(w.rtp(bob, BOB, &voice(1)), FORWARD);
     w.program(alice, |plan| (plan.receive, plan.send) = (true, false));
     assert_eq!(w.rtp(alice, ALICE, &voice(2)), FORWARD);
     assert_eq!(w.rtp(bob, BOB, &voice(2)), discard(Discard::PeerNotSending));
     assert_eq!(w.rtcp(bob, "198.51.100.1:6001", &report(1, 0, 0)), FORWARD);
-    assert_eq!(
-        w.media.report(alice).unwrap().packets,
-        2,
-        "held media is still received"
-    );
+    assert_eq!(w.media.report(alice).unwrap().packets, 2, "held media is still received");
     assert_eq!(w.media.report(alice).unwrap().discarded, 1);
 }
 
@@ -143,18 +119,10 @@ fn every_discard_is_reachable_and_counted_by_name() {
         let count = seen.iter().filter(|&&v| v == discard(reason)).count() as u64;
         let expected = count + u64::from(reason == Discard::Truncated);
         assert!(expected > 0, "{} was not reached", reason.name());
-        assert_eq!(
-            w.media.counters.discards.get(reason.index()),
-            expected,
-            "{}",
-            reason.name()
-        );
+        assert_eq!(w.media.counters.discards.get(reason.index()), expected, "{}", reason.name());
     }
     assert!(w.left().is_empty());
-    assert_eq!(
-        w.media.report(alice).unwrap().discarded,
-        seen.len() as u64 + 1 - 3
-    );
+    assert_eq!(w.media.report(alice).unwrap().discarded, seen.len() as u64 + 1 - 3);
 }
 
 #[test]
@@ -171,22 +139,14 @@ fn keepalives_of_a_known_source_are_absorbed() {
 fn silence_is_told_once_until_the_leg_is_heard_again() {
     let mut w = World::new();
     let alice = w.alice;
-    w.program(alice, |plan| {
-        plan.inactivity = Some(Duration::from_secs(10))
-    });
+    w.program(alice, |plan| plan.inactivity = Some(Duration::from_secs(10)));
     let programmed = w.now.mono;
     let mut notices = Vec::new();
     for _ in 0..40 {
         w.pass(500);
         w.media.sweep(w.now.mono, &mut notices);
     }
-    assert_eq!(
-        notices,
-        [Notice::Silent {
-            end: alice,
-            since: programmed
-        }]
-    );
+    assert_eq!(notices, [Notice::Silent { end: alice, since: programmed }]);
     notices.clear();
     assert_eq!(w.rtcp(alice, "192.0.2.1:4001", &report(1, 0, 0)), FORWARD);
     let heard = w.now.mono;
@@ -194,13 +154,7 @@ fn silence_is_told_once_until_the_leg_is_heard_again() {
         w.pass(500);
         w.media.sweep(w.now.mono, &mut notices);
     }
-    assert_eq!(
-        notices,
-        [Notice::Silent {
-            end: alice,
-            since: heard
-        }]
-    );
+    assert_eq!(notices, [Notice::Silent { end: alice, since: heard }]);
     assert_eq!(w.media.counters.silences.get(), 2);
 }
 
@@ -214,10 +168,7 @@ fn a_new_plan_and_a_thaw_start_the_patience_anew() {
         let since = w.now.mono;
         w.pass(11_000);
         w.media.sweep(w.now.mono, &mut notices);
-        assert_eq!(
-            std::mem::take(&mut notices),
-            [Notice::Silent { end: alice, since }]
-        );
+        assert_eq!(std::mem::take(&mut notices), [Notice::Silent { end: alice, since }]);
     }
     w.program(alice, patience);
     let record = w.media.freeze(alice).unwrap();
@@ -227,10 +178,7 @@ fn a_new_plan_and_a_thaw_start_the_patience_anew() {
     let since = w.now.mono;
     w.pass(9_000);
     w.media.sweep(w.now.mono, &mut notices);
-    assert!(
-        notices.is_empty(),
-        "the time away is not held against the leg"
-    );
+    assert!(notices.is_empty(), "the time away is not held against the leg");
     w.pass(2_000);
     w.media.sweep(w.now.mono, &mut notices);
     assert_eq!(notices, [Notice::Silent { end: alice, since }]);
@@ -240,10 +188,7 @@ fn a_new_plan_and_a_thaw_start_the_patience_anew() {
 fn addresses_learned_are_told_once_per_sweep_and_again_after_it() {
     let mut w = World::new();
     let (alice, mut notices) = (w.alice, Vec::new());
-    let learn = Learn::First {
-        window: Duration::from_secs(1),
-        same_ip: None,
-    };
+    let learn = Learn::First { window: Duration::from_secs(1), same_ip: None };
     for remote in 1..=3u16 {
         w.program(alice, |plan| {
             plan.learn = learn;
@@ -251,10 +196,7 @@ fn addresses_learned_are_told_once_per_sweep_and_again_after_it() {
         });
         assert_eq!(w.rtp(alice, "192.0.2.1:31000", &voice(remote)), FORWARD);
     }
-    let told = Notice::Latched {
-        end: alice,
-        to: at("192.0.2.1:31000"),
-    };
+    let told = Notice::Latched { end: alice, to: at("192.0.2.1:31000") };
     w.media.sweep(w.now.mono, &mut notices);
     assert_eq!(notices, [told]);
     w.program(alice, |plan| plan.remote_rtp = Some(at("10.0.0.1:9")));
@@ -288,24 +230,12 @@ fn a_sweep_looks_at_a_bounded_number_and_at_all_within_two_seconds() {
 fn targets_that_are_nobodys_are_refused() {
     let mut w = World::new();
     let (alice, bob) = (w.alice, w.bob);
-    for bad in [
-        "127.0.0.1:9",
-        "224.0.0.1:9",
-        "0.0.0.0:9",
-        "192.0.2.9:0",
-        "[2001:db8::1]:9",
-    ] {
+    for bad in ["127.0.0.1:9", "224.0.0.1:9", "0.0.0.0:9", "192.0.2.9:0", "[2001:db8::1]:9"] {
         w.program(bob, |plan| plan.remote_rtp = Some(at(bad)));
-        assert_eq!(
-            w.rtp(alice, ALICE, &voice(1)),
-            discard(Discard::NoRemote),
-            "{bad}"
-        );
+        assert_eq!(w.rtp(alice, ALICE, &voice(1)), discard(Discard::NoRemote), "{bad}");
     }
     assert_eq!(w.media.counters.targets_refused.get(), 5);
-    w.program(bob, |plan| {
-        plan.remote_rtp = Some(at("[::ffff:192.0.2.9]:4000"))
-    });
+    w.program(bob, |plan| plan.remote_rtp = Some(at("[::ffff:192.0.2.9]:4000")));
     assert_eq!(w.rtp(alice, ALICE, &voice(1)), FORWARD);
     assert_eq!(w.left(), [(2, "192.0.2.9:4000".to_string())]);
     w.program(bob, |plan| {
@@ -320,39 +250,21 @@ fn released_ports_rest_and_their_late_packets_reach_nobody() {
     let mut w = World::new();
     let (alice, bob) = (w.alice, w.bob);
     assert_eq!(w.rtp(alice, ALICE, &voice(1)), FORWARD);
-    assert_eq!(
-        w.media.release(alice, w.now.mono).map(|r| r.packets),
-        Some(1)
-    );
-    assert_eq!(
-        (w.media.release(alice, w.now.mono), w.media.report(alice)),
-        (None, None)
-    );
+    assert_eq!(w.media.release(alice, w.now.mono).map(|r| r.packets), Some(1));
+    assert_eq!((w.media.release(alice, w.now.mono), w.media.report(alice)), (None, None));
     assert_eq!(w.media.peer(bob), None);
     assert_eq!(w.rtp(bob, BOB, &voice(1)), discard(Discard::NoPeer));
-    assert_eq!(
-        w.arrive(base::PortId(0), ALICE, &voice(2)),
-        discard(Discard::IdlePort)
-    );
-    let (_, _) = (
-        w.media.reserve(0, w.now.mono),
-        w.media.reserve(0, w.now.mono),
-    );
+    assert_eq!(w.arrive(base::PortId(0), ALICE, &voice(2)), discard(Discard::IdlePort));
+    let (_, _) = (w.media.reserve(0, w.now.mono), w.media.reserve(0, w.now.mono));
     assert_eq!(w.media.reserve(0, w.now.mono), Err(NoPort::Quarantined));
-    assert_eq!(
-        (w.media.in_use(), w.media.ready(), w.media.quarantined()),
-        (3, 0, 1)
-    );
+    assert_eq!((w.media.in_use(), w.media.ready(), w.media.quarantined()), (3, 0, 1));
     w.pass(500);
     let next = w.media.reserve(0, w.now.mono).unwrap();
     assert_eq!(w.media.local(next).unwrap().rtcp, at("203.0.113.1:10001"));
     assert_ne!(next, alice, "the old key stays dead");
     assert_eq!(w.rtp(next, ALICE, &voice(3)), discard(Discard::NoPlan));
     let counters = &w.media.counters;
-    assert_eq!(
-        (counters.quarantine_shortened.get(), counters.in_use.get()),
-        (1, 4)
-    );
+    assert_eq!((counters.quarantine_shortened.get(), counters.in_use.get()), (1, 4));
     assert_eq!(counters.no_port.get(NoPort::Quarantined.index()), 1);
 }
 
@@ -361,10 +273,7 @@ fn a_thawed_call_goes_on_under_another_numbering() {
     let mut w = World::new();
     let (alice, bob) = (w.alice, w.bob);
     w.program(alice, |plan| {
-        plan.learn = Learn::First {
-            window: Duration::from_secs(1),
-            same_ip: None,
-        };
+        plan.learn = Learn::First { window: Duration::from_secs(1), same_ip: None };
     });
     for i in 0..10 {
         assert_eq!(w.rtp(alice, "192.0.2.77:5555", &voice(i)), FORWARD);
@@ -381,34 +290,21 @@ fn a_thawed_call_goes_on_under_another_numbering() {
         let (record, _) = record::open::<EndRecord>(1, bytes).unwrap();
         w.media.thaw(*end, record, w.now.mono).unwrap();
         assert_eq!(w.media.freeze(*end), Some(record));
-        assert_eq!(
-            w.media.thaw(*end, record, w.now.mono),
-            Err(CannotThaw::PortTaken)
-        );
+        assert_eq!(w.media.thaw(*end, record, w.now.mono), Err(CannotThaw::PortTaken));
         assert!(bytes.len() <= 640, "{} bytes", bytes.len());
     }
     assert_eq!(w.rtp(alice, "192.0.2.77:5555", &voice(10)), FORWARD);
     assert_eq!(w.left().last(), Some(&(2, BOB.to_string())));
     assert_eq!(w.rtp(bob, BOB, &voice(0)), FORWARD);
-    assert_eq!(
-        w.left(),
-        [(0, "192.0.2.77:5555".to_string())],
-        "what was learned survives"
-    );
+    assert_eq!(w.left(), [(0, "192.0.2.77:5555".to_string())], "what was learned survives");
     let report = w.media.report(alice).unwrap();
     assert_eq!((report.packets, report.lost, report.restarts), (11, 0, 0));
     let (mut record, now) = (w.media.freeze(alice).unwrap(), w.now.mono);
     record.local = at("203.0.113.9:1");
-    assert_eq!(
-        w.media.thaw(alice, record, now),
-        Err(CannotThaw::NoSuchPort)
-    );
+    assert_eq!(w.media.thaw(alice, record, now), Err(CannotThaw::NoSuchPort));
     record.local = at("203.0.113.1:10006");
     assert_eq!(w.media.thaw(alice, record, now), Err(CannotThaw::KeyTaken));
-    assert_eq!(
-        (w.media.in_use(), w.media.ready(), w.media.quarantined()),
-        (2, 1, 1)
-    );
+    assert_eq!((w.media.in_use(), w.media.ready(), w.media.quarantined()), (2, 1, 1));
 }
 
 #[test]
@@ -422,10 +318,7 @@ fn a_record_whose_peer_was_lost_never_reaches_the_call_that_gets_its_key() {
     assert_eq!(other, bob, "the lost peer's key was given again");
     w.media.program(w.now.mono, other, Plan::towards(at(BOB)));
     assert_eq!(w.rtp(alice, ALICE, &voice(1)), discard(Discard::NoPeer));
-    assert_eq!(
-        w.rtcp(alice, "192.0.2.1:4001", &report(1, 0, 0)),
-        Verdict::Absorb
-    );
+    assert_eq!(w.rtcp(alice, "192.0.2.1:4001", &report(1, 0, 0)), Verdict::Absorb);
     w.media.part(alice);
     w.media.join(alice, other);
     assert_eq!(w.rtp(alice, ALICE, &voice(2)), FORWARD);
@@ -436,8 +329,7 @@ fn joining_anew_leaves_no_third_leg_listening() {
     let mut w = World::new();
     let (alice, bob) = (w.alice, w.bob);
     let carol = w.media.reserve(0, w.now.mono).unwrap();
-    w.media
-        .program(w.now.mono, carol, Plan::towards(at("203.0.113.200:7000")));
+    w.media.program(w.now.mono, carol, Plan::towards(at("203.0.113.200:7000")));
     w.media.join(alice, carol);
     assert_eq!(w.rtp(alice, ALICE, &voice(1)), FORWARD);
     assert_eq!(w.left(), [(4, "203.0.113.200:7000".to_string())]);
@@ -455,14 +347,8 @@ fn joining_anew_leaves_no_third_leg_listening() {
 fn every_metric_is_named_once() {
     let w = World::new();
     let mut names = Vec::new();
-    w.media
-        .counters
-        .visit(&mut |m, _| names.push((m.name, m.label)));
-    assert!(
-        names
-            .iter()
-            .all(|(name, _)| name.starts_with("tandem_media_"))
-    );
+    w.media.counters.visit(&mut |m, _| names.push((m.name, m.label)));
+    assert!(names.iter().all(|(name, _)| name.starts_with("tandem_media_")));
     let count = names.len();
     names.sort();
     names.dedup();

@@ -140,6 +140,42 @@ impl Outbox {
     }
 }
 
+/// How full each lane was before an input: what it pushed can be taken back.
+#[derive(Copy, Clone)]
+pub(crate) struct Mark {
+    plain: usize,
+    journal: usize,
+    packets: usize,
+    arena: usize,
+    sends: usize,
+    mesh: usize,
+    events: usize,
+}
+
+impl Mark {
+    pub(crate) fn of(outbox: &Outbox) -> Mark {
+        Mark {
+            plain: outbox.plain.len(),
+            journal: outbox.journal.len(),
+            packets: outbox.packets.len(),
+            arena: outbox.texts.arena.len(),
+            sends: outbox.texts.sends.len(),
+            mesh: outbox.mesh.len(),
+            events: outbox.events.len(),
+        }
+    }
+
+    pub(crate) fn rewind(self, outbox: &mut Outbox) {
+        outbox.plain.truncate(self.plain);
+        outbox.journal.truncate(self.journal);
+        outbox.packets.truncate(self.packets);
+        outbox.texts.arena.truncate(self.arena);
+        outbox.texts.sends.truncate(self.sends);
+        outbox.mesh.truncate(self.mesh);
+        outbox.events.truncate(self.events);
+    }
+}
+
 /// A driver: the only place where time is read and where anything waits.
 pub trait Io {
     /// Waits for input until `deadline` at the latest (`None`: until there is input), fills `inbox`,

@@ -7,6 +7,7 @@
 pub mod contract;
 pub mod journal;
 pub mod limits;
+mod quarantine;
 pub mod shard;
 
 pub use contract::{Fault, Inbox, Io, Letter, Outbox, Received, RecordWrite, Undeliverable};

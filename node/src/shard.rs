@@ -1,15 +1,18 @@
 //! A shard: the calls of its homes, their media, and one step that turns inputs into outputs.
 
-use crate::contract::{Inbox, Letter, Outbox, RecordWrite};
+use crate::contract::{Inbox, Letter, Mark, Outbox, Received, RecordWrite};
 use crate::journal::Ledger;
 use crate::limits::{Limits, Role, ShardLimits};
+use crate::quarantine::Quarantine;
 use base::page::Page;
-use base::{Instant, Now, ShardId};
+use base::{Instant, Now, Pool, ShardId};
 use control::{Command, Event};
 use media::{Media, MediaPort, Notice};
 use sbc::policy::Image;
 use sbc::{CallRecord, Outcome, Setup, Signal, Turn};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 /// What every shard of a node is made from.
@@ -17,7 +20,7 @@ use std::sync::Arc;
 pub struct Birth {
     /// Which shard.
     pub shard: ShardId,
-    /// Start of the process, milliseconds since the Unix epoch.
+    /// Start of the process: seconds since the Unix epoch, never the same twice.
     pub epoch: u64,
     /// Secret of this shard.
     pub key: (u64, u64),
@@ -49,6 +52,8 @@ pub struct Shard {
     record_size: usize,
     notices: Vec<Notice>,
     told_drained: bool,
+    quarantine: Quarantine,
+    poison: Option<fn(&[u8]) -> bool>,
 }
 
 impl Shard {
@@ -75,6 +80,8 @@ impl Shard {
             record_size: mine.record_size as usize,
             notices: Vec::new(),
             told_drained: false,
+            quarantine: Quarantine::default(),
+            poison: None,
         };
         shard.recover(past, limits.shards.len(), now, outbox);
         shard
@@ -118,20 +125,7 @@ impl Shard {
         for letter in inbox.letters.drain(..) {
             self.letter(letter, now, room, outbox);
         }
-        for packet in &inbox.packets {
-            if packet.port.0 >= self.sip_ports {
-                let (pool, out) = (&mut inbox.pool, &mut outbox.packets);
-                self.media.receive(now, packet.port, packet.source, packet.bytes, pool, out);
-                continue;
-            }
-            let bytes = inbox.pool.get(packet.bytes);
-            let (signal, mut turn) = self.turn(now, outbox, room);
-            let outcome = signal.receive(&mut turn, packet.port, packet.source, bytes, false);
-            if let Outcome::Elsewhere(shard) = outcome {
-                let (port, source) = (packet.port, packet.source);
-                outbox.mesh.push((shard, Letter::Signal { port, source, bytes: bytes.into() }));
-            }
-        }
+        self.packets(now, room, inbox, outbox);
         for failed in &inbox.undeliverable {
             self.media.undeliverable(failed.port);
         }
@@ -149,6 +143,82 @@ impl Shard {
             self.told_drained = true;
             outbox.events.push(Event::Drained);
         }
+    }
+
+    /// Every datagram of the turn. One that makes us fail is undone and left out; the others go on.
+    fn packets(&mut self, now: Now, room: usize, inbox: &mut Inbox, outbox: &mut Outbox) {
+        let mut at = 0;
+        let mut mark = Mark::of(outbox);
+        while at < inbox.packets.len() {
+            let batch = AssertUnwindSafe(|| {
+                while let Some(packet) = inbox.packets.get(at) {
+                    mark = Mark::of(outbox);
+                    self.packet(now, room, *packet, &mut inbox.pool, outbox);
+                    at += 1;
+                }
+            });
+            if let Err(panic) = catch_unwind(batch) {
+                mark.rewind(outbox);
+                self.failed(now, room, inbox.packets[at].source, panic, outbox);
+                at += 1;
+            }
+        }
+    }
+
+    fn packet(
+        &mut self,
+        now: Now,
+        room: usize,
+        packet: Received,
+        pool: &mut Pool,
+        outbox: &mut Outbox,
+    ) {
+        if packet.port.0 >= self.sip_ports {
+            self.media.receive(
+                now,
+                packet.port,
+                packet.source,
+                packet.bytes,
+                pool,
+                &mut outbox.packets,
+            );
+            return;
+        }
+        if self.quarantine.holds(packet.source.ip()) {
+            return self.signal.quarantined();
+        }
+        let bytes = pool.get(packet.bytes);
+        if self.poison.is_some_and(|poison| poison(bytes)) {
+            panic!("a poisoned packet");
+        }
+        let (signal, mut turn) = self.turn(now, outbox, room);
+        let outcome = signal.receive(&mut turn, packet.port, packet.source, bytes, false);
+        if let Outcome::Elsewhere(shard) = outcome {
+            let (port, source) = (packet.port, packet.source);
+            outbox.mesh.push((shard, Letter::Signal { port, source, bytes: bytes.into() }));
+        }
+    }
+
+    /// A packet made us fail. Its call is closed; its source is heard no more after the second time; the
+    /// third failure within a minute is one too many, and the process is to end.
+    fn failed(
+        &mut self,
+        now: Now,
+        room: usize,
+        source: SocketAddr,
+        panic: Box<dyn std::any::Any + Send>,
+        outbox: &mut Outbox,
+    ) {
+        if self.quarantine.blame(source.ip(), now.mono) {
+            resume_unwind(panic);
+        }
+        let (signal, mut turn) = self.turn(now, outbox, room);
+        signal.abandon(&mut turn);
+    }
+
+    /// Makes a packet fail on purpose: for tests of what happens then.
+    pub fn poison(&mut self, poison: fn(&[u8]) -> bool) {
+        self.poison = Some(poison);
     }
 
     /// When `step` wants to be called even without input.

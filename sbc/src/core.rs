@@ -63,7 +63,7 @@ pub(crate) struct Core {
     pub(crate) random: Random,
     pub(crate) names: Names,
     pub(crate) transactions: Transactions,
-    pub(crate) merged: HashedMap<()>,
+    pub(crate) merged: HashedMap<First>,
     /// Calls with an open question.
     pub(crate) waiting: Vec<Key>,
     /// Whose media endpoint is whose, by place.
@@ -74,6 +74,15 @@ pub(crate) struct Core {
     pub(crate) draining: bool,
     /// Calls answered and not ended.
     pub(crate) answered: u64,
+}
+
+/// The first arrival of an INVITE that begins a call, remembered for its copies.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct First {
+    /// What matches its transaction.
+    pub(crate) hash: u64,
+    /// It was refused without a transaction: there was no room.
+    pub(crate) stateless: bool,
 }
 
 /// A response to be sent within a server transaction.
@@ -215,9 +224,10 @@ impl Core {
         print: impl FnOnce(&mut Vec<u8>, &[u8]),
     ) -> Option<Key> {
         let timers = self.image.timers;
-        let machine = match method {
-            Method::Invite => Machine::ClientInvite(ClientInvite::start(turn.now.mono, &timers)),
-            _ => Machine::ClientOther(ClientOther::start(turn.now.mono, &timers)),
+        let machine = if method == Method::Invite {
+            Machine::ClientInvite(ClientInvite::start(turn.now.mono, &timers))
+        } else {
+            Machine::ClientOther(ClientOther::start(turn.now.mono, &timers))
         };
         let secret = self.random.next();
         let key = self.transactions.insert(Transaction {
@@ -252,6 +262,16 @@ impl Core {
         let due = tx.deadline();
         if due != base::Instant::NEVER {
             tx.timer = Some(self.wheel.schedule(due, Alarm::Transaction(key)));
+        }
+    }
+
+    /// An INVITE of ours whose final response is not waited for without limit any more.
+    pub(crate) fn abandon(&mut self, turn: &Turn, key: Key) {
+        if let Some(tx) = self.transactions.get_mut(key)
+            && let Machine::ClientInvite(machine) = &mut tx.machine
+        {
+            machine.abandoned(turn.now.mono, &self.image.timers);
+            self.rearm(key);
         }
     }
 
@@ -386,6 +406,7 @@ pub(crate) fn via(print: &mut Print, sent_by: &str, branch: &[u8]) {
 }
 
 /// The counter of a method.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what is not counted apart is counted as other")]
 pub(crate) fn method_case(method: Method) -> MethodCase {
     match method {
         Method::Invite => MethodCase::Invite,

@@ -173,6 +173,8 @@ counters! {
         setup_sum_us: counter "tandem_setup_delay_microseconds_sum",
         /// CDRs written.
         cdrs: counter "tandem_cdrs_total",
+        /// Packets that made the engine fail; each is a defect: please report it.
+        failures: counter "tandem_packet_failures_total",
         /// Call records that were too large for their slot and were not kept.
         records_too_large: counter "tandem_records_too_large_total",
     }

@@ -65,7 +65,7 @@ cases! {
         Operator = "operator",
         /// The process that carried the call died; its successor released it.
         Restart = "restart",
-        /// Something that cannot happen did; the call was given up.
+        /// A packet made the engine fail, or something that cannot happen did: the call was given up.
         InternalError = "internal_error",
         /// The caller hung up.
         CallerHungUp = "caller_hung_up",

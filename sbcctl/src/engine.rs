@@ -80,7 +80,12 @@ impl Engine {
                 Answer::R { id: of, error, .. } if of.is_empty() => {
                     return Err(Problem::Foreign(error.unwrap_or_default()));
                 }
-                _ => self.heard.push_back(heard),
+                Answer::Welcome { .. }
+                | Answer::R { .. }
+                | Answer::Ev { .. }
+                | Answer::Gap { .. } => {
+                    self.heard.push_back(heard);
+                }
             }
         }
     }

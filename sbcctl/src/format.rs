@@ -62,6 +62,11 @@ pub(crate) fn count(value: u64) -> String {
     out
 }
 
+/// So many of something: `1 call`, `1 412 calls`.
+pub(crate) fn plural(value: u64, what: &str) -> String {
+    format!("{} {what}{}", count(value), if value == 1 { "" } else { "s" })
+}
+
 /// Bytes: `0 B`, `12.5 KiB`, `3.0 MiB`.
 pub(crate) fn bytes(value: u64) -> String {
     match value {
@@ -124,6 +129,8 @@ mod tests {
         assert_eq!([12, 12_800, 3 << 20].map(bytes), ["12 B", "12.5 KiB", "3.0 MiB"]);
         assert_eq!(stamp(1_767_225_599_000), "2025-12-31 23:59:59");
         assert_eq!(stamp(951_827_696_000), "2000-02-29 12:34:56");
+        let plurals = [0, 1, 1412].map(|n| plural(n, "call"));
+        assert_eq!(plurals, ["0 calls", "1 call", "1 412 calls"]);
         assert_eq!([rate(12.34), rate(123.4)], ["12.3", "123"]);
     }
 

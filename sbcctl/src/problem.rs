@@ -41,11 +41,15 @@ impl Problem {
     /// Tells apart the ways in which a socket cannot be opened.
     pub(crate) fn connecting(socket: &Path, error: io::Error) -> Problem {
         let socket = socket.to_path_buf();
-        match error.kind() {
-            io::ErrorKind::NotFound => Problem::NotRunning { socket, stale: false },
-            io::ErrorKind::ConnectionRefused => Problem::NotRunning { socket, stale: true },
-            io::ErrorKind::PermissionDenied => Problem::Forbidden(socket),
-            _ => Problem::Unreachable(socket, error),
+        let is = |kind| error.kind() == kind;
+        if is(io::ErrorKind::NotFound) {
+            Problem::NotRunning { socket, stale: false }
+        } else if is(io::ErrorKind::ConnectionRefused) {
+            Problem::NotRunning { socket, stale: true }
+        } else if is(io::ErrorKind::PermissionDenied) {
+            Problem::Forbidden(socket)
+        } else {
+            Problem::Unreachable(socket, error)
         }
     }
 

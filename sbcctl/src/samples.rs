@@ -22,7 +22,7 @@ pub(crate) fn status() -> Status {
         pid: 4711,
         uptime_s: 357_120,
         epoch: 17,
-        driver: "io_uring (kernel 6.12)".into(),
+        driver: "io_uring, collecting packets under load".into(),
         shards: 2,
         draining: false,
         calls: 1412,
@@ -126,7 +126,7 @@ pub(crate) fn ended() -> Vec<CallLine> {
     let well = CallLine {
         state: "ended".into(),
         status: 200,
-        reason: "normal".into(),
+        reason: "caller_hung_up".into(),
         mos: [Some(4.36), Some(4.21)],
         packets: [9012, 9001],
         ..calls().remove(3)
@@ -137,7 +137,7 @@ pub(crate) fn ended() -> Vec<CallLine> {
         pdd_ms: None,
         trunk_out: None,
         status: 503,
-        reason: "no_route".into(),
+        reason: "trunk_capacity".into(),
         mos: [None, None],
         packets: [0, 0],
         setup_at_ms: NOW - 1000,

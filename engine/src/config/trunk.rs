@@ -5,7 +5,7 @@ use super::node::Node;
 use super::read::{At, Report, Section, number_of, quoted, wrong_type};
 use super::report::Problem;
 use base::{Home, Prefix};
-use media::Learn;
+use media::{Learn, MAX_SOURCES};
 use routing_trie::{DialPlan, Digits, MAX_DIGITS, Rewrite};
 use sbc::policy::{Source, Target, Trunk};
 use std::time::Duration;
@@ -82,9 +82,7 @@ impl Draft {
                 .parsed(report, "tech_prefix", &digits_wanted(), names::digits)
                 .filter(|p| !p.value.is_empty()),
             domain: s.parsed(report, "domain", "a host name or an address", names::domain),
-            media_sources: s
-                .parsed_list(report, "media_sources", network, |t| t.parse().ok())
-                .unwrap_or_default(),
+            media_sources: media_sources(s, network, report),
             settings: Settings::read(s, node, report),
         };
         if draft.name.is_none() {
@@ -178,6 +176,19 @@ impl Settings {
             pass_headers: pass_headers(s, report),
         }
     }
+}
+
+/// A plan has room for so many networks: more would be left out of it, and nobody would hear them.
+fn media_sources(s: &mut Section<'_>, network: &str, report: &mut Report) -> Vec<At<Prefix>> {
+    let found = s.parsed_list(report, "media_sources", network, |t| t.parse().ok());
+    let found = found.unwrap_or_default();
+    if let Some(surplus) = found.get(MAX_SOURCES) {
+        let message = format!("`media_sources` has {} entries", found.len());
+        let problem = Problem::new(surplus.span.clone(), message);
+        let problem = problem.expected(format!("at most {MAX_SOURCES}"));
+        report.push(problem.help("one wider network can stand for several"));
+    }
+    found
 }
 
 fn digits_wanted() -> String {

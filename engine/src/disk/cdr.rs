@@ -78,11 +78,7 @@ impl<R: FnMut(&[u8]) -> Option<String>> CdrFiles<R> {
                     let file = made?;
                     File::open(&self.dir)?.sync_all()?;
                     let since = Instant::now();
-                    return Ok(Open {
-                        file,
-                        len: 0,
-                        since,
-                    });
+                    return Ok(Open { file, len: 0, since });
                 }
             }
         }
@@ -108,10 +104,7 @@ impl<R: FnMut(&[u8]) -> Option<String>> Sink for CdrFiles<R> {
         }
         let lines = std::mem::take(&mut self.lines);
         let written = self.current().and_then(|open| {
-            let written = open
-                .file
-                .write_all(&lines)
-                .and_then(|()| open.file.sync_data());
+            let written = open.file.write_all(&lines).and_then(|()| open.file.sync_data());
             match written {
                 Ok(()) => open.len += lines.len() as u64,
                 // Half a line must not stay; if it does, the next start cuts it off.
@@ -141,10 +134,7 @@ fn mend(dir: &Path) -> io::Result<HashSet<String>> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
-        if let Some(stem) = name
-            .strip_prefix("cdr-")
-            .and_then(|n| n.strip_suffix(".ndjson"))
-        {
+        if let Some(stem) = name.strip_prefix("cdr-").and_then(|n| n.strip_suffix(".ndjson")) {
             let (stamp, n) = stem.rsplit_once('-').unwrap_or((stem, "0"));
             names.push((String::from(stamp), n.parse::<u32>().unwrap_or(0), path));
         }
@@ -191,8 +181,7 @@ mod tests {
 
     fn render(frame: &[u8]) -> Option<String> {
         let text = std::str::from_utf8(frame).ok()?;
-        text.starts_with("stop")
-            .then(|| format!("{{\"id\":\"{text}\",\"n\":1}}"))
+        text.starts_with("stop").then(|| format!("{{\"id\":\"{text}\",\"n\":1}}"))
     }
 
     fn write(dir: &Path, size: u64, frames: &[&str]) {

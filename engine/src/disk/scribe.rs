@@ -232,20 +232,17 @@ impl Batch {
 fn fault(error: &io::Error) -> Fault {
     let remedy = match error.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT) => {
-            "make room on the disk of `data_dir`; calls go on as `on_full` says, and frames follow by themselves"
+            "make room where `cdr` and `journal` of the run directory are; calls go on as `on_full` says, and frames follow by themselves"
         }
         Some(libc::EIO) => {
-            "the disk of `data_dir` fails: check `dmesg`, move `data_dir`; a new segment is begun meanwhile"
+            "the disk of `cdr` or `journal` in the run directory fails: check `dmesg`; a new segment is begun meanwhile"
         }
         Some(libc::EACCES | libc::EROFS | libc::EPERM) => {
-            "the user of sbcd must be able to write `data_dir`: StateDirectory= in the unit"
+            "the user of sbcd must be able to write `cdr` and `journal` in the run directory"
         }
-        _ => "check `data_dir`; the scribe tries again every second",
+        _ => "check `cdr` and `journal` in the run directory; the scribe tries again every second",
     };
-    Fault {
-        what: format!("CDRs cannot be written: {error}"),
-        remedy: String::from(remedy),
-    }
+    Fault { what: format!("CDRs cannot be written: {error}"), remedy: String::from(remedy) }
 }
 
 /// The running scribe.
@@ -364,7 +361,7 @@ mod tests {
         std::fs::write(dir.join("journal"), "in the way").unwrap();
         assert!(region.journal.append(b"000000"));
         let room = region.journal.room();
-        assert!(scribe.turn().unwrap_err().remedy.contains("data_dir"));
+        assert!(scribe.turn().unwrap_err().remedy.contains("run directory"));
         assert_eq!(scribe.counters().failing.get(), 1);
         while region.journal.append(&[7; 100]) {}
         assert!(region.journal.room() < room && scribe.turn().is_err());

@@ -50,14 +50,7 @@ pub struct Segments {
 impl Segments {
     /// Segments of this boot epoch in `dir`, rotated at `size` bytes, the last `keep` of them kept.
     pub fn new(dir: &Path, epoch: u64, size: u64, keep: usize) -> Segments {
-        Segments {
-            dir: dir.to_path_buf(),
-            epoch,
-            next: 0,
-            open: None,
-            size,
-            keep: keep.max(1),
-        }
+        Segments { dir: dir.to_path_buf(), epoch, next: 0, open: None, size, keep: keep.max(1) }
     }
 
     /// Appends a batch and waits until the disk has it. After an error nothing of the batch counts,
@@ -152,10 +145,7 @@ mod tests {
     }
 
     fn read(dir: &Path) -> Vec<Vec<u8>> {
-        read_segments(dir)
-            .unwrap()
-            .map(|(_, frame)| frame)
-            .collect()
+        read_segments(dir).unwrap().map(|(_, frame)| frame).collect()
     }
 
     #[test]
@@ -170,11 +160,7 @@ mod tests {
         assert_eq!(read(&dir), expected);
         let mut later = Segments::new(&dir, 10, 100, 3);
         later.commit(&batch(&[b"later"])).unwrap();
-        assert_eq!(
-            read(&dir).last().unwrap(),
-            b"later",
-            "epochs sort as numbers"
-        );
+        assert_eq!(read(&dir).last().unwrap(), b"later", "epochs sort as numbers");
     }
 
     #[test]

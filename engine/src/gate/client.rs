@@ -117,3 +117,35 @@ async fn write(mut stream: OwnedWriteHalf, mut lines: Receiver<String>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    use tokio::net::UnixStream;
+
+    #[test]
+    fn a_gap_is_told_without_another_event() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let (near, far) = UnixStream::pair().unwrap();
+            let client = Client::start(near.into_split().1);
+            let call = CallLine { state: "ended".into(), ..CallLine::default() };
+            // The writer has no turn in between: what does not fit is left out.
+            (0..QUEUE + 10).for_each(|_| client.snap(&call));
+            client.tell_gap();
+            let mut lines = BufReader::new(far).lines();
+            let kept = QUEUE - RESERVE;
+            for _ in 0..kept {
+                assert!(lines.next_line().await.unwrap().unwrap().contains("\"ev\""));
+            }
+            client.tell_gap();
+            client.tell_gap();
+            client.send("end\n");
+            let gap = lines.next_line().await.unwrap().unwrap();
+            let told: Answer = serde_json::from_str(&gap).unwrap();
+            assert_eq!(told, Answer::Gap { from: kept as u64 + 1, to: client.seq() });
+            assert_eq!(lines.next_line().await.unwrap().unwrap(), "end");
+        });
+    }
+}

@@ -133,7 +133,10 @@ impl Exposition {
                 return;
             }
             let family = families.entry(metric.name.to_owned()).or_insert_with(|| family(&metric));
-            let labels = [shard.map(|s| ("shard", s.to_string())), metric.label.map(|(n, v)| (n, v.to_owned()))];
+            let labels = [
+                shard.map(|s| ("shard", s.to_string())),
+                metric.label.map(|(n, v)| (n, v.to_owned())),
+            ];
             family.mut_metric().push(sample(metric.kind, &labels, value as f64));
         });
         families.insert(SETUP.to_owned(), self.setup());
@@ -176,7 +179,11 @@ impl Exposition {
         family.set_field_type(MetricType::GAUGE);
         for (i, name) in self.trunks.iter().enumerate() {
             let value = self.page.read(Image::calls_word(i as u16)) as f64;
-            family.mut_metric().push(sample(Kind::Gauge, &[Some(("trunk", name.clone())), None], value));
+            family.mut_metric().push(sample(
+                Kind::Gauge,
+                &[Some(("trunk", name.clone())), None],
+                value,
+            ));
         }
         family
     }

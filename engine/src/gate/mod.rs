@@ -94,10 +94,14 @@ impl Gate {
             mesh: self.mesh,
         }));
         let listener = socket::bind(&state.borrow().config.node.run_dir)?;
-        if let Some(metrics) = state.borrow().config.metrics {
-            let exposition = state.borrow().exposition.clone();
+        let (metrics, exposition) = {
+            let state = state.borrow();
+            (state.config.metrics, state.exposition.clone())
+        };
+        if let Some(metrics) = metrics {
             metrics::listen(metrics.listen, exposition).await?;
         }
+        eprintln!("sbcd: ready");
         tokio::task::spawn_local(socket::accept(listener, state.clone()));
         tokio::task::spawn_local(tick(state.clone()));
         tokio::task::spawn_local(signals(state.clone())?);
@@ -107,7 +111,8 @@ impl Gate {
 
 /// Takes the shards' events as they come; ends when every shard has drained.
 async fn events(state: Shared) -> Result<(), Fault> {
-    let bell = state.borrow().mesh.wakes().map_err(|e| fault("watch the shards' bell", &e))?;
+    let bell = crate::io::watch(state.borrow().mesh.wakes())
+        .map_err(|e| fault("watch the shards' bell", &e))?;
     let resolver = TokioResolver::builder_tokio().and_then(|b| b.build());
     let resolver = resolver.map_err(|e| eprintln!("sbcd: names cannot be resolved: {e}")).ok();
     loop {
@@ -171,7 +176,7 @@ fn signals(state: Shared) -> Result<impl Future<Output = ()>, Fault> {
             }
             match asked {
                 0 => drain(&state),
-                1 => state.borrow_mut().to_all(Command::ReleaseAll),
+                1 => state.borrow_mut().tell_all(Command::ReleaseAll),
                 _ => std::process::exit(1),
             }
         }
@@ -186,14 +191,14 @@ pub(crate) fn drain(state: &Shared) {
             return;
         }
         state.draining = true;
-        state.to_all(Command::Drain);
+        state.tell_all(Command::Drain);
         state.config.node.drain_timeout
     };
     eprintln!("sbcd: draining; calls that are left in {} s will be released", patience.as_secs());
     let state = state.clone();
     tokio::task::spawn_local(async move {
         sleep(patience).await;
-        state.borrow_mut().to_all(Command::ReleaseAll);
+        state.borrow_mut().tell_all(Command::ReleaseAll);
         sleep(FAREWELL).await;
         state.borrow_mut().drained.fill(true);
     });
@@ -226,7 +231,7 @@ impl State {
         }
     }
 
-    fn to_all(&mut self, command: Command) {
+    fn tell_all(&mut self, command: Command) {
         for shard in 0..self.shards {
             self.post(ShardId(shard as u8), Letter::Command(command));
         }

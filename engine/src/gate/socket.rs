@@ -241,23 +241,24 @@ fn get(state: &State, what: What, call: Option<String>, limit: usize) -> Result<
 
 fn trunks(state: &State) -> Vec<TrunkLine> {
     let image: &Image = &state.config.image;
-    let lines = image.trunks.iter().zip(&state.model.windows).enumerate().map(|(i, (trunk, window))| {
-        let interface = image.interfaces.get(usize::from(trunk.interface));
-        TrunkLine {
-            name: trunk.name.to_string(),
-            interface: interface.map_or_else(String::new, |i| i.name.to_string()),
-            endpoints: trunk.endpoints.iter().map(endpoint).collect(),
-            calls: state.page.read(Image::calls_word(i as u16)),
-            capacity: trunk.capacity,
-            cps: window.cps(),
-            cps_limit: trunk.cps,
-            ended: window.ended(),
-            asr: window.asr(),
-            acd_s: window.acd_s(),
-            pdd_ms: window.pdd_ms(),
-            mos: window.mos(),
-        }
-    });
+    let lines =
+        image.trunks.iter().zip(&state.model.windows).enumerate().map(|(i, (trunk, window))| {
+            let interface = image.interfaces.get(usize::from(trunk.interface));
+            TrunkLine {
+                name: trunk.name.to_string(),
+                interface: interface.map_or_else(String::new, |i| i.name.to_string()),
+                endpoints: trunk.endpoints.iter().map(endpoint).collect(),
+                calls: state.page.read(Image::calls_word(i as u16)),
+                capacity: trunk.capacity,
+                cps: window.cps(),
+                cps_limit: trunk.cps,
+                ended: window.ended(),
+                asr: window.asr(),
+                acd_s: window.acd_s(),
+                pdd_ms: window.pdd_ms(),
+                mos: window.mos(),
+            }
+        });
     lines.collect()
 }
 

@@ -21,10 +21,8 @@ pub(crate) struct RawAddress {
 
 impl RawAddress {
     /// No address, with room for one.
-    pub(crate) const EMPTY: RawAddress = RawAddress {
-        bytes: [0; ADDRESS_SIZE],
-        len: ADDRESS_SIZE as u32,
-    };
+    pub(crate) const EMPTY: RawAddress =
+        RawAddress { bytes: [0; ADDRESS_SIZE], len: ADDRESS_SIZE as u32 };
 
     /// The kernel's form of `address`.
     pub(crate) fn new(address: SocketAddr) -> Self {
@@ -89,12 +87,7 @@ mod tests {
 
     #[test]
     fn addresses_survive_the_kernels_form() {
-        for text in [
-            "192.0.2.1:5060",
-            "0.0.0.0:0",
-            "[2001:db8::1]:65535",
-            "[fe80::1%3]:9",
-        ] {
+        for text in ["192.0.2.1:5060", "0.0.0.0:0", "[2001:db8::1]:65535", "[fe80::1%3]:9"] {
             let address: SocketAddr = text.parse().unwrap();
             assert_eq!(RawAddress::new(address).read(), Some(address), "{text}");
         }

@@ -1,9 +1,6 @@
 //! A provided-buffer ring: the slots of one group that the kernel may fill next.
 
-#![allow(
-    unsafe_code,
-    reason = "the ring is memory shared with the kernel, given by address"
-)]
+#![allow(unsafe_code, reason = "the ring is memory shared with the kernel, given by address")]
 
 use super::layout::{Group, HEADROOM};
 use super::sys::Mapping;

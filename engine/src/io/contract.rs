@@ -77,12 +77,7 @@ impl<D: Driver> Bench<D> {
         let local = (0..specs.len() as u32).map(|n| ports.local(PortId(n)).unwrap());
         let local = local.collect();
         let (driver, inbox) = D::make(ports, None, mesh);
-        let mut bench = Bench {
-            driver,
-            inbox,
-            outbox: Outbox::default(),
-            local,
-        };
+        let mut bench = Bench { driver, inbox, outbox: Outbox::default(), local };
         bench.turn(0);
         bench
     }
@@ -94,9 +89,7 @@ impl<D: Driver> Bench<D> {
     }
 
     fn submit(&mut self) {
-        self.driver
-            .submit(&mut self.inbox, &mut self.outbox)
-            .unwrap();
+        self.driver.submit(&mut self.inbox, &mut self.outbox).unwrap();
     }
 
     /// A wait and a submit of what is queued.
@@ -174,16 +167,8 @@ fn bytes_are_lent_until_submit<D: Driver>() {
         peer.send_to(b"other", bench.local[1]).unwrap();
     }
     assert_eq!(bench.inbox.pool.get(first.bytes), b"first");
-    bench
-        .inbox
-        .pool
-        .get_mut(first.bytes)
-        .copy_from_slice(b"FIRST");
-    bench.outbox.packets.push(PacketSend {
-        port: PortId(0),
-        to: first.source,
-        bytes: first.bytes,
-    });
+    bench.inbox.pool.get_mut(first.bytes).copy_from_slice(b"FIRST");
+    bench.outbox.packets.push(PacketSend { port: PortId(0), to: first.source, bytes: first.bytes });
     bench.submit();
     assert_eq!(hear(&peer), b"FIRST");
     bench.turn(1_000);
@@ -293,11 +278,7 @@ fn running_out_of_buffers_loses_nothing<D: Driver>() {
         let mut heard = 0;
         while heard < 1_600 {
             bench.wait(500);
-            assert!(
-                !bench.inbox.packets.is_empty(),
-                "lost {} in round {round}",
-                1_600 - heard
-            );
+            assert!(!bench.inbox.packets.is_empty(), "lost {} in round {round}", 1_600 - heard);
             for packet in &bench.inbox.packets {
                 let expected = &mut next[packet.port.0 as usize];
                 assert_eq!(bench.inbox.pool.get(packet.bytes)[0], *expected);
@@ -334,10 +315,7 @@ fn deadlines_are_honoured<D: Driver>() {
         let took = now.mono.since(begun);
         assert!(took >= Duration::from_millis(ms), "{took:?} for {ms} ms");
         // Generous: the machine may be busy with other tests.
-        assert!(
-            took < Duration::from_millis(ms + 300),
-            "{took:?} for {ms} ms"
-        );
+        assert!(took < Duration::from_millis(ms + 300), "{took:?} for {ms} ms");
         bench.submit();
     }
     let past = Some(Instant(1));
@@ -450,18 +428,14 @@ fn letters_and_events_travel<D: Driver>() {
     gate.events(|_, _| unreachable!());
     let bytes = b"INVITE sip:a@b".as_slice().into();
     let (port, source) = (PortId(0), "192.0.2.1:5060".parse().unwrap());
-    let letter = Letter::Signal {
-        port,
-        source,
-        bytes,
-    };
+    let letter = Letter::Signal { port, source, bytes };
     bench.outbox.mesh.push((ShardId(1), letter));
     bench.outbox.events.push(Event::Drained);
     bench.submit();
     let mut letters = Vec::new();
     meshes[0].take(&mut letters);
     assert!(matches!(&letters[..], [Letter::Signal { bytes, .. }] if bytes.starts_with(b"INVITE")));
-    assert!(super::testing::readable(gate.wakes(), 1_000));
+    assert!(super::testing::readable(std::os::fd::AsRawFd::as_raw_fd(gate.wakes()), 1_000));
     let mut events = Vec::new();
     gate.events(|shard, event| events.push((shard, event)));
     assert_eq!(events, [(ShardId(0), Event::Drained)]);

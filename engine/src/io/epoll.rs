@@ -98,10 +98,7 @@ fn watch(ports: &Ports, bell: RawFd) -> io::Result<OwnedFd> {
 }
 
 fn add(epoll: &OwnedFd, fd: RawFd, events: i32, data: u64) -> io::Result<()> {
-    let mut event = libc::epoll_event {
-        events: events as u32,
-        u64: data,
-    };
+    let mut event = libc::epoll_event { events: events as u32, u64: data };
     let (epoll, add) = (epoll.as_raw_fd(), libc::EPOLL_CTL_ADD);
     // SAFETY: one valid event, copied by the kernel.
     check(unsafe { libc::epoll_ctl(epoll, add, fd, &raw mut event) }).map(drop)
@@ -267,10 +264,7 @@ impl Batch {
     fn new() -> Batch {
         // SAFETY: message headers and parts of zeroes are valid: everything null and empty.
         let header: libc::mmsghdr = unsafe { std::mem::zeroed() };
-        let part = libc::iovec {
-            iov_base: std::ptr::null_mut(),
-            iov_len: 0,
-        };
+        let part = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         Batch {
             headers: vec![header; BATCH],
             parts: vec![part; BATCH],
@@ -318,15 +312,8 @@ impl Batch {
         if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
             inbox.truncated.push(port);
         } else if let Some(source) = self.names[n].read() {
-            let bytes = Bytes {
-                at: room.at,
-                len: header.msg_len.min(room.len),
-            };
-            inbox.packets.push(Received {
-                port,
-                source,
-                bytes,
-            });
+            let bytes = Bytes { at: room.at, len: header.msg_len.min(room.len) };
+            inbox.packets.push(Received { port, source, bytes });
         }
     }
 
@@ -354,8 +341,6 @@ impl Batch {
 fn broken(what: &str, error: &io::Error) -> Fault {
     Fault {
         what: format!("cannot {what}: {error}"),
-        remedy: String::from(
-            "the process restarts and keeps its calls; if this repeats, report it",
-        ),
+        remedy: String::from("the next start releases the calls; if this repeats, report it"),
     }
 }

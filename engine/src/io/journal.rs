@@ -48,17 +48,8 @@ pub struct Reader {
 /// Both ends of an empty ring of `capacity` bytes (a multiple of 8) after the header of a zeroed file.
 pub(crate) fn ends(map: Mapping, capacity: usize) -> (Writer, Reader) {
     let map = Arc::new(map);
-    let writer = Writer {
-        map: map.clone(),
-        capacity,
-        head: 0,
-    };
-    let reader = Reader {
-        map,
-        capacity,
-        tail: 0,
-        taken: 0,
-    };
+    let writer = Writer { map: map.clone(), capacity, head: 0 };
+    let reader = Reader { map, capacity, tail: 0, taken: 0 };
     (writer, reader)
 }
 
@@ -83,11 +74,7 @@ impl Writer {
     pub(crate) fn append(&mut self, frame: &[u8]) -> bool {
         let need = taken(frame.len());
         let at = (self.head % self.capacity as u64) as usize;
-        let skip = if at + need > self.capacity {
-            self.capacity - at
-        } else {
-            0
-        };
+        let skip = if at + need > self.capacity { self.capacity - at } else { 0 };
         if skip + need > self.free() || !self.can_hold(frame.len()) {
             return false;
         }
@@ -185,8 +172,7 @@ pub(crate) fn leftovers(file: &File, capacity: usize) -> Vec<Vec<u8>> {
     let read = |place: usize, len: usize, out: &mut Vec<u8>| {
         let start = out.len();
         out.resize(start + len, 0);
-        file.read_exact_at(&mut out[start..], (DATA + place) as u64)
-            .is_ok()
+        file.read_exact_at(&mut out[start..], (DATA + place) as u64).is_ok()
     };
     let mut frames = Vec::new();
     loop {

@@ -27,22 +27,11 @@ pub(crate) struct Group {
 }
 
 /// Audio and video: cache matters more than room.
-pub(crate) const MEDIA: Group = Group {
-    id: 0,
-    count: 512,
-    size: 2048,
-    tail: TAILROOM,
-    at: 0,
-};
+pub(crate) const MEDIA: Group = Group { id: 0, count: 512, size: 2048, tail: TAILROOM, at: 0 };
 
 /// SIP: whatever IP reassembles.
-pub(crate) const SIGNAL: Group = Group {
-    id: 1,
-    count: 64,
-    size: 64 * 1024,
-    tail: 0,
-    at: MEDIA.end(),
-};
+pub(crate) const SIGNAL: Group =
+    Group { id: 1, count: 64, size: 64 * 1024, tail: 0, at: MEDIA.end() };
 
 impl Group {
     const fn end(self) -> u32 {

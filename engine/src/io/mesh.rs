@@ -10,7 +10,6 @@ use control::Event;
 use node::{Fault, Letter, Limits};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use tokio::io::unix::AsyncFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
@@ -116,9 +115,8 @@ impl Mesh {
             bell: Bell::new()?,
             counters: Vec::new(),
         };
-        let mut shards: Vec<ShardMesh> = (0..count)
-            .map(|own| shard(own, &bells, &mut gate, limits.events))
-            .collect();
+        let mut shards: Vec<ShardMesh> =
+            (0..count).map(|own| shard(own, &bells, &mut gate, limits.events)).collect();
         for from in 0..count {
             for to in 0..count {
                 if from != to {
@@ -224,8 +222,7 @@ impl GateMesh {
         let Some(ring) = self.outgoing.get_mut(usize::from(to.0)) else {
             return Err(letter);
         };
-        ring.push(letter)
-            .map_err(|rtrb::PushError::Full(letter)| letter)?;
+        ring.push(letter).map_err(|rtrb::PushError::Full(letter)| letter)?;
         self.bells[usize::from(to.0)].ring_if_asleep();
         Ok(())
     }
@@ -245,15 +242,13 @@ impl GateMesh {
 
     /// A descriptor that becomes readable when there are events to take. Call [`GateMesh::events`]
     /// once before the first wait: only that asks to be woken.
-    pub fn wakes(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
-        sys::watch(self.bell.fd.try_clone()?)
+    pub fn wakes(&self) -> &OwnedFd {
+        &self.bell.fd
     }
 
     /// Events of a shard that were dropped so far; when it grew, ask the shard to resync.
     pub fn lost(&self, shard: ShardId) -> u64 {
-        self.counters
-            .get(usize::from(shard.0))
-            .map_or(0, |c| c.events_dropped.get())
+        self.counters.get(usize::from(shard.0)).map_or(0, |c| c.events_dropped.get())
     }
 
     /// Counters of every shard's driver.
@@ -272,23 +267,19 @@ mod tests {
     fn limits(shards: usize) -> Limits {
         let shard = ShardLimits {
             ports: Vec::new(),
+            transactions: 16,
             records: 1,
             record_size: 64,
             journal_size: 4096,
         };
-        Limits {
-            shards: vec![shard; shards],
-            mesh_letters: 4,
-            events: 4,
-        }
+        Limits { shards: vec![shard; shards], mesh_letters: 4, events: 4 }
     }
 
     #[test]
     fn letters_reach_their_shard_in_order_and_overflow_is_counted() {
         let (mut shards, _gate) = Mesh::new(&limits(3)).unwrap();
-        let mut letters: Vec<_> = (0..6)
-            .map(|_| (ShardId(2), Letter::Command(Command::Drain)))
-            .collect();
+        let mut letters: Vec<_> =
+            (0..6).map(|_| (ShardId(2), Letter::Command(Command::Drain))).collect();
         shards[0].give(&mut letters, &mut Vec::new());
         let mut got = Vec::new();
         shards[2].take(&mut got);
@@ -306,28 +297,16 @@ mod tests {
         let (mut shards, mut gate) = Mesh::new(&limits(1)).unwrap();
         assert!(shards[0].doze());
         shards[0].awake();
-        assert!(
-            gate.send(ShardId(0), Letter::Command(Command::Drain))
-                .is_ok()
-        );
+        assert!(gate.send(ShardId(0), Letter::Command(Command::Drain)).is_ok());
         assert!(!shards[0].doze());
         let mut got = Vec::new();
         shards[0].take(&mut got);
         assert_eq!(got.len(), 1);
         for _ in 0..4 {
-            assert!(
-                gate.send(ShardId(0), Letter::Command(Command::Drain))
-                    .is_ok()
-            );
+            assert!(gate.send(ShardId(0), Letter::Command(Command::Drain)).is_ok());
         }
-        assert!(
-            gate.send(ShardId(0), Letter::Command(Command::Drain))
-                .is_err()
-        );
-        assert!(
-            gate.send(ShardId(9), Letter::Command(Command::Drain))
-                .is_err()
-        );
+        assert!(gate.send(ShardId(0), Letter::Command(Command::Drain)).is_err());
+        assert!(gate.send(ShardId(9), Letter::Command(Command::Drain)).is_err());
     }
 
     #[test]
@@ -336,12 +315,12 @@ mod tests {
         gate.events(|_, _| unreachable!());
         let mut events = vec![Event::Synced; 7];
         shards[1].give(&mut Vec::new(), &mut events);
-        assert!(readable(gate.wakes(), 0));
+        assert!(readable(gate.wakes().as_raw_fd(), 0));
         let mut seen = Vec::new();
         gate.events(|shard, event| seen.push((shard, event)));
         assert_eq!(seen, vec![(ShardId(1), Event::Synced); 4]);
         assert_eq!((gate.lost(ShardId(0)), gate.lost(ShardId(1))), (0, 3));
-        assert!(!readable(gate.wakes(), 0));
+        assert!(!readable(gate.wakes().as_raw_fd(), 0));
     }
 
     #[test]
@@ -353,10 +332,8 @@ mod tests {
             scope.spawn(move || {
                 let mut sent = 0;
                 while sent < total {
-                    sent += u64::from(
-                        gate.send(ShardId(0), Letter::Command(Command::Drain))
-                            .is_ok(),
-                    );
+                    sent +=
+                        u64::from(gate.send(ShardId(0), Letter::Command(Command::Drain)).is_ok());
                 }
             });
             let (mut got, mut letters) = (0, Vec::new());

@@ -27,6 +27,14 @@ pub mod uring;
 
 pub use journal::Reader as JournalReader;
 
+use std::os::fd::OwnedFd;
+use tokio::io::unix::AsyncFd;
+
+/// A descriptor as the gate's runtime watches it.
+pub fn watch(fd: &OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    sys::watch(fd.try_clone()?)
+}
+
 /// Both clocks, for the one step before a driver exists.
 pub fn now() -> base::Now {
     sys::now(base::Instant(0))

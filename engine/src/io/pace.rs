@@ -17,12 +17,14 @@ const BATCH: u32 = 64;
 const MEMORY: u64 = 4;
 /// Wakes that the average size is taken over.
 const WAKES: u64 = 16;
+/// A wake counts as this large at most, so that one large wake does not hide the small ones beside it.
+const LARGE: u64 = 64;
 /// Wakes for which collecting is not tried again after it did not pay.
 const HOLD: u32 = 256;
 /// Collecting waits after which the shard looks how wakes are without it.
-const TERM: u32 = 1024;
+const TERM: u32 = 4096;
 /// How many waits that look takes.
-const TRIAL: u32 = 64;
+const TRIAL: u32 = 256;
 /// A wait that took at least this long has slept.
 const ASLEEP: Duration = Duration::from_micros(8);
 /// Below this much time to the deadline, collecting gains nothing.
@@ -41,28 +43,17 @@ pub(crate) struct Nap {
 
 /// Whether to collect: `expected` packets arrive in one collecting time, recent wakes brought `average`.
 ///
-/// Begins when waking for each packet would be dear, goes on while every wake is worth it.
+/// Begins when it would make wakes worth it and at least half as large again, goes on while they are
+/// worth it.
 pub(crate) fn collects(now: bool, expected: u64, average: u64) -> bool {
-    if now {
-        average >= WORTH
-    } else {
-        expected >= WORTH && average < WORTH
-    }
+    if now { average >= WORTH } else { expected >= WORTH && expected * 2 >= average * 3 }
 }
 
 /// How to wait with `left` to the deadline; `collect` is zero when the shard does not collect.
 pub(crate) fn nap(collect: Duration, left: Option<Duration>) -> Nap {
     let collect = left.map_or(collect, |left| left.min(collect));
-    let (want, collect) = if collect >= TOO_SHORT {
-        (BATCH, collect)
-    } else {
-        (1, Duration::ZERO)
-    };
-    Nap {
-        want,
-        collect,
-        left,
-    }
+    let (want, collect) = if collect >= TOO_SHORT { (BATCH, collect) } else { (1, Duration::ZERO) };
+    Nap { want, collect, left }
 }
 
 /// What recent wakes brought.
@@ -86,7 +77,7 @@ impl Pace {
         Pace {
             collect: Duration::from_micros(u64::from(min_wait_us)),
             level: 0,
-            size: WORTH * WAKES,
+            size: LARGE * WAKES,
             run: 0,
             last: Instant(0),
             collecting: false,
@@ -113,8 +104,7 @@ impl Pace {
         } else {
             let run = std::mem::replace(&mut self.run, packets);
             if run > 0 {
-                // Capped, so that one large wake does not hide the small ones beside it.
-                self.size = self.size - self.size / WAKES + run.min(WORTH * 3 / 2);
+                self.size = self.size - self.size / WAKES + run.min(LARGE);
             }
         }
         self.hold = self.hold.saturating_sub(1);
@@ -132,11 +122,7 @@ impl Pace {
 
     /// How to wait for at most `left`.
     pub(crate) fn nap(&self, left: Option<Duration>) -> Nap {
-        let collect = if self.collecting {
-            self.collect
-        } else {
-            Duration::ZERO
-        };
+        let collect = if self.collecting { self.collect } else { Duration::ZERO };
         nap(collect, left)
     }
 }
@@ -151,7 +137,8 @@ mod tests {
     fn collecting_begins_when_waking_is_dear_and_ends_when_it_does_not_pay() {
         assert!(!collects(false, 7, 1), "packets are rare");
         assert!(collects(false, 8, 1));
-        assert!(!collects(false, 8, 8), "bursts fill a wake by themselves");
+        assert!(!collects(false, 10, 25), "bursts fill a wake by themselves");
+        assert!(collects(false, 50, 25), "but two of them fit into a longer wait");
         assert!(collects(true, 8, 8));
         assert!(!collects(true, 100, 7));
     }

@@ -1,9 +1,6 @@
 //! Threads on their cores, and the process's limits.
 
-#![allow(
-    unsafe_code,
-    reason = "affinity and resource limits have no safe wrapper"
-)]
+#![allow(unsafe_code, reason = "affinity and resource limits have no safe wrapper")]
 
 use super::sys::check;
 use node::Fault;
@@ -21,9 +18,7 @@ pub fn pin(cpu: usize, name: &str) -> Result<(), Fault> {
     let pinned = check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) });
     pinned.map_err(|e| Fault {
         what: format!("cannot run `{name}` on CPU {cpu}: {e}"),
-        remedy: String::from(
-            "`cpus` must name CPUs this process may use: check CPUAffinity= in the unit and `nproc`",
-        ),
+        remedy: String::from("check CPUAffinity= in the unit and `nproc`, or set `pin = false`"),
     })?;
     self::name(name);
     Ok(())
@@ -33,6 +28,13 @@ pub fn pin(cpu: usize, name: &str) -> Result<(), Fault> {
 pub fn thread_id() -> i32 {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::gettid() }
+}
+
+/// Keeps the kernel from backing small allocations with huge pages: resident memory follows the calls
+/// that are there, at no measurable cost in time.
+pub fn small_pages() {
+    // SAFETY: takes plain integers; a kernel without it refuses, and nothing depends on it.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
 }
 
 /// Names the calling thread, as `top -H` and `perf` show it; at most 15 bytes are kept.
@@ -67,25 +69,16 @@ pub struct Limit {
 }
 
 fn read(which: libc::__rlimit_resource_t) -> io::Result<Limit> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: writes one limit.
     check(unsafe { libc::getrlimit(which, &raw mut limit) })?;
-    Ok(Limit {
-        soft: limit.rlim_cur,
-        hard: limit.rlim_max,
-    })
+    Ok(Limit { soft: limit.rlim_cur, hard: limit.rlim_max })
 }
 
 /// Raises the number of descriptors to what the hard limit allows, and says what that is.
 pub fn raise_descriptors() -> io::Result<Limit> {
     let limit = read(libc::RLIMIT_NOFILE)?;
-    let wanted = libc::rlimit {
-        rlim_cur: limit.hard,
-        rlim_max: limit.hard,
-    };
+    let wanted = libc::rlimit { rlim_cur: limit.hard, rlim_max: limit.hard };
     // SAFETY: reads one limit.
     check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) })?;
     read(libc::RLIMIT_NOFILE)
@@ -109,7 +102,7 @@ mod tests {
             let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
             assert_eq!(name.trim(), "a-name-that-is-");
             let fault = pin(100_000, "x").unwrap_err();
-            assert!(fault.remedy.contains("cpus"), "{}", fault.remedy);
+            assert!(fault.remedy.contains("pin = false"), "{}", fault.remedy);
         })
         .join()
         .unwrap();

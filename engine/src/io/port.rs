@@ -91,22 +91,13 @@ fn open_one(spec: &PortSpec) -> io::Result<Port> {
         set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
     if let Some(device) = &spec.device {
-        set_option_bytes(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_BINDTODEVICE,
-            device.as_bytes(),
-        )?;
+        set_option_bytes(fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, device.as_bytes())?;
     }
     set_memory(fd, if signal { SIGNAL_MEMORY } else { MEDIA_MEMORY })?;
     set_network_options(fd, spec)?;
     socket.bind(&spec.address.into())?;
     let local = socket.local_addr()?.as_socket().unwrap_or(spec.address);
-    Ok(Port {
-        socket,
-        local,
-        signal,
-    })
+    Ok(Port { socket, local, signal })
 }
 
 /// Asks beyond the system's limit first, which needs CAP_NET_ADMIN, then within it.
@@ -122,22 +113,14 @@ fn set_network_options(fd: RawFd, spec: &PortSpec) -> io::Result<()> {
     let class = i32::from(spec.dscp) << 2;
     if spec.address.is_ipv6() {
         let level = libc::IPPROTO_IPV6;
-        let discover = if signal {
-            libc::IPV6_PMTUDISC_DONT
-        } else {
-            libc::IPV6_PMTUDISC_PROBE
-        };
+        let discover = if signal { libc::IPV6_PMTUDISC_DONT } else { libc::IPV6_PMTUDISC_PROBE };
         set_option(fd, level, libc::IPV6_V6ONLY, 1)?;
         set_option(fd, level, libc::IPV6_TCLASS, class)?;
         set_option(fd, level, libc::IPV6_RECVERR, i32::from(signal))?;
         set_option(fd, level, libc::IPV6_MTU_DISCOVER, discover)
     } else {
         let level = libc::IPPROTO_IP;
-        let discover = if signal {
-            libc::IP_PMTUDISC_DONT
-        } else {
-            libc::IP_PMTUDISC_PROBE
-        };
+        let discover = if signal { libc::IP_PMTUDISC_DONT } else { libc::IP_PMTUDISC_PROBE };
         set_option(fd, level, libc::IP_TOS, class)?;
         set_option(fd, level, libc::IP_RECVERR, i32::from(signal))?;
         set_option(fd, level, libc::IP_MTU_DISCOVER, discover)
@@ -176,10 +159,7 @@ fn explain(spec: &PortSpec, error: &io::Error) -> Fault {
         }
         _ => String::from("check the interface's address and port range in the configuration"),
     };
-    Fault {
-        what: format!("cannot open UDP {address}: {error}"),
-        remedy,
-    }
+    Fault { what: format!("cannot open UDP {address}: {error}"), remedy }
 }
 
 #[cfg(test)]
@@ -187,13 +167,7 @@ mod tests {
     use super::*;
 
     fn spec(address: &str, role: Role) -> PortSpec {
-        PortSpec {
-            address: address.parse().unwrap(),
-            role,
-            interface: 0,
-            device: None,
-            dscp: 46,
-        }
+        PortSpec { address: address.parse().unwrap(), role, interface: 0, device: None, dscp: 46 }
     }
 
     #[test]
@@ -201,23 +175,15 @@ mod tests {
         let held = Ports::open(&[spec("127.0.0.1:0", Role::Rtp)]).unwrap();
         let address = held.local(PortId(0)).unwrap();
         let begun = Instant::now();
-        let fault = Ports::open(&[spec(&address.to_string(), Role::Rtp)])
-            .err()
-            .unwrap();
+        let fault = Ports::open(&[spec(&address.to_string(), Role::Rtp)]).err().unwrap();
         assert!(begun.elapsed() >= PATIENCE);
         assert!(fault.what.contains(&address.to_string()), "{}", fault.what);
-        assert!(
-            fault.remedy.contains(&address.port().to_string()),
-            "{}",
-            fault.remedy
-        );
+        assert!(fault.remedy.contains(&address.port().to_string()), "{}", fault.remedy);
     }
 
     #[test]
     fn a_foreign_address_is_explained() {
-        let fault = Ports::open(&[spec("192.0.2.77:0", Role::Sip)])
-            .err()
-            .unwrap();
+        let fault = Ports::open(&[spec("192.0.2.77:0", Role::Sip)]).err().unwrap();
         assert!(fault.remedy.contains("ip address"), "{}", fault.remedy);
     }
 

@@ -3,9 +3,7 @@
 //! The driver is chosen by trying: a ring is built the way a shard will build it. What stands in the way
 //! is looked up afterwards, for the message.
 
-use super::pin;
 use io_uring::IoUring;
-use node::{Fault, Limits};
 use std::fmt;
 use std::io;
 
@@ -29,10 +27,7 @@ pub enum Driver {
 impl fmt::Display for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Driver::Uring {
-                min_wait,
-                no_iowait,
-            } => {
+            Driver::Uring { min_wait, no_iowait } => {
                 f.write_str("io_uring")?;
                 f.write_str(if *min_wait {
                     ", collecting packets under load"
@@ -97,44 +92,13 @@ fn why(error: &io::Error, sysctl: &str, kernel: &str) -> String {
     }
 }
 
-/// What is wrong with the machine for these limits; empty when nothing is.
-pub fn checks(limits: &Limits, descriptors: u64) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    let ports: usize = limits.shards.iter().map(|s| s.ports.len()).sum();
-    // Per shard a ring, a doorbell, mapped files; for the gate its own sockets and clients.
-    let wanted = (ports + limits.shards.len() * 8 + 256) as u64;
-    if descriptors < wanted {
-        faults.push(Fault {
-            what: format!(
-                "{ports} ports need {wanted} descriptors, the process may have {descriptors}"
-            ),
-            remedy: format!(
-                "set LimitNOFILE={} in the unit, or configure fewer media ports",
-                wanted.next_power_of_two().max(1 << 20)
-            ),
-        });
-    }
-    let cpus = pin::cpus().len();
-    if limits.shards.len() > cpus {
-        faults.push(Fault {
-            what: format!("{} shards for {cpus} CPUs", limits.shards.len()),
-            remedy: String::from("name at most as many `cpus` as the process may use"),
-        });
-    }
-    faults
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::testing;
 
     #[test]
     fn the_driver_is_said_in_words() {
-        let uring = Driver::Uring {
-            min_wait: true,
-            no_iowait: true,
-        };
+        let uring = Driver::Uring { min_wait: true, no_iowait: true };
         assert_eq!(uring.to_string(), "io_uring, collecting packets under load");
         let error = io::Error::from_raw_os_error(libc::EPERM);
         let because = why(&error, "2", "6.1.0");
@@ -144,19 +108,5 @@ mod tests {
         let old = io::Error::from_raw_os_error(libc::EINVAL);
         assert!(why(&old, "", "5.15.0").contains("5.15.0"));
         assert!(!driver().to_string().is_empty() && !kernel().is_empty());
-    }
-
-    #[test]
-    fn too_few_descriptors_are_a_fault_with_a_number() {
-        let ports = testing::specs(1_000, node::Role::Rtp);
-        let limits = Limits {
-            shards: vec![testing::limits(&ports)],
-            mesh_letters: 1,
-            events: 1,
-        };
-        assert!(checks(&limits, 20_000).is_empty());
-        let faults = checks(&limits, 1_000);
-        assert!(faults[0].what.contains("1264"), "{}", faults[0].what);
-        assert!(faults[0].remedy.contains("LimitNOFILE=1048576"));
     }
 }

@@ -84,18 +84,9 @@ impl Region {
         };
         let data = record_size * limits.records as usize;
         let records = create(&records, header, data)?;
-        let header = Header {
-            slots: 0,
-            size: ring as u64,
-            ..header
-        };
+        let header = Header { slots: 0, size: ring as u64, ..header };
         let (writer, reader) = journal::ends(create(&journal, header, ring)?, ring);
-        let region = Region {
-            records,
-            slots: limits.records,
-            record_size,
-            journal: writer,
-        };
+        let region = Region { records, slots: limits.records, record_size, journal: writer };
         Ok((region, reader, past))
     }
 
@@ -125,12 +116,8 @@ fn names(dir: &Path, shard: ShardId) -> (PathBuf, PathBuf) {
 fn create(path: &Path, header: Header, data: usize) -> Result<Mapping, Fault> {
     let size = DATA + data;
     let made = || -> io::Result<Mapping> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
         reserve(&file, size)?;
         let mut bytes = Vec::new();
         for word in header.words() {
@@ -273,9 +260,7 @@ mod tests {
     }
 
     fn value(bytes: &[u8]) -> Option<u64> {
-        base::record::open::<Vec<u64>>(1, bytes)
-            .ok()
-            .map(|(v, _)| v[0])
+        base::record::open::<Vec<u64>>(1, bytes).ok().map(|(v, _)| v[0])
     }
 
     #[test]
@@ -286,10 +271,7 @@ mod tests {
         assert!(past.records().next().is_none() && past.frames().is_empty());
         assert!(region.write(0, &sealed(10)) && region.write(2, &sealed(12)));
         assert!(region.write(5, &sealed(15)) && region.write(5, &[]));
-        assert!(
-            !region.write(limits.records, &sealed(1)),
-            "beyond the last slot"
-        );
+        assert!(!region.write(limits.records, &sealed(1)), "beyond the last slot");
         for n in 0..3u8 {
             assert!(region.journal.append(&[n; 100]));
         }
@@ -362,18 +344,11 @@ mod tests {
             assert!(region.write(0, &old));
             // As `write` does it, killed after `cut` bytes: body, then header.
             let body = &new[RECORD_HEADER..];
-            region
-                .records
-                .copy_in(at + RECORD_HEADER, &body[..cut.min(body.len())]);
-            region
-                .records
-                .copy_in(at, &new[..cut.saturating_sub(body.len())]);
+            region.records.copy_in(at + RECORD_HEADER, &body[..cut.min(body.len())]);
+            region.records.copy_in(at, &new[..cut.saturating_sub(body.len())]);
             let mut now = Vec::new();
             region.records.copy_out(at, old.len(), &mut now);
-            assert!(
-                now == old || now == new || value(&now).is_none(),
-                "cut at {cut}"
-            );
+            assert!(now == old || now == new || value(&now).is_none(), "cut at {cut}");
         }
     }
 }

@@ -38,13 +38,8 @@ impl RunDir {
         let pid = format!("{}\n", std::process::id());
         lock.set_len(0).map_err(|e| fault(&name, &e))?;
         lock.rewind().map_err(|e| fault(&name, &e))?;
-        lock.write_all(pid.as_bytes())
-            .map_err(|e| fault(&name, &e))?;
-        Ok(RunDir {
-            path: path.to_path_buf(),
-            epoch,
-            _lock: lock,
-        })
+        lock.write_all(pid.as_bytes()).map_err(|e| fault(&name, &e))?;
+        Ok(RunDir { path: path.to_path_buf(), epoch, _lock: lock })
     }
 
     /// Where it is.
@@ -63,9 +58,7 @@ fn next_epoch(path: &Path) -> std::io::Result<u64> {
     let name = path.join("epoch");
     let last = std::fs::read_to_string(&name).unwrap_or_default();
     let last: u64 = last.trim().parse().unwrap_or(0);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let epoch = now.max(last + 1);
     let fresh = path.join("epoch.new");
     std::fs::write(&fresh, format!("{epoch}\n"))?;
@@ -110,11 +103,7 @@ mod tests {
         let dir = scratch("lock");
         let first = RunDir::claim(&dir).unwrap();
         let fault = RunDir::claim(&dir).err().unwrap();
-        assert!(
-            fault.what.contains(&std::process::id().to_string()),
-            "{}",
-            fault.what
-        );
+        assert!(fault.what.contains(&std::process::id().to_string()), "{}", fault.what);
         let epoch = first.epoch();
         drop(first);
         let second = RunDir::claim(&dir).unwrap();

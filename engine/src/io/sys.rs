@@ -3,10 +3,7 @@
 //! Memory mappings, the two clocks, wake-up descriptors, socket options. Nothing here knows about
 //! ports, shards or the contract.
 
-#![allow(
-    unsafe_code,
-    reason = "system calls without a safe wrapper in the standard library"
-)]
+#![allow(unsafe_code, reason = "system calls without a safe wrapper in the standard library")]
 
 use base::{Instant, Now, Wall};
 use std::fs::File;
@@ -56,9 +53,7 @@ impl Mapping {
 
     /// Copies `bytes` to `at`; nothing happens when they do not fit.
     pub(crate) fn copy_in(&self, at: usize, bytes: &[u8]) -> bool {
-        let fits = at
-            .checked_add(bytes.len())
-            .is_some_and(|end| end <= self.len);
+        let fits = at.checked_add(bytes.len()).is_some_and(|end| end <= self.len);
         if fits {
             let from = bytes.as_ptr();
             let to = self.start().wrapping_add(at);
@@ -102,11 +97,7 @@ impl Drop for Mapping {
 
 /// `result` of a system call that reports errors as -1.
 pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// Sets a socket option that takes an integer.
@@ -152,10 +143,7 @@ pub(crate) fn unring(eventfd: &OwnedFd) {
 }
 
 fn clock(which: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes one timespec to a valid place; both clocks exist on every Linux.
     unsafe { libc::clock_gettime(which, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64

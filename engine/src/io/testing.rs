@@ -31,6 +31,7 @@ pub(crate) fn specs(count: usize, role: Role) -> Vec<PortSpec> {
 pub(crate) fn limits(ports: &[PortSpec]) -> ShardLimits {
     ShardLimits {
         ports: ports.to_vec(),
+        transactions: 16,
         records: 8,
         record_size: 256,
         journal_size: 8192,
@@ -39,11 +40,7 @@ pub(crate) fn limits(ports: &[PortSpec]) -> ShardLimits {
 
 /// The mesh of a node with `count` shards.
 pub(crate) fn mesh(count: usize) -> (Vec<ShardMesh>, super::mesh::GateMesh) {
-    let limits = Limits {
-        shards: vec![limits(&[]); count],
-        mesh_letters: 64,
-        events: 64,
-    };
+    let limits = Limits { shards: vec![limits(&[]); count], mesh_letters: 64, events: 64 };
     Mesh::new(&limits).unwrap()
 }
 
@@ -54,11 +51,7 @@ pub(crate) fn lone_mesh() -> ShardMesh {
 
 /// Whether `fd` becomes readable in time.
 pub(crate) fn readable(fd: RawFd, timeout_ms: i32) -> bool {
-    let mut poll = libc::pollfd {
-        fd,
-        events: libc::POLLIN,
-        revents: 0,
-    };
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     // SAFETY: one valid pollfd.
     unsafe { libc::poll(&raw mut poll, 1, timeout_ms) > 0 }
 }
@@ -66,10 +59,7 @@ pub(crate) fn readable(fd: RawFd, timeout_ms: i32) -> bool {
 /// The traffic class of the next datagram that arrives on `fd`, which was told to report it.
 pub(crate) fn traffic_class(fd: RawFd) -> Option<u8> {
     let (mut bytes, mut control) = ([0u8; 64], [0u64; 16]);
-    let mut part = libc::iovec {
-        iov_base: bytes.as_mut_ptr().cast(),
-        iov_len: bytes.len(),
-    };
+    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: a message header of zeroes is valid.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut part;

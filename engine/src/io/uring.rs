@@ -123,8 +123,7 @@ fn build(
     let mut files: Vec<_> = ports.iter().map(|(_, port)| port.fd()).collect();
     files.push(mesh.bell());
     ring.submitter().register_files(&files)?;
-    ring.submitter()
-        .register_restrictions(&mut restrictions())?;
+    ring.submitter().register_restrictions(&mut restrictions())?;
     // SAFETY: a message header of zeroes is valid: no name, no parts, no control.
     let mut header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
     header.msg_namelen = ADDRESS_SIZE as u32;
@@ -210,11 +209,7 @@ impl Io for Uring {
 }
 
 /// Does not wait at all, but lets the kernel finish what arrived.
-const LOOK: Nap = Nap {
-    want: 0,
-    collect: Duration::ZERO,
-    left: Some(Duration::ZERO),
-};
+const LOOK: Nap = Nap { want: 0, collect: Duration::ZERO, left: Some(Duration::ZERO) };
 
 impl Uring {
     /// The first turn: binds the ring to this thread and arms every receive.
@@ -377,11 +372,7 @@ impl Uring {
                 Err(again) => errno = again,
             }
         }
-        self.failed.push(Undeliverable {
-            port: sending.port,
-            to: sending.to.read(),
-            errno,
-        });
+        self.failed.push(Undeliverable { port: sending.port, to: sending.to.read(), errno });
     }
 
     /// Turns completions into the inbox's lanes.
@@ -422,11 +413,7 @@ impl Uring {
         let Some(port) = self.ports.get(id) else {
             return Ok(());
         };
-        let buffers = if port.signal {
-            &mut self.signal
-        } else {
-            &mut self.media
-        };
+        let buffers = if port.signal { &mut self.signal } else { &mut self.media };
         if let Some(slot) = cqueue::buffer_select(done.flags()) {
             buffers.lend(slot);
             let room = buffers.group().room(slot);
@@ -453,10 +440,7 @@ impl Uring {
 
 /// Reads what the kernel wrote before a datagram of at most `len` bytes.
 fn deliver(port: PortId, room: Bytes, len: u32, inbox: &mut Inbox) {
-    let preamble = inbox.pool.get(Bytes {
-        at: room.at - PREAMBLE,
-        len: PREAMBLE,
-    });
+    let preamble = inbox.pool.get(Bytes { at: room.at - PREAMBLE, len: PREAMBLE });
     let word = |at: usize| {
         let bytes = preamble.get(at..).and_then(|rest| rest.first_chunk());
         bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
@@ -470,11 +454,7 @@ fn deliver(port: PortId, room: Bytes, len: u32, inbox: &mut Inbox) {
     if let Some(source) = address::read(&preamble[16..]) {
         let len = payload.min(len);
         let bytes = Bytes { at: room.at, len };
-        inbox.packets.push(Received {
-            port,
-            source,
-            bytes,
-        });
+        inbox.packets.push(Received { port, source, bytes });
     }
 }
 
@@ -482,7 +462,7 @@ fn broken(what: &str, error: &io::Error) -> Fault {
     Fault {
         what: format!("cannot {what} the ring: {error}"),
         remedy: String::from(
-            "the process restarts and keeps its calls; if this repeats, set `driver = \"epoll\"`",
+            "the next start releases the calls; if this repeats, set `driver = \"epoll\"`",
         ),
     }
 }

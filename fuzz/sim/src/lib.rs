@@ -4,7 +4,12 @@
 //! `world` holds the node and delivers datagrams; `wire` is how peers write and read SIP and RTP, with
 //! none of the product's own printing; tests script peers by hand.
 
+pub mod fault;
+pub mod model;
+pub mod phone;
+pub mod run;
 pub mod scene;
+pub mod script;
 pub mod wire;
 pub mod world;
 

@@ -144,6 +144,14 @@ pub fn summary(bytes: &[u8]) -> Option<String> {
         return None;
     }
     let cseq = text.split("\r\n").find_map(|l| l.strip_prefix("CSeq: ")).unwrap_or("");
-    let body = if text.ends_with("\r\n\r\n") { "" } else { " +sdp" };
+    let port = text.split("m=audio ").nth(1).and_then(|m| m.split(' ').next());
+    let body = port.map_or(String::new(), |port| format!(" +sdp {port}"));
     Some(format!("{first} ({cseq}){body}"))
+}
+
+/// An RTCP packet: a receiver report without blocks.
+pub fn rtcp(ssrc: u32) -> Vec<u8> {
+    let mut out = vec![0x80, 201, 0, 1];
+    out.extend_from_slice(&ssrc.to_be_bytes());
+    out
 }

@@ -2,9 +2,9 @@
 //!
 //! The world moves from event to event: a datagram arrives, or a shard's deadline passes. Datagrams
 //! between the node and its peers take time, and may be lost, doubled or delayed out of order by the
-//! seed. A shard can be thawed at any step: from its records alone, with calls going on (`hand_over`),
-//! or as the successor of a dead process (`crash`).
+//! seed. What can befall it besides (kills, hand-overs, clock jumps) is in `fault`.
 
+use crate::fault::Cut;
 use base::page::Page;
 use base::random::Random;
 use base::{Bytes, Instant, Now, Pool, PortId, ShardId, Wall};
@@ -37,17 +37,34 @@ pub struct Options {
     pub duplication: u32,
     /// Longest random delay on top of 1 ms, in milliseconds: reorders.
     pub delay_ms: u32,
+    /// Transactions each shard may hold.
+    pub transactions: u32,
+    /// Bytes free in each journal.
+    pub journal_room: usize,
+    /// Whether everything that passes is noted in `trace`.
+    pub traced: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { seed: 1, shards: 2, calls: 64, pairs: 128, loss: 0, duplication: 0, delay_ms: 0 }
+        Options {
+            seed: 1,
+            shards: 2,
+            calls: 64,
+            pairs: 128,
+            loss: 0,
+            duplication: 0,
+            delay_ms: 0,
+            transactions: 4096,
+            journal_room: 1 << 20,
+            traced: false,
+        }
     }
 }
 
 /// A datagram on its way.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Flight {
+pub(crate) struct Flight {
     from: SocketAddr,
     to: SocketAddr,
     bytes: Vec<u8>,
@@ -60,6 +77,34 @@ pub struct Region {
     pub records: BTreeMap<u32, Vec<u8>>,
     /// Sealed frames in order of writing.
     pub journal: Vec<Vec<u8>>,
+}
+
+/// Something that passed the node's boundary, in order.
+#[derive(Clone, Debug)]
+pub enum Trace {
+    /// A datagram reached a shard.
+    Into(Passed),
+    /// A shard sent a datagram.
+    Out(Passed),
+    /// A frame was journalled.
+    Frame(Vec<u8>),
+    /// A shard was handed over.
+    HandOver(usize),
+    /// The process died and its successor took over.
+    Crash,
+}
+
+/// A datagram at the node's boundary.
+#[derive(Clone, Debug)]
+pub struct Passed {
+    /// When.
+    pub at: Instant,
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// Whom it is for.
+    pub to: SocketAddr,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
 }
 
 /// A datagram a peer received.
@@ -75,24 +120,35 @@ pub struct Arrived {
 
 /// The world.
 pub struct World {
-    options: Options,
-    image: Arc<Image>,
-    limits: Limits,
-    page: Page,
-    epoch: u64,
-    shards: Vec<Shard>,
-    mail: Vec<Vec<Letter>>,
-    regions: Vec<Region>,
-    now: Instant,
-    random: Random,
-    flights: BTreeMap<(Instant, u64), Flight>,
-    sent: u64,
-    ports: BTreeMap<SocketAddr, (usize, PortId)>,
-    mailboxes: BTreeMap<SocketAddr, VecDeque<Arrived>>,
+    pub(crate) options: Options,
+    pub(crate) image: Arc<Image>,
+    pub(crate) limits: Limits,
+    pub(crate) page: Page,
+    pub(crate) epoch: u64,
+    /// Boot epoch of each shard, and the one its secrets are of.
+    pub(crate) born: Vec<(u64, u64)>,
+    pub(crate) wall_offset: i64,
+    /// Where the next submit is to be cut short.
+    pub(crate) cut: Option<Cut>,
+    /// The process has died; its successor was not started yet.
+    pub(crate) dead: bool,
+    /// Records a dead process left, until every shard of its successor stands.
+    pub(crate) heritage: Vec<Vec<u8>>,
+    pub(crate) shards: Vec<Shard>,
+    pub(crate) mail: Vec<Vec<Letter>>,
+    pub(crate) regions: Vec<Region>,
+    pub(crate) now: Instant,
+    pub(crate) random: Random,
+    pub(crate) flights: BTreeMap<(Instant, u64), Flight>,
+    pub(crate) sent: u64,
+    pub(crate) ports: BTreeMap<SocketAddr, (usize, PortId)>,
+    pub(crate) mailboxes: BTreeMap<SocketAddr, VecDeque<Arrived>>,
     /// Every event the gate would have seen.
     pub events: Vec<Event>,
     /// One line per SIP message, as seen on the wire.
     pub ladder: Vec<String>,
+    /// Everything that passed the boundary since it was last looked at.
+    pub trace: Vec<Trace>,
     /// Steps taken.
     pub steps: u64,
 }
@@ -110,6 +166,11 @@ impl World {
             ports: BTreeMap::new(),
             limits,
             epoch: 1,
+            born: vec![(1, 1); options.shards],
+            wall_offset: 0,
+            cut: None,
+            dead: false,
+            heritage: Vec::new(),
             shards: Vec::new(),
             mail: (0..options.shards).map(|_| Vec::new()).collect(),
             regions: vec![Region::default(); options.shards],
@@ -119,6 +180,7 @@ impl World {
             mailboxes: BTreeMap::new(),
             events: Vec::new(),
             ladder: Vec::new(),
+            trace: Vec::new(),
             steps: 0,
             options,
         };
@@ -147,6 +209,22 @@ impl World {
     /// The words shared by all shards.
     pub fn page(&self) -> &Page {
         &self.page
+    }
+
+    /// The configuration.
+    pub fn image(&self) -> Arc<Image> {
+        self.image.clone()
+    }
+
+    /// A cut that was to come does not come.
+    pub fn tidy(&mut self) {
+        self.cut = None;
+    }
+
+    /// From now on the network is perfect and nobody dies.
+    pub fn calm(&mut self) {
+        (self.options.loss, self.options.duplication, self.options.delay_ms) = (0, 0, 0);
+        self.cut = None;
     }
 
     /// The regions.
@@ -206,48 +284,12 @@ impl World {
     pub fn post(&mut self, shard: usize, letter: Letter) {
         self.mail[shard].push(letter);
         self.step(shard, None);
+        self.bury();
     }
 
-    /// Serialises a shard, drops it and thaws it from its records: its calls go on.
-    pub fn hand_over(&mut self, shard: usize) {
-        let region = &self.regions[shard];
-        let records = region.records.values().cloned().collect();
-        let held: usize = self.shards[shard].signal().calls();
-        assert_eq!(region.records.len(), held, "every call has its record at the end of a step");
-        self.release_words(shard);
-        let past = Past { records, ledger: Ledger::default(), resume: true };
-        self.shards[shard] = self.born(shard, past);
-        assert_eq!(self.shards[shard].signal().calls(), held, "every call was thawed");
-    }
-
-    /// Kills the process: every shard is gone, regions stay. A successor starts at once.
-    pub fn crash(&mut self) {
-        self.epoch += 1;
-        self.page = Page::new(self.image.words());
-        let mut ledger: Vec<Ledger> = Vec::new();
-        for _ in &self.regions {
-            let mut one = Ledger::default();
-            for frame in self.regions.iter().flat_map(|r| &r.journal) {
-                assert!(one.read(frame), "a frame that cannot be read");
-            }
-            ledger.push(one);
-        }
-        let records: Vec<Vec<u8>> =
-            self.regions.iter().flat_map(|r| r.records.values().cloned()).collect();
-        self.regions.iter_mut().for_each(|r| r.records.clear());
-        self.mail.iter_mut().for_each(Vec::clear);
-        for (shard, ledger) in ledger.into_iter().enumerate() {
-            let past = Past { records: records.clone(), ledger, resume: false };
-            self.shards[shard] = self.born(shard, past);
-        }
-    }
-
-    /// Damages every record, as a write cut short by a kill does.
-    pub fn tear_records(&mut self) {
-        for record in self.regions.iter_mut().flat_map(|r| r.records.values_mut()) {
-            let middle = record.len() / 2;
-            record[middle..].fill(0);
-        }
+    /// Makes a shard fail on packets that `poison` picks.
+    pub fn poison(&mut self, shard: usize, poison: fn(&[u8]) -> bool) {
+        self.shards[shard].poison(poison);
     }
 
     /// Every closed CDR, in order of journalling.
@@ -273,16 +315,21 @@ impl World {
         assert_eq!(ids.len(), cdrs.len(), "a CDR was written twice");
     }
 
-    fn now_pair(&self) -> Now {
-        Now { mono: self.now, wall: Wall(WALL_AT_ZERO + self.now.0) }
+    pub(crate) fn now_pair(&self) -> Now {
+        Now {
+            mono: self.now,
+            wall: Wall(WALL_AT_ZERO.wrapping_add_signed(self.wall_offset) + self.now.0),
+        }
     }
 
-    fn born(&mut self, shard: usize, past: Past) -> Shard {
+    /// A shard begins, out of what its predecessor left.
+    pub(crate) fn born(&mut self, shard: usize, past: Past) -> Shard {
+        let (epoch, secrets) = self.born[shard];
         let birth = Birth {
             shard: ShardId(shard as u8),
-            epoch: self.epoch,
-            key: (self.options.seed, self.epoch * 256 + shard as u64),
-            steer_key: (self.options.seed, 7),
+            epoch,
+            key: (self.options.seed, secrets * 256 + shard as u64),
+            steer_key: (self.options.seed, secrets),
             image: self.image.clone(),
             page: self.page.clone(),
         };
@@ -292,27 +339,28 @@ impl World {
         born
     }
 
-    /// A shard about to be thawed in the same page gives back what its calls hold.
-    fn release_words(&mut self, shard: usize) {
-        for trunk in self.shards[shard].signal().held_places() {
-            self.page.leave(Image::calls_word(trunk));
-        }
-    }
-
-    fn next_event(&self) -> Option<Instant> {
+    /// When something happens next.
+    pub fn next_event(&self) -> Option<Instant> {
         let flight = self.flights.keys().next().map(|k| k.0);
         let timers = self.shards.iter().filter_map(Shard::next_deadline);
         flight.into_iter().chain(timers).min()
     }
 
     fn advance(&mut self) {
-        let Some(at) = self.next_event() else { return };
+        if let Some(at) = self.next_event() {
+            self.advance_to(at);
+        }
+    }
+
+    /// Lets everything happen that is due by `at`.
+    pub fn advance_to(&mut self, at: Instant) {
         self.now = self.now.max(at);
         let due: Vec<usize> = (0..self.shards.len())
             .filter(|s| self.shards[*s].next_deadline().is_some_and(|d| d <= self.now))
             .collect();
         for shard in due {
             self.step(shard, None);
+            self.bury();
         }
         while let Some(entry) = self.flights.first_entry() {
             if entry.key().0 > self.now {
@@ -320,6 +368,7 @@ impl World {
             }
             let flight = entry.remove();
             self.deliver(flight);
+            self.bury();
         }
     }
 
@@ -340,14 +389,21 @@ impl World {
     }
 
     fn step(&mut self, shard: usize, input: Option<(PortId, Flight)>) {
+        if self.dead {
+            return;
+        }
         self.steps += 1;
         let mut inbox = Inbox::new(Pool::new(input.as_ref().map_or(0, |(_, f)| f.bytes.len())));
-        inbox.journal_room = 1 << 20;
+        inbox.journal_room = self.options.journal_room;
         inbox.letters.append(&mut self.mail[shard]);
         if let Some((port, flight)) = input {
             let bytes = Bytes { at: 0, len: flight.bytes.len() as u32 };
             inbox.pool.get_mut(bytes).copy_from_slice(&flight.bytes);
             inbox.packets.push(Received { port, source: flight.from, bytes });
+            if self.options.traced {
+                let Flight { from, to, bytes } = flight;
+                self.trace.push(Trace::Into(Passed { at: self.now, from, to, bytes }));
+            }
         }
         let mut outbox = Outbox::default();
         let now = self.now_pair();
@@ -355,34 +411,63 @@ impl World {
         self.submit(shard, &mut outbox, Some(&inbox));
     }
 
-    fn submit(&mut self, shard: usize, outbox: &mut Outbox, inbox: Option<&Inbox>) {
-        let plain = |b: Bytes| outbox.plain[b.at as usize..(b.at + b.len) as usize].to_vec();
+    pub(crate) fn submit(&mut self, shard: usize, outbox: &mut Outbox, inbox: Option<&Inbox>) {
+        if self.dead || self.cut_short(shard, outbox) {
+            return;
+        }
         for frame in &outbox.journal {
-            self.regions[shard].journal.push(plain(*frame));
+            self.journal(shard, plain(outbox, *frame));
         }
         for record in &outbox.records {
             match record.bytes.len {
                 0 => self.regions[shard].records.remove(&record.slot),
-                _ => self.regions[shard].records.insert(record.slot, plain(record.bytes)),
+                _ => self.regions[shard].records.insert(record.slot, plain(outbox, record.bytes)),
             };
         }
-        let packets: Vec<_> = outbox.packets.drain(..).collect();
-        for packet in packets {
-            let Some(inbox) = inbox else { continue };
-            let from = self.limits.shards[shard].ports[packet.port.0 as usize].address;
-            self.fly(from, packet.to, inbox.pool.get(packet.bytes).to_vec());
-        }
-        let sends = core::mem::take(&mut outbox.texts.sends);
-        for text in sends {
-            let from = self.limits.shards[shard].ports[text.port.0 as usize].address;
-            self.fly(from, text.to, outbox.texts.get(text.bytes).to_vec());
-        }
+        self.leave(shard, outbox, inbox, usize::MAX);
         self.events.append(&mut outbox.events);
         let mesh: Vec<_> = outbox.mesh.drain(..).collect();
         for (to, letter) in mesh {
             self.mail[usize::from(to.0)].push(letter);
             self.step(usize::from(to.0), None);
         }
+    }
+
+    /// Appends a frame to a journal.
+    pub(crate) fn journal(&mut self, shard: usize, frame: Vec<u8>) {
+        if self.options.traced {
+            self.trace.push(Trace::Frame(frame.clone()));
+        }
+        self.regions[shard].journal.push(frame);
+    }
+
+    /// Sends the first `most` of what a shard wants sent.
+    pub(crate) fn leave(
+        &mut self,
+        shard: usize,
+        outbox: &mut Outbox,
+        inbox: Option<&Inbox>,
+        most: usize,
+    ) {
+        let packets = core::mem::take(&mut outbox.packets);
+        for packet in packets.iter().take(most) {
+            let Some(inbox) = inbox else { continue };
+            let from = self.limits.shards[shard].ports[packet.port.0 as usize].address;
+            self.emit(from, packet.to, inbox.pool.get(packet.bytes).to_vec());
+        }
+        let sends = core::mem::take(&mut outbox.texts.sends);
+        for text in sends.iter().take(most) {
+            let from = self.limits.shards[shard].ports[text.port.0 as usize].address;
+            self.emit(from, text.to, outbox.texts.get(text.bytes).to_vec());
+        }
+    }
+
+    fn emit(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        if self.options.traced {
+            let bytes = bytes.clone();
+            self.trace.push(Trace::Out(Passed { at: self.now, from, to, bytes }));
+        }
+        self.fly(from, to, bytes);
     }
 
     fn fly(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
@@ -400,6 +485,11 @@ impl World {
             self.flights.insert((at, self.sent), Flight { from, to, bytes: bytes.clone() });
         }
     }
+}
+
+/// A range of an outbox's arena.
+pub(crate) fn plain(outbox: &Outbox, bytes: Bytes) -> Vec<u8> {
+    outbox.plain[bytes.at as usize..(bytes.at + bytes.len) as usize].to_vec()
 }
 
 fn limits(image: &Image, options: &Options) -> Limits {
@@ -431,7 +521,7 @@ fn limits(image: &Image, options: &Options) -> Limits {
         shards.push(ShardLimits {
             ports,
             records: options.calls,
-            transactions: 4096,
+            transactions: options.transactions,
             record_size: 32 * 1024,
             journal_size: 1 << 20,
         });

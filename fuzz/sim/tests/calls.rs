@@ -247,7 +247,8 @@ fn a_200_that_crosses_the_cancel_is_acknowledged_and_ended() {
 }
 
 fn cancel_of(invite: &Text) -> String {
-    let head: Vec<&str> = invite.raw.split("\r\n\r\n").next().unwrap().split("\r\n").collect();
+    let head: Vec<&str> =
+        invite.raw.split("\r\n\r\n").next().expect("a head").split("\r\n").collect();
     let keep = |l: &&str| !l.starts_with("Content") && !l.starts_with("Contact");
     let lines: Vec<&str> = head.into_iter().filter(keep).collect();
     let text =
@@ -500,6 +501,13 @@ fn strangers_get_silence_and_forged_requests_change_nothing() {
         format!("{}{}", &tag[..tag.len() - 1], if tag.ends_with('0') { '1' } else { '0' });
     s.world.send(s.caller, s.node, bye.replace(&tag, &guessed));
     s.expect_status(s.caller, 481);
+    // So is our tag with another Call-ID, or with another tag of the peer.
+    let other = s.in_dialog("BYE", 2, &ok, "").replace("c1@caller", "c2@caller");
+    s.world.send(s.caller, s.node, other);
+    s.expect_status(s.caller, 481);
+    let other = s.in_dialog("BYE", 2, &ok, "").replace("tag=ac1", "tag=zc1");
+    s.world.send(s.caller, s.node, other);
+    s.expect_status(s.caller, 481);
     assert_eq!(s.world.cdrs().len(), 0);
     bye_from_caller(&mut s, &ok);
     s.assert_clean(1);
@@ -649,4 +657,100 @@ fn a_name_gives_addresses_of_the_interfaces_family_only() {
     let Decision::Route(candidates) = decide(&image, &facts) else { panic!("no route") };
     let endpoints: Vec<_> = candidates.iter().map(|c| c.endpoint.to_string()).collect();
     assert_eq!(endpoints, ["192.0.2.1:5060", SECOND]);
+}
+
+#[test]
+fn a_packet_that_makes_us_fail_takes_its_call_and_no_other() {
+    let mut s = Scene::new();
+    for shard in 0..2 {
+        s.world.poison(shard, |bytes| bytes.windows(6).any(|w| w == b"poison"));
+    }
+    let (_, first) = s.establish("c1");
+    let (_, second) = s.establish("c2");
+    let options = s.request("OPTIONS", "poison", "44", "", "");
+    s.world.send(s.caller, s.node, options);
+    s.world.run(Duration::from_millis(10));
+    assert!(!s.ladder().contains("200 OK (1 OPTIONS)"), "{}", s.ladder());
+    while s.within(s.caller, Duration::ZERO).is_some() {}
+    bye_from_caller(&mut s, &first);
+    bye_from_caller(&mut s, &second);
+    s.assert_clean(2);
+}
+
+/// The first route answers 183 with a description, then fails; returns the 183 and the second INVITE.
+fn early_media_then_failure(s: &mut Scene, formats: &str) -> (Text, Text) {
+    let offer = wire::sdp(CALLER_MEDIA.parse().expect("an address"), 1, "0 8", "sendrecv");
+    let text = s.request("INVITE", "c1", "442079460000", "", &offer);
+    s.world.send(s.caller, s.node, text);
+    s.expect_status(s.caller, 100);
+    let invite = s.expect(s.callee, "INVITE");
+    let answer = wire::sdp(CALLEE_MEDIA.parse().expect("an address"), 1, formats, "sendrecv");
+    s.world.send(s.callee, s.node, invite.reply(183, "b", CONTACT, &answer));
+    let progress = s.expect_status(s.caller, 183);
+    s.world.send(s.callee, s.node, invite.reply(503, "b", "", ""));
+    s.expect(s.callee, "ACK");
+    (progress, s.expect(s.second, "INVITE"))
+}
+
+fn second_answers(s: &mut Scene, invite: &Text, status: u16, formats: &str) -> Text {
+    let media = s.world.peer("203.0.113.30:4000");
+    let answer = wire::sdp(media, 1, formats, "sendrecv");
+    let contact = format!("Contact: <sip:{SECOND}>\r\n");
+    s.world.send(s.second, s.node, invite.reply(status, "x", &contact, &answer));
+    s.expect_status(s.caller, status)
+}
+
+#[test]
+fn hunting_after_early_media_with_an_answer_that_fits_is_the_same_dialog() {
+    let mut s = Scene::new();
+    let (progress, invite) = early_media_then_failure(&mut s, "0");
+    let ok = second_answers(&mut s, &invite, 200, "0");
+    assert_eq!(ok.tag("To"), progress.tag("To"));
+    assert_eq!(ok.body(), progress.body(), "the caller sees one answer, at one address");
+    // Its media reaches the second route now.
+    s.world.send(CALLER_MEDIA.parse().unwrap(), ok.media().unwrap(), wire::rtp(1, 1, b'a'));
+    let second = "203.0.113.30:4000".parse().unwrap();
+    assert!(s.world.wait(second, Duration::from_secs(1)).is_some());
+}
+
+#[test]
+fn hunting_after_early_media_with_another_answer_is_a_new_early_dialog() {
+    let mut s = Scene::new();
+    let (progress, invite) = early_media_then_failure(&mut s, "0");
+    let again = second_answers(&mut s, &invite, 183, "8");
+    assert_ne!(again.tag("To"), progress.tag("To"), "one answer per dialog");
+    assert_ne!(again.body(), progress.body());
+    let ok = second_answers(&mut s, &invite, 200, "8");
+    assert_eq!((ok.tag("To"), ok.body()), (again.tag("To"), again.body()));
+    let ack = s.in_dialog("ACK", 1, &ok, "");
+    s.world.send(s.caller, s.node, ack);
+    s.world.run(Duration::from_millis(10));
+    let bye = s.in_dialog("BYE", 2, &ok, "");
+    s.world.send(s.caller, s.node, bye);
+    s.expect_status(s.caller, 200);
+}
+
+#[test]
+fn a_callee_that_keeps_changing_its_answer_is_given_up() {
+    let mut s = Scene::new();
+    s.invite("c1");
+    s.expect_status(s.caller, 100);
+    let invite = s.expect(s.callee, "INVITE");
+    let mut tags = Vec::new();
+    for fork in 0..4 {
+        let formats = if fork % 2 == 0 { "0" } else { "8" };
+        let answer = wire::sdp(CALLEE_MEDIA.parse().unwrap(), 1, formats, "");
+        s.world.send(s.callee, s.node, invite.reply(183, &format!("f{fork}"), CONTACT, &answer));
+        tags.push(s.expect_status(s.caller, 183).tag("To").to_owned());
+    }
+    tags.dedup();
+    assert_eq!(tags.len(), 4, "each answer in an early dialog of its own");
+    let answer = wire::sdp(CALLEE_MEDIA.parse().unwrap(), 1, "0", "");
+    s.world.send(s.callee, s.node, invite.reply(183, "f9", CONTACT, &answer));
+    let failed = s.expect_status(s.caller, 480);
+    assert!(failed.get("Reason").contains("early_media_conflict"), "{}", failed.raw);
+    let cancel = s.expect(s.callee, "CANCEL");
+    s.world.send(s.callee, s.node, cancel.reply(200, "f9", "", ""));
+    s.world.send(s.callee, s.node, invite.reply(487, "f9", "", ""));
+    s.assert_clean(1);
 }

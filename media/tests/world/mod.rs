@@ -1,13 +1,6 @@
 //! Two legs, their packets, and a pool: what the relay's tests stand on.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file uses a part of it"
-)]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a helper of tests, where a failure should panic"
-)]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a helper of tests, where a failure should panic")]
 
 use base::{Bytes, Instant, Now, PacketSend, Pool, PortId, Wall};
 use core::time::Duration;
@@ -44,24 +37,14 @@ pub struct World {
 impl World {
     /// Two joined endpoints, each with a plan towards its leg's SDP address.
     pub fn new() -> World {
-        let now = Now {
-            mono: Instant(7_000_000_000),
-            wall: Wall(0),
-        };
+        let now = Now { mono: Instant(7_000_000_000), wall: Wall(0) };
         let mut media = Media::new(ports(4), now.mono);
         let alice = media.reserve(0, now.mono).unwrap();
         let bob = media.reserve(0, now.mono).unwrap();
         media.program(now.mono, alice, Plan::towards(at(ALICE)));
         media.program(now.mono, bob, Plan::towards(at(BOB)));
         media.join(alice, bob);
-        World {
-            media,
-            now,
-            pool: Pool::new(4096),
-            out: Vec::with_capacity(64),
-            alice,
-            bob,
-        }
+        World { media, now, pool: Pool::new(4096), out: Vec::with_capacity(64), alice, bob }
     }
 
     pub fn pass(&mut self, ms: u64) {
@@ -76,19 +59,9 @@ impl World {
 
     /// A datagram arrives on `port`.
     pub fn arrive(&mut self, port: PortId, source: &str, datagram: &[u8]) -> Verdict {
-        let bytes = Bytes {
-            at: 0,
-            len: datagram.len() as u32,
-        };
+        let bytes = Bytes { at: 0, len: datagram.len() as u32 };
         self.pool.get_mut(bytes).copy_from_slice(datagram);
-        self.media.receive(
-            self.now,
-            port,
-            at(source),
-            bytes,
-            &mut self.pool,
-            &mut self.out,
-        )
+        self.media.receive(self.now, port, at(source), bytes, &mut self.pool, &mut self.out)
     }
 
     /// Bytes arrive on an endpoint's RTP port.
@@ -103,10 +76,7 @@ impl World {
 
     /// What left since the last time: the local port number's index and the target.
     pub fn left(&mut self) -> Vec<(u32, String)> {
-        self.out
-            .drain(..)
-            .map(|s| (s.port.0, s.to.to_string()))
-            .collect()
+        self.out.drain(..).map(|s| (s.port.0, s.to.to_string())).collect()
     }
 }
 

@@ -15,7 +15,7 @@ pub const VERSION: u16 = 1;
 /// Identity of a CDR: boot epoch of the process, shard, and a sequence number on that shard.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct CdrId {
-    /// Start of the process, milliseconds since the Unix epoch.
+    /// Start of the process: seconds since the Unix epoch, never the same twice.
     pub epoch: u64,
     /// The shard that created the call.
     pub shard: u8,

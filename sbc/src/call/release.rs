@@ -52,7 +52,10 @@ pub(crate) fn cancelled(call: &mut Call, core: &mut Core, turn: &mut Turn) {
 /// A BYE arrived on `place`.
 pub(crate) fn hung_up(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, bye: &Message) {
     if let Some(leg) = call.leg(place) {
-        leg.phase = Phase::Over;
+        // A callee may not end an early dialog (15); its INVITE is still to be cancelled if it does.
+        if place == CALLER || leg.phase == Phase::Confirmed {
+            leg.phase = Phase::Over;
+        }
         leg.bye_owed = false;
     }
     if call.has_ended() {
@@ -65,6 +68,9 @@ pub(crate) fn hung_up(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
         CALLER => (Party::Caller, Refusal::CallerHungUp),
         _ => (Party::Callee, Refusal::CalleeHungUp),
     };
+    if call.cdr.answer.is_none() {
+        call.cdr.status = why.status();
+    }
     let q850 = reason_q850(bye).unwrap_or(why.q850());
     finish(call, core, turn, party, why, q850);
 }
@@ -85,6 +91,8 @@ fn finish(call: &mut Call, core: &mut Core, turn: &mut Turn, party: Party, why: 
     call.cdr.end = Some(if call.cdr.recovered { last_known(call) } else { turn.now.into() });
     core.answered -= u64::from(call.state == CallState::Answered);
     call.state = CallState::Ended;
+    // An answer to its question that is still under way finds nobody to route.
+    call.awaited_host = None;
     call.candidates.clear();
     call.trying_deadline = Instant::NEVER;
     call.ring_deadline = Instant::NEVER;
@@ -173,9 +181,19 @@ pub(crate) fn end_leg(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
             {
                 core.respond(turn, key, Reply::plain(487, None), |_| {});
             }
+            if let (Some(Machine::ClientInvite(_)), Some(key)) = (&machine, leg.invite) {
+                // A re-INVITE the peer has only been trying: after the BYE nobody waits for it forever.
+                core.abandon(turn, key);
+            }
             match awaits_ack {
                 true => leg_owes_bye(call, place),
                 false => send_bye(call, core, turn, place),
+            }
+        }
+        (Phase::Over, Some(Machine::ClientInvite(_))) => {
+            // The peer has ended the dialog and owes the answer of a re-INVITE: not forever.
+            if let Some(key) = leg.invite {
+                core.abandon(turn, key);
             }
         }
         (Phase::Trying | Phase::Early | Phase::Over, _) => leg.phase = Phase::Over,
@@ -229,7 +247,7 @@ pub(crate) fn send_cancel(call: &mut Call, core: &mut Core, turn: &mut Turn, pla
     if !machine.is_open() || tx.cancel.is_some() {
         return;
     }
-    machine.cancelled(turn.now.mono, &timers);
+    machine.abandoned(turn.now.mono, &timers);
     let (port, peer, text) = (tx.port, tx.peer, tx.text.clone());
     let sent = core.send_request(turn, (home, owner), (port, peer), Method::Cancel, |out, _| {
         print_cancel(out, &text);

@@ -192,7 +192,8 @@ fn refuse(
         call: Key { index: u32::MAX, generation: 0 },
         leg: 0,
         fork: 0,
-        secret: core.random.next(),
+        // RFC 3261 8.2.7: the same for the same request, also without a transaction.
+        secret: core.random.hash(&[b"tag", &at.hash.to_le_bytes()]),
     };
     let reply = Reply::plain(refusal.status(), Some(tag));
     match core.serve_invite(at.hash, None, (at.port, at.source), message) {
@@ -222,16 +223,13 @@ fn refused_view(cdr: &Cdr, at: Arrival, trunk: Option<u16>) -> CallView {
 
 /// The headers that go with a refusal.
 fn explain(print: &mut crate::message::Print, refusal: Refusal, message: &Message) {
-    match refusal {
-        Refusal::BadExtension => {
-            message.options(Name::Require).for_each(|option| {
-                print.header(Name::Unsupported, option);
-            });
-        }
-        Refusal::BadContentType => {
-            print.header(Name::Accept, b"application/sdp");
-        }
-        _ => {}
+    if refusal == Refusal::BadExtension {
+        message.options(Name::Require).for_each(|option| {
+            print.header(Name::Unsupported, option);
+        });
+    }
+    if refusal == Refusal::BadContentType {
+        print.header(Name::Accept, b"application/sdp");
     }
     release::reason(print, refusal.q850(), refusal.name());
 }

@@ -23,10 +23,11 @@ pub fn pass(message: &Message, boundary: Boundary, print: &mut Print) {
         }
         let named = || boundary.extra.iter().any(|e| header.raw_name.eq_ignore_ascii_case(e));
         if boundary.trusted || is_harmless(header.name) || named() {
-            match header.name {
-                Name::Other => print.raw(header.raw_name, header.value),
-                name => print.header(name, header.value),
-            };
+            if header.name == Name::Other {
+                print.raw(header.raw_name, header.value);
+            } else {
+                print.header(header.name, header.value);
+            }
         }
     }
 }

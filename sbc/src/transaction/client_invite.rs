@@ -38,6 +38,8 @@ pub struct ClientInvite {
     interval_ms: u32,
     /// Timer B, D or M.
     end: Instant,
+    /// Nobody waits for the final response: `end` stands whatever provisional ones still come.
+    abandoned: bool,
 }
 
 impl ClientInvite {
@@ -48,6 +50,7 @@ impl ClientInvite {
             retransmit: now + t.t1,
             interval_ms: t.t1.as_millis() as u32,
             end: now + t.give_up(),
+            abandoned: false,
         }
     }
 
@@ -57,7 +60,10 @@ impl ClientInvite {
             (State::Calling | State::Proceeding, 1) => {
                 // 17.1.1.2: no retransmission and no time limit once anything was heard.
                 self.state = State::Proceeding;
-                (self.retransmit, self.end) = (Instant::NEVER, Instant::NEVER);
+                self.retransmit = Instant::NEVER;
+                if !self.abandoned {
+                    self.end = Instant::NEVER;
+                }
                 Heard::Provisional
             }
             (State::Calling | State::Proceeding, 2) => {
@@ -87,9 +93,11 @@ impl ClientInvite {
         matches!(self.state, State::Calling | State::Proceeding)
     }
 
-    /// A CANCEL was sent: without a final response within 64 × T1 the transaction is over (9.1).
-    pub fn cancelled(&mut self, now: Instant, t: &Timers) {
-        if self.is_open() {
+    /// A CANCEL was sent, or the dialog has ended: without a final response within 64 × T1 the
+    /// transaction is over (9.1).
+    pub fn abandoned(&mut self, now: Instant, t: &Timers) {
+        if self.is_open() && !self.abandoned {
+            self.abandoned = true;
             self.end = now + t.give_up();
         }
     }
@@ -122,7 +130,7 @@ plain!(
         Accepted = 3,
     }
 );
-plain!(struct ClientInvite { state, retransmit, interval_ms, end });
+plain!(struct ClientInvite { state, retransmit, interval_ms, end, abandoned });
 
 #[cfg(test)]
 mod tests {
@@ -159,7 +167,8 @@ mod tests {
         assert_eq!(tx.receive(100, Instant(1), &T), Heard::Provisional);
         assert!(tx.may_cancel());
         assert_eq!(tx.deadline(), Instant::NEVER);
-        tx.cancelled(Instant(1), &T);
+        tx.abandoned(Instant(1), &T);
+        assert_eq!(tx.receive(180, Instant(2), &T), Heard::Provisional);
         assert_eq!(tx.expire(Instant(1) + T.give_up()), Due::TimedOut);
     }
 

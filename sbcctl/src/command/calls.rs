@@ -2,7 +2,7 @@
 
 use super::{Context, print, print_json};
 use crate::engine::read;
-use crate::format::{NONE, clock, count, cut, duration, millis, now_ms};
+use crate::format::{NONE, clock, count, cut, duration, millis, now_ms, plural};
 use crate::paint::Paint;
 use crate::problem::Problem;
 use crate::table::table;
@@ -17,7 +17,8 @@ pub(crate) fn run(context: &Context, limit: usize) -> Result<(), Problem> {
         return print_json(&result);
     }
     let total: u64 = read(result.get("total").unwrap_or(&Value::Null))?;
-    let calls: Vec<CallLine> = read(result.get("calls").unwrap_or(&Value::Null))?;
+    let mut calls: Vec<CallLine> = read(result.get("calls").unwrap_or(&Value::Null))?;
+    calls.sort_by_key(|call| call.setup_at_ms);
     print(&render(context.paint, total, &calls, now_ms()))
 }
 
@@ -57,8 +58,7 @@ fn render(paint: Paint, total: u64, calls: &[CallLine], now: u64) -> String {
     } else {
         String::new()
     };
-    let s = if total == 1 { "" } else { "s" };
-    text.push_str(&paint.dim(&format!("\n{} call{s}{more}", count(total))));
+    text.push_str(&paint.dim(&format!("\n{}{more}", plural(total, "call"))));
     text
 }
 

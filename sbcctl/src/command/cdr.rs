@@ -50,9 +50,10 @@ pub(crate) fn tail(context: &Context, lines: usize, follow: bool) -> Result<(), 
 
 /// CDR files, oldest first: by their time, then by their number within that second.
 fn files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
-    let entries = std::fs::read_dir(dir).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Problem::NoCdrs(dir.to_path_buf()),
-        _ => Problem::File(dir.to_path_buf(), e),
+    let missing = |e: &std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+    let entries = std::fs::read_dir(dir).map_err(|e| {
+        let dir = dir.to_path_buf();
+        if missing(&e) { Problem::NoCdrs(dir) } else { Problem::File(dir, e) }
     })?;
     let mut found: Vec<_> =
         entries.flatten().filter_map(|e| Some((key(&e.path())?, e.path()))).collect();
@@ -211,8 +212,8 @@ mod tests {
 
     #[test]
     fn a_line_each() {
-        let answered = r#"{"id":"n-1-0-1","node":"n","from":"+14155550100","to":"+442071838750","trunk_in":"retail-in","trunk_out":"carrier-a","setup_at":1767323040000,"end_at":1767323045000,"pdd_ms":812,"duration_ms":187400,"status":200,"q850":16,"reason":"normal","released_by":"caller","media":{"caller":{"mos":4.36},"callee":{"mos":4.2}},"recovered":false}"#;
-        let refused = r#"{"from":"+14155550100","to":"+44207183875012345","trunk_in":"retail-in","trunk_out":"","end_at":1767323046000,"pdd_ms":null,"duration_ms":0,"status":503,"reason":"no_route","released_by":"engine","media":{"caller":{"mos":null},"callee":{"mos":null}},"recovered":true}"#;
+        let answered = r#"{"id":"n-1-0-1","node":"n","from":"+14155550100","to":"+442071838750","trunk_in":"retail-in","trunk_out":"carrier-a","setup_at":1767323040000,"end_at":1767323045000,"pdd_ms":812,"duration_ms":187400,"status":200,"q850":16,"reason":"caller_hung_up","released_by":"caller","media":{"caller":{"mos":4.36},"callee":{"mos":4.2}},"recovered":false}"#;
+        let refused = r#"{"from":"+14155550100","to":"+44207183875012345","trunk_in":"retail-in","trunk_out":"","end_at":1767323046000,"pdd_ms":null,"duration_ms":0,"status":404,"reason":"no_route","released_by":"engine","media":{"caller":{"mos":null},"callee":{"mos":null}},"recovered":true}"#;
         let plain = Paint { on: false };
         let lines =
             [header(), render(plain, answered), render(plain, refused), render(plain, "{\"x")];

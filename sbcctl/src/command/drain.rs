@@ -2,7 +2,7 @@
 
 use super::{Context, print, print_json};
 use crate::engine::{Engine, read};
-use crate::format::{count, duration};
+use crate::format::{duration, plural};
 use crate::problem::Problem;
 use control::frame::{Op, Status, What};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ pub(crate) fn run(context: &Context, wait: bool) -> Result<(), Problem> {
     if !wait {
         // An idle engine ends at once: then there is nobody to ask, and nothing left.
         let left = calls(&mut engine).unwrap_or(0);
-        return tell(format!("draining: no new calls are taken; {} left", plural(left)));
+        return tell(format!("draining: no new calls are taken; {} left", plural(left, "call")));
     }
     let begun = Instant::now();
     watch(&mut engine, &tell)?;
@@ -42,7 +42,7 @@ fn watch(engine: &mut Engine, tell: &dyn Fn(String) -> Result<(), Problem>) -> R
         if told != Some(left) && (told.is_none() || at.elapsed() >= EVERY * 2)
             || at.elapsed() >= REPEAT
         {
-            tell(format!("draining: {} left", plural(left)))?;
+            tell(format!("draining: {} left", plural(left, "call")))?;
             (told, at) = (Some(left), Instant::now());
         }
         std::thread::sleep(EVERY);
@@ -52,18 +52,4 @@ fn watch(engine: &mut Engine, tell: &dyn Fn(String) -> Result<(), Problem>) -> R
 fn calls(engine: &mut Engine) -> Result<u64, Problem> {
     let status: Status = read(&engine.get(What::Status)?)?;
     Ok(status.calls)
-}
-
-fn plural(calls: u64) -> String {
-    format!("{} call{}", count(calls), if calls == 1 { "" } else { "s" })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::plural;
-
-    #[test]
-    fn one_call_two_calls() {
-        assert_eq!([0, 1, 1412].map(plural), ["0 calls", "1 call", "1 412 calls"]);
-    }
 }

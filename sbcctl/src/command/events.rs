@@ -160,7 +160,8 @@ fn render(paint: Paint, now: u64, ev: &str, call: &CallLine) -> String {
     if call.status != 0 {
         text.push_str(&format!("  {} {}", call.status, cut(&call.reason, 32)));
     }
-    if ev == "call.ended" { paint.dim(&text) } else { text }
+    let text = text.trim_end();
+    if ev == "call.ended" { paint.dim(text) } else { text.to_owned() }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::{Context, print, print_json};
 use crate::engine::read;
-use crate::format::{bytes, count, duration, millis, percent, rate, safe, score, seconds};
+use crate::format::{bytes, count, duration, millis, percent, plural, rate, safe, score, seconds};
 use crate::judge::{self, Level};
 use crate::paint::Paint;
 use crate::problem::Problem;
@@ -31,7 +31,7 @@ fn render(paint: Paint, s: &Status) -> String {
             duration(s.uptime_s),
             s.epoch
         )),
-        paint.dim(&format!("{} shards on {}", s.shards, s.driver)),
+        paint.dim(&format!("{} on {}", plural(s.shards as u64, "shard"), safe(&s.driver))),
         String::new(),
     ];
     let mut pair = |left: (&str, String), right: (&str, String)| {
@@ -66,7 +66,7 @@ fn state(paint: Paint, s: &Status) -> String {
         (0, true) => paint.level(Level::Warn, "draining: takes no new calls"),
         (n, draining) => {
             let word = if draining { ", draining" } else { "" };
-            paint.level(Level::Bad, &format!("{n} alarm{}{word}", if n == 1 { "" } else { "s" }))
+            paint.level(Level::Bad, &format!("{}{word}", plural(n as u64, "alarm")))
         }
     }
 }

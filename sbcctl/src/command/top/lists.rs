@@ -45,12 +45,15 @@ const ENDED: [Column; 9] = [
     ("FROM", 0, false, 0),
     ("TO", 0, false, 0),
     ("IN", 10, false, 96),
-    ("OUT", 10, false, 60),
-    ("ST", 4, true, 0),
-    ("REASON", 13, false, 70),
-    ("FOR", 7, true, 0),
+    ("OUT", 9, false, 60),
+    ("ST", 3, true, 0),
+    ("REASON", 14, false, 70),
+    ("FOR", 6, true, 0),
     ("MOS", 6, true, 50),
 ];
+
+/// The least room of a column that takes what is left.
+const FILL: u16 = 8;
 
 /// A cell: its text, with the mark of its level.
 type Shown = (String, Level);
@@ -94,7 +97,9 @@ fn list<const N: usize>(
     area: Rect,
     buf: &mut Buffer,
 ) {
-    let kept = |i: &usize| columns[*i].3 <= area.width;
+    let rows: Vec<_> = rows.into_iter().skip(first).take(usize::from(area.height)).collect();
+    let widths = fit(columns, &rows, area.width);
+    let kept = |i: &usize| widths[*i].is_some();
     let cell = |i: usize, text: String, style: Style| {
         let line = Line::raw(text);
         Cell::from(if columns[i].2 { line.right_aligned() } else { line }).style(style)
@@ -105,15 +110,34 @@ fn list<const N: usize>(
     };
     let head = (0..N).filter(kept).map(|i| cell(i, columns[i].0.to_owned(), palette.dim()));
     let head = Row::new(head.collect::<Vec<_>>());
-    let rows = rows.into_iter().skip(first).take(usize::from(area.height)).map(|row| {
+    let rows = rows.into_iter().map(|row| {
         let cells = row.into_iter().enumerate().filter(|(i, _)| kept(i));
         Row::new(cells.map(|(i, (text, level))| cell(i, text, style(i, level))).collect::<Vec<_>>())
     });
-    let widths = (0..N).filter(kept).map(|i| match columns[i].1 {
-        0 => Constraint::Fill(1),
-        width => Constraint::Length(width),
+    let widths = (0..N).filter_map(|i| match columns[i].1 {
+        0 => widths[i].map(|_| Constraint::Fill(1)),
+        _ => widths[i].map(Constraint::Length),
     });
     Table::new(rows, widths.collect::<Vec<_>>()).header(head).render(area, buf);
+}
+
+/// Widths of the columns that are shown. A number is never cut: 118 must not be read as 18, so a wide
+/// one widens its column, and columns that matter less give way.
+fn fit<const N: usize>(columns: &[Column; N], rows: &[[Shown; N]], room: u16) -> [Option<u16>; N] {
+    let mut widths = std::array::from_fn(|i| {
+        let (_, width, _, least) = columns[i];
+        let longest = rows.iter().map(|row| row[i].0.chars().count() as u16).max().unwrap_or(0);
+        let width = if width == 0 { FILL } else { width.max(longest) };
+        (least <= room).then_some(width)
+    });
+    loop {
+        let needed: u16 = widths.iter().flatten().map(|w| w + 1).sum();
+        let least = (0..N).filter(|i| widths[*i].is_some() && columns[*i].3 > 0);
+        match least.max_by_key(|i| columns[*i].3) {
+            Some(i) if needed > room + 1 => widths[i] = None,
+            _ => return widths,
+        }
+    }
 }
 
 fn trunk(t: &TrunkLine) -> [Shown; 10] {
@@ -151,16 +175,19 @@ fn shard(s: &ShardLine, discards: u64) -> [Shown; 9] {
 fn ended(ended: &Ended) -> [Shown; 9] {
     let call = &ended.call;
     let worst = call.mos.iter().flatten().copied().reduce(f64::min);
-    let lasted = |at: u64| duration(ended.at.saturating_sub(at) / 1000);
+    let lasted = |at: u64| match ended.at.saturating_sub(at) / 1000 {
+        s @ 0..3600 => duration(s),
+        s => format!("{}h{:02}m", s / 3600, s / 60 % 60),
+    };
     let failed = if call.status >= 500 { Level::Warn } else { Level::Good };
     [
         good(clock(ended.at)),
         good(safe(&call.from)),
         good(safe(&call.to)),
         good(cut(&call.trunk_in, 10)),
-        good(cut(call.trunk_out.as_deref().unwrap_or(NONE), 10)),
-        judged(&call.status.to_string(), failed),
-        good(cut(if call.reason.is_empty() { NONE } else { &call.reason }, 13)),
+        good(cut(call.trunk_out.as_deref().unwrap_or(NONE), 9)),
+        (call.status.to_string(), failed),
+        good(cut(if call.reason.is_empty() { NONE } else { &call.reason }, 14)),
         good(call.answer_at_ms.map_or_else(|| NONE.to_owned(), lasted)),
         judged(&score(worst), judge::mos(worst)),
     ]
@@ -178,7 +205,22 @@ fn bar(used: f64, limit: f64, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::bar;
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn numbers_are_never_cut() {
+        let mut line = samples::trunks().remove(0);
+        (line.cps, line.cps_limit, line.calls, line.capacity) =
+            (12_345.0, 100_000, 123_456, 999_999);
+        for room in 40..160 {
+            let widths = fit(&TRUNKS, &[trunk(&line)], room);
+            let needed: u16 = widths.iter().flatten().map(|w| w + 1).sum();
+            assert!(needed <= room + 1, "{room}");
+            let cps = widths[3];
+            assert!(cps.is_none_or(|w| w == 12), "{cps:?}");
+        }
+    }
 
     #[test]
     fn one_call_is_seen_and_more_than_all_is_all() {

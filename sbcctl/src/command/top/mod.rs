@@ -78,10 +78,11 @@ fn watch(
         }
         dirty = event::poll(TURN)?;
         if dirty {
-            match event::read()? {
-                Event::Key(key) if key.kind != KeyEventKind::Release => state.key(key),
-                // Anything else, a new size above all, is drawn for.
-                _ => {}
+            // Anything but a key, a new size above all, is drawn for and nothing else.
+            if let Event::Key(key) = event::read()?
+                && key.kind != KeyEventKind::Release
+            {
+                state.key(key);
             }
         }
     }

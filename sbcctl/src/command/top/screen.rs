@@ -2,7 +2,9 @@
 
 use super::lists;
 use super::state::{Point, State, Tab};
-use crate::format::{bytes, clock, count, duration, millis, percent, rate, safe, score, seconds};
+use crate::format::{
+    bytes, clock, count, duration, millis, percent, plural, rate, safe, score, seconds,
+};
 use crate::judge::{self, Level};
 use crate::paint::Paint;
 use control::frame::Status;
@@ -12,8 +14,11 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Sparkline, Widget};
 
-/// From this height on, every list is shown at once.
-const TALL: u16 = 34;
+/// With this many lines for lists, each has its place.
+const TALL: u16 = 22;
+/// What a curve is drawn of.
+type Value = fn(&Point) -> f64;
+
 /// From this width on, shards and ended calls stand side by side.
 const WIDE: u16 = 120;
 
@@ -81,13 +86,11 @@ pub(crate) fn draw(state: &mut State, paint: Paint, now: u64, area: Rect, buf: &
 
 fn header(s: &Status, now: u64, palette: Palette, area: Rect, buf: &mut Buffer) {
     let time = format!("{} UTC", clock(now));
-    let about = format!(
-        "  up {}  {} shards  tandem {}  {}",
-        duration(s.uptime_s),
-        s.shards,
-        s.version,
-        s.driver
-    );
+    // Why this driver and not another is for `status` to tell.
+    let driver = s.driver.split([',', '(']).next().unwrap_or_default().trim();
+    let shards = plural(s.shards as u64, "shard");
+    let up = duration(s.uptime_s);
+    let about = format!("  tandem {}  up {up}  {shards} on {driver}", s.version);
     let [left, _, right] = Layout::horizontal([
         Constraint::Min(0),
         Constraint::Length(2),
@@ -168,7 +171,7 @@ fn figures(s: &Status, palette: Palette, area: Rect, buf: &mut Buffer) {
 
 fn histories(state: &State, palette: Palette, area: Rect, buf: &mut Buffer) {
     let cells: [Rect; 3] = Layout::horizontal([Constraint::Fill(1); 3]).spacing(2).areas(area);
-    let curves: [(&str, fn(&Point) -> f64); 3] =
+    let curves: [(&str, Value); 3] =
         [("calls", |p| p.calls), ("CPS", |p| p.cps), ("kpps", |p| p.kpps)];
     for ((name, value), cell) in curves.into_iter().zip(cells) {
         curve(state, name, value, palette, cell, buf);
@@ -176,16 +179,11 @@ fn histories(state: &State, palette: Palette, area: Rect, buf: &mut Buffer) {
 }
 
 /// The greatest value of every few seconds; the newest is on the right.
-fn curve(
-    state: &State,
-    name: &str,
-    value: fn(&Point) -> f64,
-    palette: Palette,
-    area: Rect,
-    buf: &mut Buffer,
-) {
+fn curve(state: &State, name: &str, value: Value, palette: Palette, area: Rect, buf: &mut Buffer) {
     let width = usize::from(area.width).max(1);
-    let each = if width < 40 { 5 } else { 300usize.div_ceil(width) };
+    let most = if width < 40 { 5 } else { 300usize.div_ceil(width) };
+    let long = |each: &usize| state.history.len() / each + 1 < width;
+    let each = (1..most).find(long).unwrap_or(most);
     let begin = state.seconds - state.history.len();
     // Columns are whole groups of seconds, or every bar would change at every turn.
     let newest = state.seconds.saturating_sub(1) / each;
@@ -199,39 +197,61 @@ fn curve(
     }
     let most = bars.iter().flatten().copied().max().unwrap_or(0);
     let top = if name == "calls" { count(most / 10) } else { rate(most as f64 / 10.0) };
-    let span = duration((width * each).min(300) as u64);
+    let span = duration((width * each).min(state.history.len()) as u64);
     let title = Line::from(vec![
         Span::raw(name.to_owned()),
-        Span::styled(format!("  at most {top} in {span}"), palette.dim()),
+        Span::styled(format!("  max {top} in {span}"), palette.dim()),
     ]);
-    let [head, body] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
+    let [head, body] = split(area, 1);
     title.render(head, buf);
     let bars: Vec<_> = bars.into_iter().map(Option::unwrap_or_default).collect();
     Sparkline::default().data(&bars).max(most.max(1)).style(palette.bar()).render(body, buf);
 }
 
-/// Every list on a tall screen; the chosen one on a small one.
+/// Every list on a tall screen; on a small one the chosen list, then others if there is room.
 fn panes(state: &mut State, palette: Palette, area: Rect, buf: &mut Buffer) {
-    if area.height + 6 + (area.height / 4) < TALL {
-        let [bar, body] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
-        tabs(state, palette, bar, buf);
-        lists::draw(state, state.tab, palette, body, buf);
-        return;
+    if area.height < TALL {
+        return stack(state, palette, area, buf);
     }
     let wanted = |lines: usize| lines as u16 + 3;
     let trunks = wanted(state.trunks().len()).min(area.height / 2).max(6);
-    let [top, below] =
-        Layout::vertical([Constraint::Length(trunks), Constraint::Min(0)]).areas(area);
+    let [top, below] = split(area, trunks);
     titled(state, Tab::Trunks, palette, top, buf);
     let [shards, ended] = if area.width >= WIDE {
-        let split = [Constraint::Length(58), Constraint::Min(0)];
-        Layout::horizontal(split).spacing(3).areas(below)
+        let halves = [Constraint::Length(58), Constraint::Min(0)];
+        Layout::horizontal(halves).spacing(3).areas(below)
     } else {
-        let shards = wanted(state.shards().len()).min(below.height / 2);
-        Layout::vertical([Constraint::Length(shards), Constraint::Min(0)]).areas(below)
+        split(below, wanted(state.shards().len()).min(below.height / 2))
     };
     titled(state, Tab::Shards, palette, shards, buf);
     titled(state, Tab::Ended, palette, ended, buf);
+}
+
+/// The tabs and the chosen list; below it the others, for as long as three lines of one fit.
+fn stack(state: &mut State, palette: Palette, area: Rect, buf: &mut Buffer) {
+    let lines = |state: &State, tab: Tab| match tab {
+        Tab::Trunks => state.trunks().len() as u16 + 1,
+        Tab::Shards => state.shards().len() as u16 + 1,
+        Tab::Ended => state.ended().len() as u16 + 1,
+    };
+    let [bar, body] = split(area, 1);
+    tabs(state, palette, bar, buf);
+    let [list, mut rest] = split(body, lines(state, state.tab).min(body.height));
+    lists::draw(state, state.tab, palette, list, buf);
+    for tab in Tab::ALL.into_iter().filter(|t| *t != state.tab).collect::<Vec<_>>() {
+        if rest.height < 5 {
+            break;
+        }
+        let [_, below] = split(rest, 1);
+        let [list, left] = split(below, (lines(state, tab) + 1).min(below.height));
+        titled(state, tab, palette, list, buf);
+        rest = left;
+    }
+}
+
+/// The first lines of an area, and the rest of it.
+fn split(area: Rect, lines: u16) -> [Rect; 2] {
+    Layout::vertical([Constraint::Length(lines), Constraint::Min(0)]).areas(area)
 }
 
 fn tabs(state: &State, palette: Palette, area: Rect, buf: &mut Buffer) {
@@ -241,7 +261,7 @@ fn tabs(state: &State, palette: Palette, area: Rect, buf: &mut Buffer) {
 }
 
 fn titled(state: &mut State, tab: Tab, palette: Palette, area: Rect, buf: &mut Buffer) {
-    let [bar, body] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
+    let [bar, body] = split(area, 1);
     let order = Span::styled(format!(" by {}", state.sort(tab)), palette.dim());
     Line::from(vec![title(state, tab, palette), order]).render(bar, buf);
     lists::draw(state, tab, palette, body, buf);

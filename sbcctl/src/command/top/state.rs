@@ -175,6 +175,10 @@ impl State {
     }
 
     /// A key was pressed.
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "of all the keys there are, these mean something"
+    )]
     pub(crate) fn key(&mut self, key: KeyEvent) {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             self.quit |= key.code == KeyCode::Char('c');

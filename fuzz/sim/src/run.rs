@@ -1,0 +1,319 @@
+//! Runs a seed: the world, its phones, its script and its model, from event to event.
+
+use crate::model::Model;
+use crate::phone::Phone;
+use crate::scene::NODE;
+use crate::script::{self, Event, HOST, PHONES, STRANGER, Script};
+use crate::world::{Trace, World};
+use base::Instant;
+use base::random::Random;
+use control::{Command, Event as Told};
+use node::Letter;
+use sbc::question::Answer;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+/// What a run came to.
+pub struct Outcome {
+    /// Hash of everything the node sent and wrote.
+    pub digest: u64,
+    /// CDRs written.
+    pub cdrs: usize,
+    /// Steps of shards.
+    pub steps: u64,
+    /// What went wrong, with the ladder around it.
+    pub failure: Option<String>,
+}
+
+/// Runs a seed twice: nothing may go wrong, and both runs must agree.
+pub fn check(seed: u64, steps: u64) -> Outcome {
+    let first = run(seed, steps);
+    if first.failure.is_some() {
+        return first;
+    }
+    let second = run(seed, steps);
+    if second.digest != first.digest || second.steps != first.steps {
+        let failure = format!("seed {seed}: two runs differ");
+        return Outcome { failure: Some(failure), ..first };
+    }
+    first
+}
+
+/// Runs a seed for at most this many steps.
+pub fn run(seed: u64, steps: u64) -> Outcome {
+    let mut show = Show::new(seed);
+    let ended = catch_unwind(AssertUnwindSafe(|| show.play(steps)));
+    if let Err(panic) = ended {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        show.model.violations.push(format!("panic: {}", text.unwrap_or_default()));
+    }
+    let failure = (!show.model.violations.is_empty()).then(|| show.complain(seed));
+    Outcome {
+        digest: show.model.digest,
+        cdrs: show.world.cdrs().len(),
+        steps: show.world.steps,
+        failure,
+    }
+}
+
+struct Show {
+    world: World,
+    phones: Vec<Phone>,
+    model: Model,
+    events: VecDeque<(Instant, Event)>,
+    answers: Vec<(Instant, String)>,
+    names: (u32, bool),
+    random: Random,
+    serial: u32,
+    /// The last datagrams that reached the node, to be repeated by others.
+    heard: VecDeque<(SocketAddr, SocketAddr, Vec<u8>)>,
+}
+
+impl Show {
+    fn new(seed: u64) -> Show {
+        let Script { image, options, hostile, events, scarce, names } = Script::new(seed);
+        let address = |text: &str| -> SocketAddr { text.parse().expect("an address") };
+        let peers = PHONES.iter().map(|p| address(p)).collect();
+        let model = Model::new(&image, peers, scarce, !hostile.contains(&true));
+        let two = image.interfaces.len() > 1;
+        let sip: Vec<SocketAddr> = image.interfaces.iter().map(|i| i.sip).collect();
+        let mut world = World::new(image, options);
+        let mut phones = Vec::new();
+        for (i, text) in PHONES.iter().enumerate() {
+            let node = if two && i >= 2 { sip[1] } else { address(NODE) };
+            world.peer(text);
+            phones.push(Phone::new(address(text), node, (seed, 1_000 + i as u64), hostile[i]));
+        }
+        world.peer(STRANGER);
+        let events = events.into();
+        let random = Random::new((seed, 0x0072_756e));
+        let (answers, heard) = (Vec::new(), VecDeque::new());
+        Show { world, phones, model, events, answers, names, random, serial: 0, heard }
+    }
+
+    fn play(&mut self, steps: u64) {
+        while self.world.steps < steps && self.model.violations.is_empty() {
+            let phones = self.phones.iter().map(Phone::deadline);
+            let own = self.events.front().map(|e| e.0).into_iter();
+            let own = own.chain(self.answers.iter().map(|a| a.0)).chain(phones);
+            let next = own.chain(self.world.next_event()).min().unwrap_or(Instant::NEVER);
+            if next > script::END {
+                self.model.close(&self.world);
+                self.name_the_left();
+                return;
+            }
+            self.turn(next);
+        }
+    }
+
+    /// What the node says about calls that should be gone.
+    fn name_the_left(&mut self) {
+        self.world.events.clear();
+        if self.world.shards().iter().all(|s| s.signal().calls() == 0) {
+            return;
+        }
+        self.every(|| Letter::Command(Command::Resync));
+        let left = format!("{:?}", self.world.events);
+        self.model.violations.push(left);
+    }
+
+    fn turn(&mut self, now: Instant) {
+        self.world.advance_to(now);
+        let now = self.world.now();
+        while self.events.front().is_some_and(|e| e.0 <= now) {
+            if let Some((_, event)) = self.events.pop_front() {
+                self.happen(now, event);
+            }
+        }
+        self.resolve(now);
+        for phone in &mut self.phones {
+            while let Some(arrived) = self.world.take(phone.address()) {
+                phone.receive(now, &arrived.bytes);
+            }
+            phone.tick(now);
+            for (from, to, bytes) in phone.line.out.drain(..) {
+                self.world.send(from, to, bytes);
+            }
+        }
+        self.overhear();
+        self.model.watch(&mut self.world, &self.phones);
+        let stranger: SocketAddr = STRANGER.parse().expect("an address");
+        if self.world.take(stranger).is_some() {
+            self.model.violations.push("the stranger heard something".to_owned());
+        }
+    }
+
+    fn overhear(&mut self) {
+        for trace in &self.world.trace {
+            let (Trace::Into(passed) | Trace::Out(passed)) = trace else { continue };
+            self.heard.push_back((passed.from, passed.to, passed.bytes.clone()));
+            if self.heard.len() > 64 {
+                self.heard.pop_front();
+            }
+        }
+    }
+
+    /// The name server, as late as it is.
+    fn resolve(&mut self, now: Instant) {
+        for event in self.world.events.drain(..) {
+            if let Told::Resolve { host } = event
+                && self.names.1
+            {
+                let at = now + Duration::from_millis(u64::from(self.names.0));
+                self.answers.push((at, host.as_str().to_owned()));
+            }
+        }
+        let due = |a: &(Instant, String)| a.0 <= now;
+        while let Some(i) = self.answers.iter().position(due) {
+            let (_, host) = self.answers.remove(i);
+            let addresses = match (host.as_str(), self.random.below(5)) {
+                (HOST, 1..) => vec!["203.0.113.40".parse().expect("an address")],
+                _ => Vec::new(),
+            };
+            for shard in 0..self.world.shards().len() {
+                let (host, addresses) = (host.as_str().into(), addresses.clone());
+                self.world.post(shard, Letter::Answer(Answer { host, addresses, ttl_s: 3 }));
+            }
+        }
+    }
+
+    fn happen(&mut self, now: Instant, event: Event) {
+        let mark = |text: &str| format!("{:>9.3} ---- {text}", now.0 as f64 / 1e6);
+        if !matches!(event, Event::Call(..)) {
+            self.world.ladder.push(mark(&format!("{event:?}")));
+        }
+        match event {
+            Event::Call(phone, number, headers) => {
+                self.serial += 1;
+                self.phones[phone].call(now, self.serial, &number, headers);
+            }
+            Event::Kill => self.world.crash(),
+            Event::KillWithin(cut) => self.world.crash_within(cut),
+            Event::TearAndKill => {
+                self.world.tear_records();
+                self.world.crash();
+            }
+            Event::HandOver(shard) => self.world.hand_over(shard),
+            Event::Jump(seconds, back) => self.world.jump_wall(Duration::from_secs(seconds), back),
+            Event::Eavesdrop => self.eavesdrop(),
+            Event::Mutant => self.mutate(),
+            Event::Noise => self.noise(),
+            Event::Hangup => self.hang_up(),
+            Event::Resync => self.every(|| Letter::Command(Command::Resync)),
+            Event::Reload => {
+                let image = self.world.image();
+                self.every(|| Letter::Config(image.clone()));
+            }
+            Event::Calm => {
+                self.world.calm();
+                self.phones.iter_mut().for_each(|p| p.calm(now));
+            }
+        }
+    }
+
+    fn every(&mut self, letter: impl Fn() -> Letter) {
+        for shard in 0..self.world.shards().len() {
+            self.world.post(shard, letter());
+        }
+    }
+
+    fn pick(&mut self) -> Option<(SocketAddr, SocketAddr, Vec<u8>)> {
+        let at = self.random.below(self.heard.len() as u32) as usize;
+        self.heard.get(at).cloned()
+    }
+
+    /// The stranger repeats what it overheard, to where it was sent or came from.
+    fn eavesdrop(&mut self) {
+        let Some((from, to, bytes)) = self.pick() else { return };
+        let ours = |a: SocketAddr| a.ip().to_string().starts_with("192.0.2.");
+        let target = if ours(to) { to } else { from };
+        let mut bytes = bytes;
+        if self.random.below(2) == 0
+            && let Some(text) = crate::Text::read(&bytes)
+        {
+            // As a request of its own, not as a copy.
+            let cseq = text.get("CSeq").to_owned();
+            let number: u32 = cseq.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+            let forged = text.raw.replace("z9hG4bKp", "z9hG4bKs");
+            let method = text.method().unwrap_or("BYE").to_owned();
+            let method = if method == "ACK" { "BYE".to_owned() } else { method };
+            bytes = forged
+                .replacen("ACK sip:", "BYE sip:", 1)
+                .replace(&format!("CSeq: {cseq}"), &format!("CSeq: {} {method}", number + 50))
+                .into_bytes();
+        }
+        self.world.send(STRANGER.parse().expect("an address"), target, bytes);
+    }
+
+    /// A phone's message arrives broken.
+    fn mutate(&mut self) {
+        let Some((from, to, original)) = self.pick() else { return };
+        if !self.phones.iter().any(|p| p.address() == from) {
+            return;
+        }
+        let mut bytes = original.clone();
+        for _ in 0..=self.random.below(3) {
+            let at = self.random.below(bytes.len() as u32) as usize;
+            match self.random.below(4) {
+                0 => bytes.truncate(at + 1),
+                1 => drop(bytes.remove(at)),
+                2 => bytes.insert(at, self.random.below(256) as u8),
+                _ => bytes[at] ^= 1 << self.random.below(8),
+            }
+            if bytes.is_empty() {
+                return;
+            }
+        }
+        self.model.taint(&original, &bytes);
+        self.world.send(from, to, bytes);
+    }
+
+    /// Random bytes, or strange RTP, to a SIP or media port from the stranger or a phone's address.
+    fn noise(&mut self) {
+        let phone = self.random.below(PHONES.len() as u32) as usize;
+        let from = if self.random.below(2) == 0 { STRANGER } else { PHONES[phone] };
+        let port =
+            if self.random.below(3) == 0 { 5060 } else { 20_000 + self.random.below(80) as u16 };
+        let ip = if self.random.below(2) == 0 { "192.0.2.1" } else { "192.0.2.2" };
+        let to = SocketAddr::new(ip.parse().expect("an address"), port);
+        let bytes = match self.random.below(3) {
+            0 => crate::wire::rtp(1, 0xffff_fff0, b'x'),
+            1 => crate::wire::rtcp(0xffff_fff0),
+            _ => (0..self.random.below(200)).map(|_| self.random.below(256) as u8).collect(),
+        };
+        self.world.send(from.parse().expect("an address"), to, bytes);
+    }
+
+    fn hang_up(&mut self) {
+        let records: Vec<u32> =
+            self.world.regions().iter().flat_map(|r| r.records.keys().copied()).collect();
+        let Some(index) = records.first() else { return };
+        for generation in 1..5 {
+            let id = control::event::CallId { home: 0, index: *index, generation };
+            self.every(|| Letter::Command(Command::Hangup(id)));
+        }
+    }
+
+    fn complain(&self, seed: u64) -> String {
+        let ladder = &self.world.ladder;
+        let from = ladder.len().saturating_sub(70);
+        format!(
+            "{}\n\nseed {seed} failed at {:.3} ms, step {}:\n{}\n\n\
+             replay: cargo run -p sim -- --from {seed} --seeds 1 --ladder",
+            ladder[from..].join("\n"),
+            self.world.now().0 as f64 / 1e6,
+            self.world.steps,
+            self.model.violations.join("\n")
+        )
+    }
+}
+
+/// The whole ladder of a seed.
+pub fn ladder(seed: u64, steps: u64) -> String {
+    let mut show = Show::new(seed);
+    let _panicked = catch_unwind(AssertUnwindSafe(|| show.play(steps)));
+    show.world.ladder.join("\n")
+}

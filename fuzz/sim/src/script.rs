@@ -1,0 +1,242 @@
+//! What a seed stands for: a configuration, a network, phones, and what befalls them when.
+
+use crate::fault::Cut;
+use crate::scene;
+use crate::world::Options;
+use base::random::Random;
+use base::{Instant, Prefix};
+use routing_trie::{Builder, Digits, Rewrite};
+use sbc::policy::{Image, Interface, Route, RouteTarget, Source, Target};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Phones behind the first interface, then those behind the second.
+pub const PHONES: [&str; 5] = [
+    "198.51.100.10:5060",
+    "198.51.100.11:5062",
+    "203.0.113.20:5060",
+    "203.0.113.30:5060",
+    "203.0.113.40:5070",
+];
+/// Somebody the configuration does not know.
+pub const STRANGER: &str = "192.0.2.66:5060";
+/// The host name of the last phone.
+pub const HOST: &str = "carrier.example";
+/// When the world calms down.
+pub const CALM: Instant = Instant(70_000_000_000);
+/// When everything must have ended.
+pub const END: Instant = Instant(290_000_000_000);
+
+/// Something that happens from outside.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A phone calls a number.
+    Call(usize, String, &'static str),
+    /// The process dies between turns.
+    Kill,
+    /// The process dies within a turn.
+    KillWithin(Cut),
+    /// Every record is damaged and the process dies.
+    TearAndKill,
+    /// A shard is handed over.
+    HandOver(usize),
+    /// The wall clock jumps.
+    Jump(u64, bool),
+    /// The stranger sends something it overheard.
+    Eavesdrop,
+    /// Somebody known sends something broken.
+    Mutant,
+    /// Noise to a random port.
+    Noise,
+    /// An operator ends a call.
+    Hangup,
+    /// The gate asks for everything.
+    Resync,
+    /// The gate publishes the configuration anew.
+    Reload,
+    /// Everything bad stops.
+    Calm,
+}
+
+/// A seed, spelled out.
+pub struct Script {
+    /// The configuration.
+    pub image: Image,
+    /// The network and the capacities.
+    pub options: Options,
+    /// Whether each phone is hostile.
+    pub hostile: Vec<bool>,
+    /// What happens when, in order.
+    pub events: Vec<(Instant, Event)>,
+    /// Whether tables are so small that requests are refused without a transaction.
+    pub scarce: bool,
+    /// How the name server behaves: milliseconds until it answers, and whether it ever does.
+    pub names: (u32, bool),
+}
+
+struct Dice(Random);
+
+impl Dice {
+    fn below(&mut self, bound: u32) -> u32 {
+        self.0.below(bound)
+    }
+    fn chance(&mut self, percent: u32) -> bool {
+        self.0.below(100) < percent
+    }
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.0.below(of.len() as u32) as usize]
+    }
+    fn at(&mut self, most_ms: u32) -> Instant {
+        Instant(1_000_000_000 + u64::from(self.below(most_ms)) * 1_000_000)
+    }
+}
+
+impl Script {
+    /// The script of a seed.
+    pub fn new(seed: u64) -> Script {
+        let mut dice = Dice(Random::new((seed, 0x7363_7269_7074)));
+        let scarce = dice.chance(8);
+        let options = options(&mut dice, seed, scarce);
+        let image = image(&mut dice);
+        let is_hostile = dice.chance(50);
+        let hostile = PHONES.iter().map(|_| is_hostile && dice.chance(50)).collect();
+        let mut events = calls(&mut dice);
+        if dice.chance(60) {
+            faults(&mut dice, options.shards, &mut events);
+        }
+        if is_hostile {
+            for _ in 0..dice.below(40) {
+                let event = [Event::Eavesdrop, Event::Mutant, Event::Noise];
+                events.push((dice.at(69_000), event[dice.below(3) as usize].clone()));
+            }
+        }
+        events.push((CALM, Event::Calm));
+        events.sort_by_key(|e| e.0);
+        let names = (dice.pick(&[1, 50, 1_900, 2_100, 6_000]), !dice.chance(15));
+        Script { image, options, hostile, events, scarce, names }
+    }
+}
+
+fn options(dice: &mut Dice, seed: u64, scarce: bool) -> Options {
+    let small = dice.chance(25);
+    Options {
+        seed,
+        shards: dice.pick(&[2, 2, 2, 1, 3]),
+        calls: if small { 1 + dice.below(4) } else { 64 },
+        pairs: if dice.chance(20) { 1 + dice.below(5) as u16 } else { 64 },
+        loss: dice.pick(&[0, 0, 20, 100, 250]),
+        duplication: dice.pick(&[0, 0, 30, 300]),
+        delay_ms: dice.pick(&[0, 5, 40, 700]),
+        transactions: if scarce { 9 + dice.below(12) } else { 4096 },
+        journal_room: if dice.chance(4) { 60_000 } else { 1 << 20 },
+        traced: true,
+    }
+}
+
+/// Two callers' trunks and three callees', on one interface or two.
+fn image(dice: &mut Dice) -> Image {
+    let mut image = scene::image();
+    let two = dice.chance(60);
+    if two {
+        let sip: SocketAddr = "192.0.2.2:5060".parse().expect("an address");
+        let sent_by = "192.0.2.2:5060".into();
+        image.interfaces.push(Interface {
+            name: "core".into(),
+            sip,
+            advertise: sip.ip(),
+            sent_by,
+            ..image.interfaces[0].clone()
+        });
+    }
+    let names = ["a", "b", "c", "d", "e"];
+    image.trunks = names.iter().zip(PHONES).map(|(n, a)| scene::trunk(n, a)).collect();
+    for (i, trunk) in image.trunks.iter_mut().enumerate() {
+        trunk.interface = u16::from(two && i >= 2);
+        trunk.trying_timeout = Duration::from_millis(dice.pick(&[600, 2_000, 4_000]));
+        trunk.ring_timeout = Duration::from_secs(dice.pick(&[3, 15, 40]));
+        trunk.max_duration = Duration::from_secs(dice.pick(&[5, 30, 3_600, 3_600]));
+        trunk.media_timeout = dice.pick(&[None, Some(5), Some(30)]).map(Duration::from_secs);
+        if dice.chance(12) {
+            trunk.capacity = 1 + dice.below(3);
+        }
+        if dice.chance(5) {
+            trunk.cps = 1;
+        }
+        if dice.chance(20) {
+            let address: SocketAddr = PHONES[i].parse().expect("an address");
+            trunk.sources =
+                vec![Source { prefix: Prefix::host(address.ip()), port: Some(address.port()) }];
+        }
+    }
+    image.trunks[4].endpoints = vec![Target::Name(HOST.into(), 5070)];
+    let target =
+        |trunk, priority| RouteTarget { trunk, priority, weight: 1, rewrite: Rewrite::default() };
+    let mut prefixes = Builder::new();
+    let routes = [
+        ("4", vec![target(2, 1), target(3, 2)]),
+        ("5", vec![target(2, 1), target(3, 1), target(4, 2)]),
+        ("6", vec![target(4, 1)]),
+        ("7", vec![target(0, 1), target(1, 2)]),
+        ("8", vec![target(3, 1), target(2, 2), target(1, 3), target(0, 4)]),
+    ];
+    for (i, (prefix, _)) in routes.iter().enumerate() {
+        let digits = Digits::parse(prefix.as_bytes()).expect("digits");
+        prefixes.insert(digits, i as u32).expect("a new prefix");
+    }
+    image.prefixes = prefixes.build();
+    let route =
+        |(prefix, targets): (&str, Vec<RouteTarget>)| Route { prefix: prefix.into(), targets };
+    image.routes = routes.into_iter().map(route).collect();
+    image
+}
+
+fn calls(dice: &mut Dice) -> Vec<(Instant, Event)> {
+    let many = 3 + dice.below(10);
+    let span = dice.pick(&[300, 8_000, 40_000]);
+    let mut events = Vec::new();
+    for _ in 0..many {
+        let phone = dice.below(PHONES.len() as u32) as usize;
+        let first = if phone < 2 {
+            dice.pick(&["4", "4", "5", "6", "8"])
+        } else {
+            dice.pick(&["7", "8", "4"])
+        };
+        let number = match dice.below(30) {
+            0 => "900".to_owned(),
+            1 => "abc".to_owned(),
+            _ => format!("{first}42079460000"),
+        };
+        let headers = match dice.below(20) {
+            0 => "Require: 100rel",
+            1 => "Max-Forwards: 0",
+            2 => "P-Asserted-Identity: <sip:x@y>",
+            _ => "",
+        };
+        events.push((dice.at(span), Event::Call(phone, number, headers)));
+    }
+    events
+}
+
+fn faults(dice: &mut Dice, shards: usize, events: &mut Vec<(Instant, Event)>) {
+    let span = dice.pick(&[500, 10_000, 69_000]);
+    for _ in 0..dice.below(4) {
+        let event = match dice.below(8) {
+            0..=1 => Event::Kill,
+            2 => Event::TearAndKill,
+            _ => Event::KillWithin(dice.pick(&Cut::ALL)),
+        };
+        events.push((dice.at(span), event));
+    }
+    for _ in 0..dice.below(8) {
+        events.push((dice.at(span), Event::HandOver(dice.below(shards as u32) as usize)));
+    }
+    for _ in 0..dice.below(4) {
+        let event = match dice.below(5) {
+            0 => Event::Hangup,
+            1 => Event::Resync,
+            2 => Event::Reload,
+            _ => Event::Jump(u64::from(dice.below(3_600)), dice.chance(50)),
+        };
+        events.push((dice.at(span), event));
+    }
+}

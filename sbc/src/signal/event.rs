@@ -1,0 +1,167 @@
+//! Everything else that happens: answers to questions, notices of media, orders, timers.
+
+use super::Signal;
+use crate::call::{self, CALLER, Call, exchange, hunt, release, setup};
+use crate::core::{Alarm, Core, Turn};
+use crate::question::Answer;
+use crate::refusal::Refusal;
+use crate::transaction::{Due, Machine};
+use base::{Instant, Key};
+use control::event::{CallId, CallState};
+use control::{Command, Event};
+use media::Notice;
+
+impl Signal {
+    /// An answer to a question.
+    pub fn answer(&mut self, turn: &mut Turn, answer: Answer) {
+        let host = answer.host.clone();
+        self.core.names.learn(answer, turn.now.mono);
+        let waiting = core::mem::take(&mut self.core.waiting);
+        for key in waiting {
+            let Some(call) = self.calls.get_mut(key) else { continue };
+            match call.awaited_host.as_deref() {
+                Some(awaited) if *awaited == *host.as_bytes() => {
+                    setup::route(call, &mut self.core, turn);
+                    self.settle(turn, key);
+                }
+                Some(_) => self.core.waiting.push(key),
+                None => {}
+            }
+        }
+    }
+
+    /// Something media noticed.
+    pub fn heard(&mut self, turn: &mut Turn, notice: Notice) {
+        let end = match notice {
+            Notice::Silent { end, .. } | Notice::Latched { end, .. } => end,
+        };
+        let Some(owner) = self.core.ends.get(end.index as usize).copied().flatten() else { return };
+        let Some(call) = self.calls.get_mut(owner.call) else { return };
+        if matches!(notice, Notice::Silent { .. })
+            && call.state == CallState::Answered
+            && call::bridge::is_dead(call, turn)
+        {
+            release::release(call, &mut self.core, turn, Refusal::MediaTimeout);
+        }
+        self.settle(turn, owner.call);
+    }
+
+    /// An operator's order.
+    pub fn command(&mut self, turn: &mut Turn, command: Command) {
+        match command {
+            Command::Drain => self.core.draining = true,
+            Command::Hangup(id) => {
+                let key = key_of(id);
+                let Some(call) = self.calls.get_mut(key) else { return };
+                release::release(call, &mut self.core, turn, Refusal::Operator);
+                self.settle(turn, key);
+            }
+            Command::ReleaseAll => self.each(turn, |call, core, turn| {
+                release::release(call, core, turn, Refusal::Operator);
+            }),
+            Command::Resync => {
+                turn.events.extend(self.calls.iter().map(|(_, call)| Event::Call(call.view())));
+                turn.events.push(Event::Synced);
+            }
+        }
+    }
+
+    pub(super) fn each(
+        &mut self,
+        turn: &mut Turn,
+        mut act: impl FnMut(&mut Call, &mut Core, &mut Turn),
+    ) {
+        let keys: Vec<Key> = self.calls.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            if let Some(call) = self.calls.get_mut(key) {
+                act(call, &mut self.core, turn);
+            }
+            self.settle(turn, key);
+        }
+    }
+
+    /// Time has passed.
+    pub fn expire(&mut self, turn: &mut Turn) {
+        let mut fired = core::mem::take(&mut self.fired);
+        self.core.wheel.turn(turn.now.mono, |alarm| fired.push(alarm));
+        for alarm in fired.drain(..) {
+            match alarm {
+                Alarm::Transaction(key) => self.transaction_due(turn, key),
+                Alarm::Call(key) => self.call_due(turn, key),
+                Alarm::Merged(hash) => {
+                    self.core.merged.remove(&hash);
+                }
+            }
+        }
+        self.fired = fired;
+    }
+
+    fn transaction_due(&mut self, turn: &mut Turn, key: Key) {
+        let timers = self.core.image.timers;
+        let Some(tx) = self.core.transactions.get_mut(key) else { return };
+        tx.timer = None;
+        let (owner, due) = (tx.owner, tx.expire(turn.now.mono, &timers));
+        match due {
+            Due::Nothing => self.core.rearm(key),
+            Due::Retransmit => {
+                self.core.send_again(turn, key);
+                self.core.rearm(key);
+            }
+            Due::Ended => self.core.forget(key),
+            Due::TimedOut => self.timed_out(turn, key),
+        }
+        if due != Due::Nothing {
+            self.settle_owner(turn, owner);
+        }
+    }
+
+    fn timed_out(&mut self, turn: &mut Turn, key: Key) {
+        self.core.counters.transaction_timeouts.add(1);
+        let Some(tx) = self.core.transactions.get(key) else { return };
+        let (machine, owner) = (tx.machine.clone(), tx.owner);
+        self.core.forget(key);
+        let Some(owner) = owner else { return };
+        let Some(call) = self.calls.get_mut(owner.call) else { return };
+        match machine {
+            Machine::ClientInvite(_) => {
+                if call.exchange.is_some_and(|e| e.sent == key) {
+                    exchange::refused(call, &mut self.core, turn, 408);
+                } else {
+                    hunt::failed(call, &mut self.core, turn, owner.leg, 408, Refusal::NoResponse);
+                }
+            }
+            Machine::ServerInvite(_) => {
+                if !call.has_ended() && call.state == CallState::Answered {
+                    release::release(call, &mut self.core, turn, Refusal::NoAck);
+                }
+                release::pay_bye(call, &mut self.core, turn, owner.leg);
+            }
+            Machine::ClientOther(_) | Machine::ServerOther(_) => {}
+        }
+    }
+
+    fn call_due(&mut self, turn: &mut Turn, key: Key) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        call.timer = None;
+        let (now, core) = (turn.now.mono, &mut self.core);
+        let callee = call.callee.unwrap_or(CALLER);
+        if now >= call.duration_deadline {
+            release::release(call, core, turn, Refusal::MaxDuration);
+        } else if now >= call.trying_deadline {
+            call.trying_deadline = Instant::NEVER;
+            hunt::give_up(call, core, turn, callee, Refusal::NoResponse);
+        } else if now >= call.ring_deadline && call.state == CallState::Deciding {
+            setup::answer_is_late(call, core, turn);
+        } else if now >= call.ring_deadline {
+            call.ring_deadline = Instant::NEVER;
+            hunt::give_up(call, core, turn, callee, Refusal::RingTimeout);
+        } else if now >= call.interim_deadline {
+            hunt::interim(call, core, turn);
+        }
+        self.settle(turn, key);
+    }
+}
+
+fn key_of(id: CallId) -> Key {
+    Key { index: id.index, generation: id.generation }
+}

@@ -1,0 +1,246 @@
+//! Signalling's data path on one page: parse, steer, admit to a transaction, locate the dialog, act.
+//!
+//! `receive` takes a datagram; `heard`, `answer`, `command` and `expire` take everything else that can
+//! happen. All of them act upon one call, and `settle` then looks after its timer, its record and its end.
+
+mod event;
+mod record;
+mod request;
+mod response;
+
+use crate::call::{Call, release, setup};
+use crate::core::{Alarm, Core, Reply, Turn, respond_stateless};
+use crate::counters::{Counters, Dropped};
+use crate::dialog::Tag;
+use crate::message::{self, Index, Kind, Message, Name, ParseError};
+use crate::policy::{Image, realm};
+use crate::question::Names;
+use crate::refusal::Refusal;
+use crate::steer;
+use crate::transaction::Transactions;
+use base::page::Page;
+use base::random::{HashedMap, Random};
+use base::wheel::Wheel;
+use base::{Instant, Key, PortId, ShardId, Slab};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What a shard's signalling is made from.
+pub struct Setup {
+    /// Which shard.
+    pub shard: ShardId,
+    /// How many there are.
+    pub shards: usize,
+    /// Start of the process: seconds since the Unix epoch, never the same twice: part of every CDR id.
+    pub epoch: u64,
+    /// Secret of this shard: tags, branches, transaction hashes.
+    pub key: (u64, u64),
+    /// Secret of the node: homes. The same on every shard.
+    pub steer_key: (u64, u64),
+    /// The configuration.
+    pub image: Arc<Image>,
+    /// Words shared by all shards.
+    pub page: Page,
+    /// Most calls.
+    pub calls: u32,
+    /// Most transactions, lingering ones included.
+    pub transactions: u32,
+}
+
+/// What became of a datagram.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was dealt with here.
+    Handled,
+    /// It belongs to a call of this shard.
+    Elsewhere(ShardId),
+}
+
+/// A shard's signalling.
+pub struct Signal {
+    calls: Slab<Box<Call>>,
+    core: Core,
+    index: Box<Index>,
+    steer: Random,
+    shards: usize,
+    dirty: Vec<Key>,
+    freed: Vec<u32>,
+    fired: Vec<Alarm>,
+    /// The call the input at hand is about.
+    at_work: Option<Key>,
+}
+
+impl Signal {
+    /// Signalling without calls; `thaw` adds those of a predecessor.
+    pub fn new(setup: Setup, now: Instant) -> Signal {
+        let core = Core {
+            shard: setup.shard,
+            epoch: setup.epoch,
+            sequence: 0,
+            image: setup.image,
+            page: setup.page,
+            random: Random::streamed(setup.key, setup.epoch),
+            names: Names::default(),
+            transactions: Transactions::new(setup.transactions),
+            merged: HashedMap::default(),
+            waiting: Vec::new(),
+            ends: Vec::new(),
+            wheel: Wheel::new(now),
+            counters: Arc::new(Counters::default()),
+            index: Index::new(),
+            draining: false,
+            answered: 0,
+        };
+        Signal {
+            calls: Slab::new(setup.calls),
+            core,
+            index: Box::new(Index::new()),
+            steer: Random::new(setup.steer_key),
+            shards: setup.shards,
+            dirty: Vec::new(),
+            freed: Vec::new(),
+            fired: Vec::new(),
+            at_work: None,
+        }
+    }
+
+    /// What it counts.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.core.counters.clone()
+    }
+
+    /// Calls held, ended ones that still wait for a last answer included.
+    pub fn calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Transactions held.
+    pub fn transactions(&self) -> usize {
+        self.core.transactions.len()
+    }
+
+    /// The trunks on which its calls hold places, once for each place.
+    pub fn held_places(&self) -> impl Iterator<Item = u16> + '_ {
+        self.calls.iter().flat_map(|(_, call)| call.holds.iter().copied())
+    }
+
+    /// Whether it takes no calls and holds none.
+    pub fn is_drained(&self) -> bool {
+        self.core.draining && self.calls.is_empty()
+    }
+
+    /// When `expire` wants to be called.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.core.wheel.next_deadline()
+    }
+
+    /// Routes by another configuration from now on; calls keep what they have decided.
+    pub fn reload(&mut self, image: Arc<Image>) {
+        self.core.image = image;
+    }
+
+    /// A datagram on a SIP listener. `relayed`: another shard found that it is ours.
+    pub fn receive(
+        &mut self,
+        turn: &mut Turn,
+        port: PortId,
+        source: SocketAddr,
+        bytes: &[u8],
+        relayed: bool,
+    ) -> Outcome {
+        self.at_work = None;
+        let mut index = core::mem::replace(&mut self.index, Box::new(Index::new()));
+        let outcome = match message::parse(bytes, &mut index) {
+            Ok(message) => self.steered(turn, port, source, &message, relayed),
+            Err(rejected) => {
+                self.malformed(turn, port, source, rejected.error, rejected.reply);
+                Outcome::Handled
+            }
+        };
+        self.index = index;
+        outcome
+    }
+
+    /// A datagram that was larger than its buffer.
+    pub fn truncated(&self) {
+        self.core.counters.dropped.add(Dropped::Truncated.index());
+    }
+
+    /// A datagram of a source whose packets made us fail.
+    pub fn quarantined(&self) {
+        self.core.counters.dropped.add(Dropped::Quarantined.index());
+    }
+
+    /// The last input made us fail and what it asked for was taken back. The call it was about may be
+    /// anything: it is closed.
+    pub fn abandon(&mut self, turn: &mut Turn) {
+        self.core.counters.failures.add(1);
+        let Some(key) = self.at_work.take() else { return };
+        if let Some(call) = self.calls.get_mut(key) {
+            release::release(call, &mut self.core, turn, Refusal::InternalError);
+        }
+        self.settle(turn, key);
+    }
+
+    fn steered(
+        &mut self,
+        turn: &mut Turn,
+        port: PortId,
+        source: SocketAddr,
+        message: &Message,
+        relayed: bool,
+    ) -> Outcome {
+        let Some(home) = steer::owner(message, &self.steer) else {
+            self.core.counters.dropped.add(Dropped::StrayResponse.index());
+            return Outcome::Handled;
+        };
+        let seat = home.seat(self.shards);
+        if seat != self.core.shard {
+            if relayed {
+                self.core.counters.dropped.add(Dropped::Misrouted.index());
+                return Outcome::Handled;
+            }
+            self.core.counters.steered.add(1);
+            return Outcome::Elsewhere(seat);
+        }
+        match message.status() {
+            Some(status) => self.response(turn, message, status.code()),
+            None => self.request(turn, setup::Arrival { home, port, source, hash: 0 }, message),
+        }
+        Outcome::Handled
+    }
+
+    fn malformed(
+        &mut self,
+        turn: &mut Turn,
+        port: PortId,
+        source: SocketAddr,
+        error: ParseError,
+        request: Option<Message>,
+    ) {
+        let core = &mut self.core;
+        if error.kind == Kind::Empty {
+            return core.counters.dropped.add(Dropped::KeepAlive.index());
+        }
+        core.counters.parse_errors.add(error.kind.index());
+        if !realm::is_known(&core.image, port.0 as u16, source) {
+            return core.counters.dropped.add(Dropped::UnknownSource.index());
+        }
+        let Some(request) = request else {
+            return core.counters.dropped.add(Dropped::Malformed.index());
+        };
+        let status = if error.kind == Kind::Version { 505 } else { 400 };
+        let tag = stateless_tag(core, &request);
+        let reply =
+            Reply { reason: Some(error.kind.text().as_bytes()), ..Reply::plain(status, Some(tag)) };
+        respond_stateless(turn, (port, source), &request, &reply, core);
+    }
+}
+
+/// A tag for responses that create no dialog: the same for the same request (RFC 3261 8.2.7).
+fn stateless_tag(core: &Core, request: &Message) -> Tag {
+    let raw = |name| request.get(name).unwrap_or_default();
+    let parts = [Name::Via, Name::From, Name::CallId, Name::CSeq].map(raw);
+    let call = Key { index: u32::MAX, generation: 0 };
+    Tag { home: 0, call, leg: 0, fork: 0, secret: core.random.hash(&parts) }
+}

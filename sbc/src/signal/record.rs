@@ -1,0 +1,154 @@
+//! Looking after calls: the end of a touched call, its timer and event; freezing and thawing.
+
+use super::Signal;
+use crate::billing::{Cdr, Frame, Stamp};
+use crate::call::record::{self, CallRecord};
+use crate::call::release;
+use crate::core::{Alarm, Turn};
+use crate::policy::Image;
+use crate::refusal::Refusal;
+use crate::transaction::Owner;
+use base::{Instant, Key};
+use control::Event;
+use control::event::CallState;
+
+impl Signal {
+    pub(super) fn settle_owner(&mut self, turn: &mut Turn, owner: Option<Owner>) {
+        if let Some(owner) = owner {
+            self.settle(turn, owner.call);
+        }
+    }
+
+    /// Ends a call that has nothing left to do; sets its timer, marks its record, tells the gate.
+    pub(super) fn settle(&mut self, turn: &mut Turn, key: Key) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let now_told = (call.state, call.callee);
+        if call.told != Some(now_told) {
+            call.told = Some(now_told);
+            turn.events.push(Event::Call(call.view()));
+        }
+        let core = &mut self.core;
+        call.legs.iter_mut().for_each(|leg| leg.others.retain(|tx| core.is_open(*tx)));
+        let at_work = call.legs.iter().any(|leg| {
+            leg.bye_owed || !leg.others.is_empty() || leg.invite.is_some_and(|tx| core.is_open(tx))
+        });
+        if call.has_ended() && !at_work {
+            if let Some((_, timer)) = call.timer.take() {
+                core.wheel.cancel(timer);
+            }
+            self.calls.remove(key);
+            self.freed.push(key.index);
+            return;
+        }
+        let due = call.deadline();
+        if call.timer.map(|t| t.0) != Some(due) {
+            if let Some((_, timer)) = call.timer.take() {
+                core.wheel.cancel(timer);
+            }
+            if due != Instant::NEVER {
+                call.timer = Some((due, core.wheel.schedule(due, Alarm::Call(key))));
+            }
+        }
+        if !call.dirty {
+            call.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    /// The end of a step: writes the record of every call that changed, clears those of calls that ended.
+    pub fn freeze(
+        &mut self,
+        turn: &mut Turn,
+        record_size: usize,
+        mut write: impl FnMut(u32, base::Bytes),
+    ) {
+        for slot in self.freed.drain(..) {
+            write(slot, base::Bytes::default());
+        }
+        let dirty = core::mem::take(&mut self.dirty);
+        for key in &dirty {
+            let Some(call) = self.calls.get_mut(*key) else { continue };
+            call.dirty = false;
+            let at = turn.plain.len();
+            record::seal(call, &self.core.transactions, turn.media, turn.plain);
+            let len = turn.plain.len() - at;
+            if len > record_size {
+                self.core.counters.records_too_large.add(1);
+                // An older record of the call would be worse than none: the journal closes its CDR.
+                turn.plain.truncate(at);
+                write(key.index, base::Bytes::default());
+                continue;
+            }
+            write(key.index, base::Bytes { at: at as u32, len: len as u32 });
+        }
+        self.dirty = dirty;
+        self.dirty.clear();
+        let counters = &self.core.counters;
+        counters.calls_held.set(self.calls.len() as u64);
+        counters.calls_active.set(self.core.answered);
+        counters.transactions_held.set(self.core.transactions.len() as u64);
+    }
+
+    /// Brings a call back. `resume` lets it go on; otherwise its process died, its media with it, and
+    /// `release_thawed` is to follow once all are back: what it sends would take their places.
+    pub fn thaw(&mut self, turn: &mut Turn, record: CallRecord, resume: bool) {
+        let CallRecord { mut call, transactions, mut ends } = record;
+        let key = call.key;
+        if !resume {
+            ends.clear();
+            call.holds.clear();
+            call.legs.iter_mut().for_each(|leg| leg.media = None);
+        }
+        // Places are given anew: a key whose transaction had ended would name another call's.
+        let left: Vec<Key> = transactions.iter().map(|(key, _)| *key).collect();
+        for leg in &mut call.legs {
+            leg.invite = leg.invite.filter(|key| left.contains(key));
+            leg.others.retain(|key| left.contains(key));
+        }
+        for (tx_key, mut tx) in transactions {
+            tx.cancel = tx.cancel.filter(|key| left.contains(key));
+            if self.core.transactions.restore(tx_key, tx) {
+                self.core.rearm(tx_key);
+            }
+        }
+        for (end, record) in ends {
+            let _lost = turn.media.thaw(end, record, turn.now.mono);
+        }
+        self.core.answered += u64::from(call.state == CallState::Answered);
+        for trunk in &call.holds {
+            self.core.page.restore(Image::calls_word(*trunk));
+        }
+        if call.awaited_host.is_some() {
+            self.core.waiting.push(key);
+        }
+        for (place, leg) in call.legs.iter().enumerate() {
+            if let Some(end) = leg.media {
+                self.core.own(end, key, place as u8);
+            }
+        }
+        if let Err(mut call) = self.calls.restore(key, Box::new(call)) {
+            // No place for it under another layout: its CDR is closed all the same.
+            release::after_restart(&mut call, &mut self.core, turn);
+            return;
+        }
+        self.settle(turn, key);
+    }
+
+    /// Releases every call thawed from a dead process.
+    pub fn release_thawed(&mut self, turn: &mut Turn) {
+        self.each(turn, release::after_restart);
+    }
+
+    /// Closes the CDR of a call of which only journal frames are left.
+    pub fn close(&mut self, turn: &mut Turn, mut cdr: Cdr, last_known: Stamp) {
+        cdr.end = Some(last_known);
+        cdr.recovered = true;
+        if cdr.answer.is_none() {
+            cdr.status = Refusal::Restart.status();
+        }
+        cdr.q850 = Refusal::Restart.q850();
+        cdr.reason = Refusal::Restart.name().as_bytes().into();
+        self.core.counters.refusals.add(Refusal::Restart.index());
+        self.core.journal(turn, &Frame::Stop(cdr));
+    }
+}

@@ -1,0 +1,321 @@
+//! Requests: who may speak, which transaction or dialog they belong to, what is done (RFC 3261 8.2, 12.2.2,
+//! 17.2).
+
+use super::{Signal, stateless_tag};
+use crate::call::{Phase, exchange, release, setup};
+use crate::core::{ALLOW, Alarm, First, Reply, Turn, method_case, respond_stateless};
+use crate::counters::Dropped;
+use crate::dialog::Tag;
+use crate::message::{self, Message, Method, Name, ParseError};
+use crate::policy::realm;
+use crate::refusal::Refusal;
+use crate::transaction::{Again, Machine, Owner};
+use base::Key;
+use control::event::CallState;
+
+impl Signal {
+    pub(super) fn request(&mut self, turn: &mut Turn, mut at: setup::Arrival, message: &Message) {
+        let Some(method) = message.method() else { return };
+        self.core.counters.requests_in.add(method_case(method).index());
+        let tag = message.to().ok().and_then(|to| to.tag());
+        let dialog = tag.and_then(Tag::parse).and_then(|tag| self.locate(tag, message));
+        self.at_work = dialog.map(|(call, _)| call);
+        if !self.may_speak(at, dialog) {
+            let why = if dialog.is_some() { Dropped::WrongPeer } else { Dropped::UnknownSource };
+            return self.core.counters.dropped.add(why.index());
+        }
+        if let Err(error) = readable(message) {
+            return self.malformed(turn, at.port, at.source, error, Some(*message));
+        }
+        at.hash = self.hash(message, method);
+        if self.absorb(turn, at, method) {
+            return;
+        }
+        match (method, dialog) {
+            (Method::Ack, Some(leg)) => self.ack(turn, leg, message),
+            (Method::Ack, None) => self.core.counters.dropped.add(Dropped::StrayAck.index()),
+            (Method::Cancel, _) => self.cancel(turn, at, message),
+            (_, None) if tag.is_some() => self.answer_now(turn, at, message, 481),
+            (Method::Invite, None) => self.invite(turn, at, message),
+            (method, _) if unknown_extension(message) => {
+                self.bad_extension(turn, at, message, method)
+            }
+            (Method::Invite, Some(leg)) => self.reinvite(turn, at, leg, message),
+            (Method::Bye, Some(leg)) => self.bye(turn, at, leg, message),
+            (Method::Options, _) => self.options(turn, at, message),
+            (Method::Bye, None) => self.answer_now(turn, at, message, 481),
+            (Method::Other(_), _) => self.answer_now(turn, at, message, 501),
+            _ => self.answer_now(turn, at, message, 405),
+        }
+    }
+
+    /// Whether this source may say anything: a trunk's address, or the peer of the dialog.
+    fn may_speak(&self, at: setup::Arrival, dialog: Option<(Key, u8)>) -> bool {
+        let Some((key, place)) = dialog else {
+            return realm::is_known(&self.core.image, at.port.0 as u16, at.source);
+        };
+        let leg = self.calls.get(key).and_then(|c| c.legs.get(usize::from(place)));
+        leg.is_some_and(|leg| {
+            let trunk = self.core.image.trunks.get(usize::from(leg.trunk));
+            leg.port == at.port
+                && (leg.dialog.peer.ip() == at.source.ip()
+                    || trunk.is_some_and(|t| realm::admits(t, at.source)))
+        })
+    }
+
+    /// The live leg a tag of ours names, if Call-ID and the peer's tag are its dialog's (RFC 3261 12.2.2).
+    /// Before the dialog is confirmed the peer may be one of several, each with a tag of its own.
+    fn locate(&self, tag: Tag, message: &Message) -> Option<(Key, u8)> {
+        let leg = self.calls.get(tag.call)?.legs.get(usize::from(tag.leg))?;
+        let ours = leg.dialog.tag;
+        let theirs = message.from().ok().and_then(|f| f.tag()).unwrap_or_default();
+        let is_ours = ours.secret == tag.secret && tag.fork <= ours.fork;
+        let is_theirs = *leg.dialog.remote_tag == *theirs || leg.phase != Phase::Confirmed;
+        let same_call = *leg.dialog.call_id == *message.call_id();
+        (is_ours && is_theirs && same_call).then_some((tag.call, tag.leg))
+    }
+
+    /// Keyed hash of what matches a request to its server transaction (RFC 3261 17.2.3); ACK and CANCEL
+    /// match the INVITE they are about. Holds for RFC 2543 branches as well.
+    fn hash(&self, message: &Message, method: Method) -> u64 {
+        let method = if method == Method::Ack { Method::Invite } else { method };
+        self.hash_as(message, method)
+    }
+
+    fn hash_as(&self, message: &Message, method: Method) -> u64 {
+        let via = message.via().ok();
+        let branch = via.and_then(|v| v.branch).unwrap_or_default();
+        let host = via.map_or(&b""[..], |v| v.host);
+        let port = via.and_then(|v| v.port).unwrap_or(5060).to_le_bytes();
+        let number = message.cseq().number.to_le_bytes();
+        let from = message.from().ok().and_then(|f| f.tag()).unwrap_or_default();
+        let call_id = message.call_id();
+        self.core.random.hash(&[branch, host, &port, &number, from, call_id, method.as_bytes()])
+    }
+
+    /// Retransmissions, and the ACK of a failure: what an existing transaction deals with alone.
+    fn absorb(&mut self, turn: &mut Turn, at: setup::Arrival, method: Method) -> bool {
+        let Some(key) = self.core.transactions.find(at.hash) else { return false };
+        let timers = self.core.image.timers;
+        let Some(tx) = self.core.transactions.get_mut(key) else { return false };
+        let owner = tx.owner;
+        match (&mut tx.machine, method) {
+            (Machine::ServerInvite(machine), Method::Ack) => {
+                if machine.awaits_ack() {
+                    return false; // The ACK of a 2xx that shares the branch: the dialog's.
+                }
+                if machine.acknowledge(turn.now.mono, &timers) {
+                    tx.text = Box::default();
+                    self.core.rearm(key);
+                }
+                self.settle_owner(turn, owner);
+            }
+            (Machine::ServerInvite(machine), _) => {
+                self.core.counters.retransmissions_in.add(1);
+                if machine.again() == Again::Resend {
+                    self.core.send_again(turn, key);
+                }
+            }
+            (Machine::ServerOther(_), _) => {
+                self.core.counters.retransmissions_in.add(1);
+                self.core.send_again(turn, key);
+            }
+            (Machine::ClientInvite(_) | Machine::ClientOther(_), _) => return false,
+        }
+        true
+    }
+
+    fn invite(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message) {
+        let from = message.from().ok().and_then(|f| f.tag()).unwrap_or_default();
+        let number = message.cseq().number.to_le_bytes();
+        // 8.2.2.2: same From tag, Call-ID and CSeq, another branch: it came over two paths.
+        let merged = self.core.random.hash(&[b"merged", from, message.call_id(), &number]);
+        match self.core.merged.get(&merged) {
+            Some(first) if first.hash != at.hash => {
+                self.core.counters.refusals.add(Refusal::LoopDetected.index());
+                return self.answer_now(turn, at, message, 482);
+            }
+            Some(first) => {
+                // Its transaction is over, or there was no room for one: then it hears the same again.
+                self.core.counters.retransmissions_in.add(1);
+                if first.stateless {
+                    let status = Refusal::TransactionsFull.status();
+                    let reply = Reply::plain(status, Some(stateless_tag(&self.core, message)));
+                    respond_stateless(turn, (at.port, at.source), message, &reply, &self.core);
+                }
+                return;
+            }
+            None => {}
+        }
+        self.core.wheel.schedule(turn.now.mono + setup::MERGED_FOR, Alarm::Merged(merged));
+        if let Some(key) = setup::invite(&mut self.calls, &mut self.core, turn, at, message) {
+            self.settle(turn, key);
+        }
+        let stateless = self.core.transactions.find(at.hash).is_none();
+        self.core.merged.insert(merged, First { hash: at.hash, stateless });
+    }
+
+    /// The ACK of a 2xx: the dialog's business, not a transaction's.
+    fn ack(&mut self, turn: &mut Turn, (key, place): (Key, u8), message: &Message) {
+        let timers = self.core.image.timers;
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let Some(invite) = call.leg(place).and_then(|l| l.invite) else { return };
+        let Some(tx) = self.core.transactions.get_mut(invite) else { return };
+        let Machine::ServerInvite(machine) = &mut tx.machine else { return };
+        if !machine.awaits_ack() {
+            return self.core.counters.retransmissions_in.add(1);
+        }
+        machine.acknowledge(turn.now.mono, &timers);
+        tx.text = Box::default();
+        self.core.rearm(invite);
+        exchange::acknowledged(call, &mut self.core, turn, place, message);
+        release::pay_bye(call, &mut self.core, turn, place);
+        self.settle(turn, key);
+    }
+
+    fn cancel(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message) {
+        let invite = self.hash_as(message, Method::Invite);
+        let found =
+            self.core.transactions.find(invite).and_then(|key| self.core.transactions.get(key));
+        let Some(tx) = found else { return self.answer_now(turn, at, message, 481) };
+        let Machine::ServerInvite(machine) = &tx.machine else { return };
+        let (owner, open, peer) = (tx.owner, machine.awaits_final(), tx.peer);
+        if peer.ip() != at.source.ip() {
+            return self.core.counters.dropped.add(Dropped::WrongPeer.index());
+        }
+        self.answer_now(turn, at, message, 200);
+        let (true, Some(owner)) = (open, owner) else { return };
+        let Some(call) = self.calls.get_mut(owner.call) else { return };
+        if call.state == CallState::Answered {
+            exchange::cancelled(call, &mut self.core, turn, owner.leg);
+        } else {
+            release::cancelled(call, &mut self.core, turn);
+        }
+        self.settle(turn, owner.call);
+    }
+
+    fn reinvite(
+        &mut self,
+        turn: &mut Turn,
+        at: setup::Arrival,
+        (key, place): (Key, u8),
+        message: &Message,
+    ) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let in_order = call.leg(place).is_some_and(|l| l.dialog.admit_cseq(message.cseq().number));
+        if call.has_ended() || !in_order {
+            let status = if in_order { 481 } else { 500 };
+            return self.answer_now(turn, at, message, status);
+        }
+        let other = match exchange::may_begin(call, &self.core, place) {
+            Ok(other) => other,
+            Err(exchange::Busy::Pending) => return self.answer_now(turn, at, message, 491),
+            Err(exchange::Busy::Unfinished) => return self.answer_now(turn, at, message, 500),
+        };
+        let owner = Some(Owner { call: key, leg: place });
+        let Some(served) = self.core.serve_invite(at.hash, owner, (at.port, at.source), message)
+        else {
+            return self.answer_now(turn, at, message, 500);
+        };
+        if let Some(leg) = call.leg(place) {
+            leg.dialog.refresh_target(message.contact().ok().flatten());
+            leg.dialog.peer = at.source;
+        }
+        exchange::begin(call, &mut self.core, turn, (place, other), served, message);
+        self.settle(turn, key);
+    }
+
+    fn bye(
+        &mut self,
+        turn: &mut Turn,
+        at: setup::Arrival,
+        (key, place): (Key, u8),
+        message: &Message,
+    ) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if !call.leg(place).is_some_and(|l| l.dialog.admit_cseq(message.cseq().number)) {
+            return self.answer_now(turn, at, message, 500);
+        }
+        self.core.respond_at_once(
+            turn,
+            at.hash,
+            (at.port, at.source),
+            message,
+            Reply::plain(200, None),
+            |_| {},
+        );
+        release::hung_up(call, &mut self.core, turn, place, message);
+        self.settle(turn, key);
+    }
+
+    fn options(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message) {
+        let tag = stateless_tag(&self.core, message);
+        // A node that takes no calls says so to whoever asks whether it is there.
+        let status = if self.core.draining { 503 } else { 200 };
+        let reply = Reply::plain(status, Some(tag));
+        self.core.respond_at_once(turn, at.hash, (at.port, at.source), message, reply, |print| {
+            print.header(Name::Allow, ALLOW);
+            print.header(Name::Accept, b"application/sdp");
+        });
+    }
+
+    fn bad_extension(
+        &mut self,
+        turn: &mut Turn,
+        at: setup::Arrival,
+        message: &Message,
+        method: Method,
+    ) {
+        let tag = stateless_tag(&self.core, message);
+        let reply = Reply::plain(420, Some(tag));
+        let unsupported = |print: &mut message::Print| {
+            message.options(Name::Require).for_each(|option| {
+                print.header(Name::Unsupported, option);
+            });
+        };
+        if method == Method::Invite {
+            if let Some(key) = self.core.serve_invite(at.hash, None, (at.port, at.source), message)
+            {
+                self.core.respond(turn, key, reply, unsupported);
+            }
+            return;
+        }
+        self.core.respond_at_once(turn, at.hash, (at.port, at.source), message, reply, unsupported);
+    }
+
+    /// Answers with a status and nothing more; an INVITE within an INVITE transaction.
+    fn answer_now(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message, status: u16) {
+        let tag = stateless_tag(&self.core, message);
+        let fill = |print: &mut message::Print| {
+            if matches!(status, 405 | 501) {
+                print.header(Name::Allow, ALLOW);
+            }
+            if status == 500 {
+                print.header(Name::RetryAfter, b"5");
+            }
+        };
+        let reply = Reply::plain(status, Some(tag));
+        if message.method() == Some(Method::Invite) {
+            match self.core.serve_invite(at.hash, None, (at.port, at.source), message) {
+                Some(key) => self.core.respond(turn, key, reply, fill),
+                None => respond_stateless(turn, (at.port, at.source), message, &reply, &self.core),
+            }
+            return;
+        }
+        self.core.respond_at_once(turn, at.hash, (at.port, at.source), message, reply, fill);
+    }
+}
+
+/// What must be readable before anything is done with a request.
+fn readable(message: &Message) -> Result<(), ParseError> {
+    message.via()?;
+    message.from()?;
+    message.to()?;
+    message.contact()?;
+    message.max_forwards()?;
+    message.record_routes().try_for_each(|r| r.map(|_| ()))
+}
+
+fn unknown_extension(message: &Message) -> bool {
+    message.options(Name::Require).next().is_some()
+}
