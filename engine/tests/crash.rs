@@ -186,5 +186,7 @@ fn a_ringing_call_is_refused_to_the_caller_and_cancelled_to_the_callee() {
     let records = node.await_records(1);
     assert_eq!(records[0]["recovered"], true);
     assert_eq!(records[0]["status"], 503);
+    node.await_calls(0);
+    assert_eq!(node.metric("tandem_sip_requests_sent_total{shard=\"0\",method=\"INVITE\""), 0);
     assert_eq!(node.drain(), Some(0));
 }
