@@ -19,6 +19,7 @@ use base::ShardId;
 use base::page::Page;
 use node::{Birth, Fault, Inbox, Io, Ledger, Limits, Outbox, Past, Shard};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -26,6 +27,8 @@ use std::thread::JoinHandle;
 
 /// Segments kept after they were written out.
 const SEGMENTS_KEPT: usize = 8;
+/// Bytes of secrets: 16 for the node and for each shard there may be.
+const SECRETS: usize = 16 * 257;
 /// Size of a segment, bytes.
 const SEGMENT_SIZE: u64 = 64 << 20;
 
@@ -57,7 +60,7 @@ pub fn run(config: Config) -> Result<(), Fault> {
     let config = Arc::new(config);
     let page = Page::new(config.image.words());
     let image = config.image.clone();
-    let secrets = secrets(limits.shards.len())?;
+    let secrets = secrets(run.path(), limits.shards.len())?;
     let (meshes, gate_mesh) = Mesh::new(&limits)?;
     let limits = Arc::new(limits);
     let records: Vec<Vec<u8>> =
@@ -199,14 +202,25 @@ fn driver(config: &Config) -> Result<Driver, Fault> {
     }
 }
 
-/// Secrets of the node and of each shard, from the kernel.
-fn secrets(shards: usize) -> Result<Vec<(u64, u64)>, Fault> {
-    use std::io::Read;
-    let mut bytes = vec![0; 16 * (shards + 1)];
-    let source = std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes));
-    source.map_err(|e| fault("draw secrets", &e))?;
+/// Secrets of the node and of each shard: drawn from the kernel once, and kept in the run directory for
+/// successors, who could not tell a repetition from a new request with secrets of their own.
+fn secrets(run: &Path, shards: usize) -> Result<Vec<(u64, u64)>, Fault> {
+    use std::io::{Read, Write};
+    use std::os::unix::fs::OpenOptionsExt;
+    let (file, fresh) = (run.join("secrets"), run.join("secrets.new"));
+    let mut bytes = std::fs::read(&file).unwrap_or_default();
+    if bytes.len() != SECRETS {
+        bytes = vec![0; SECRETS];
+        let source = std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes));
+        source.map_err(|e| fault("draw secrets", &e))?;
+        let mut open = std::fs::OpenOptions::new();
+        let made = open.write(true).create(true).truncate(true).mode(0o600).open(&fresh);
+        let kept = made.and_then(|mut f| f.write_all(&bytes));
+        let kept = kept.and_then(|()| std::fs::rename(&fresh, &file));
+        kept.map_err(|e| fault("keep secrets in the run directory", &e))?;
+    }
     let word = |b: &[u8]| b.iter().fold(0u64, |n, b| n << 8 | u64::from(*b));
-    Ok(bytes.chunks(16).map(|c| (word(&c[..8]), word(&c[8..]))).collect())
+    Ok(bytes.chunks(16).take(shards + 1).map(|c| (word(&c[..8]), word(&c[8..]))).collect())
 }
 
 /// Everything one shard's thread starts with.

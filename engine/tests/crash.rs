@@ -9,7 +9,7 @@ mod common;
 
 use common::process::Running;
 use common::wire::{self, Peer, header};
-use common::{LONG, Lab, Load, Node, Setup, record_files, sbcload};
+use common::{LONG, Lab, Load, Node, Setup, record_files, sbcload, within};
 use serde_json::Value;
 use std::process::Command;
 use std::time::Duration;
@@ -128,7 +128,14 @@ fn both_sides_of_an_answered_call_hear_bye_with_a_reason() {
     callee.expect("ACK", |m| m.starts_with("ACK "));
     node.process.kill();
 
+    // The successor closes the books and says BYE, but dies before anybody heard it.
     let mut node = Node::start(&lab, &setup);
+    within(LONG, || (node.records().len() == 1).then_some(())).unwrap();
+    node.process.kill();
+    let mut node = Node::start(&lab, &setup);
+    for peer in [&caller, &callee] {
+        while peer.hear(Duration::from_millis(50), |_| true).is_some() {}
+    }
     for (peer, dialog) in
         [(&caller, header(&answered, "Call-ID")), (&callee, header(&offered, "Call-ID"))]
     {
@@ -179,5 +186,7 @@ fn a_ringing_call_is_refused_to_the_caller_and_cancelled_to_the_callee() {
     let records = node.await_records(1);
     assert_eq!(records[0]["recovered"], true);
     assert_eq!(records[0]["status"], 503);
+    node.await_calls(0);
+    assert_eq!(node.metric("tandem_sip_requests_sent_total{shard=\"0\",method=\"INVITE\""), 0);
     assert_eq!(node.drain(), Some(0));
 }

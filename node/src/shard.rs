@@ -10,6 +10,7 @@ use control::{Command, Event};
 use media::{Media, MediaPort, Notice};
 use sbc::policy::Image;
 use sbc::{CallRecord, Outcome, Setup, Signal, Turn};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub struct Birth {
 /// What a predecessor left behind for this shard.
 #[derive(Default)]
 pub struct Past {
-    /// Sealed records of its calls.
+    /// Sealed records of its calls; of several of one call the newest comes first.
     pub records: Vec<Vec<u8>>,
     /// What its journal says about them.
     pub ledger: Ledger,
@@ -91,11 +92,18 @@ impl Shard {
         let Past { records, mut ledger, resume } = past;
         let id = self.id;
         let (signal, mut turn) = self.turn(now, outbox, usize::MAX);
+        let mut seen = BTreeSet::new();
         for bytes in &records {
             let Ok(record) = CallRecord::open(bytes) else { continue };
             let ours = record.home().seat(shards) == id;
             ledger.open.remove(&record.cdr_id());
-            if ours && (resume || !ledger.stopped.contains(&record.cdr_id())) {
+            if !seen.insert(record.cdr_id()) {
+                // Copied by a recovery that was killed: the newest record came first.
+                continue;
+            }
+            // An ended call has its CDR, but its peers may still have to hear of it.
+            let stopped = ledger.stopped.contains(&record.cdr_id()) && !record.has_ended();
+            if ours && (resume || !stopped) {
                 signal.thaw(&mut turn, record, resume);
             }
         }

@@ -2,8 +2,9 @@
 //!
 //! Two files per shard in the run directory, `shard-<n>.records` and `shard-<n>.journal`, each a page of
 //! header and then the data. A record is written body first, header last: what a SIGKILL tears fails its
-//! checksum and loses itself alone. The files of the process before become `*.past` and stay readable
-//! until recovery says it is done; if recovery itself is killed they are found again.
+//! checksum and loses itself alone. The files of the process before become `*.past0` and stay readable
+//! until recovery says it is done; if recovery itself is killed they are found again, beside those of the
+//! process that was recovering.
 
 use super::journal::{self, DATA, Reader, Writer};
 use super::rundir::RunDir;
@@ -148,49 +149,29 @@ fn boot() -> u64 {
 /// What an earlier process left for one shard; empty after a clean first start.
 pub struct Past {
     files: Vec<PathBuf>,
-    records: Option<(File, Header)>,
+    /// Newest first.
+    records: Vec<(File, Header)>,
     frames: Vec<Vec<u8>>,
 }
 
 impl Past {
-    /// Sets the files of the process before aside. A `.past` that is still there means that recovery
-    /// was killed: it holds every call, the newer records only copies of some, so it wins; unconsumed
-    /// journal frames of both are kept, oldest first.
+    /// Sets the files of the process before aside. Files that stand aside already mean that recovery
+    /// was killed: they hold its calls, the newer ones copies of some and calls begun since, so all are
+    /// kept. Journal frames are oldest first.
     fn claim(dir: &Path, shard: ShardId) -> Result<Past, Fault> {
         let (records, journal) = names(dir, shard);
-        let old = |path: &Path, n: u32| path.with_extension(format!("journal.past{n}"));
-        let (past_records, mut number) = (records.with_extension("records.past"), 0);
-        let journals = |n| old(&journal, n);
-        let mut moved = || -> io::Result<()> {
-            if records.exists() && !past_records.exists() {
-                std::fs::rename(&records, &past_records)?;
-            }
-            if journal.exists() {
-                while journals(number).exists() {
-                    number += 1;
-                }
-                std::fs::rename(&journal, journals(number))?;
-            }
-            Ok(())
-        };
-        moved().map_err(|e| Fault {
+        let aside = set_aside(&records).and_then(|r| Ok((r, set_aside(&journal)?)));
+        let (records, journals) = aside.map_err(|e| Fault {
             what: format!("cannot set aside the regions in {}: {e}", dir.display()),
             remedy: String::from("check the owner and the permissions of `run_dir`"),
         })?;
-        let mut past = Past { files: Vec::new(), records: open(&past_records), frames: Vec::new() };
-        past.files.extend(past_records.exists().then_some(past_records));
-        for n in 0.. {
-            let path = old(&journal, n);
-            if !path.exists() {
-                break;
-            }
-            if let Some((file, header)) = open(&path) {
-                let mut frames = journal::leftovers(&file, header.size as usize);
-                past.frames.append(&mut frames);
-            }
-            past.files.push(path);
+        let mut frames = Vec::new();
+        for (file, header) in journals.iter().filter_map(|path| open(path)) {
+            frames.append(&mut journal::leftovers(&file, header.size as usize));
         }
-        Ok(past)
+        let opened = records.iter().rev().filter_map(|path| open(path)).collect();
+        let files = records.into_iter().chain(journals).collect();
+        Ok(Past { files, records: opened, frames })
     }
 
     /// What earlier processes left for shards that do not exist any more.
@@ -208,24 +189,25 @@ impl Past {
     /// Whether the machine has not been booted since: monotonic times in the records still mean
     /// something.
     pub fn same_boot(&self) -> bool {
-        self.records.as_ref().is_some_and(|(_, h)| h.boot == boot())
+        !self.records.is_empty() && self.records.iter().all(|(_, h)| h.boot == boot())
     }
 
     /// The boot epoch of the process that left this.
     pub fn epoch(&self) -> Option<u64> {
-        self.records.as_ref().map(|(_, h)| h.epoch)
+        self.records.first().map(|(_, h)| h.epoch)
     }
 
-    /// Every slot that is not clear, with its bytes as they were found: the caller checks them.
+    /// Every slot that is not clear, with its bytes as they were found: the caller checks them. A call
+    /// may come twice when recovery was killed; its newest record comes first.
     pub fn records(&self) -> impl Iterator<Item = (u32, Vec<u8>)> + '_ {
-        let slots = self.records.as_ref().map_or(0, |(_, h)| h.slots as u32);
-        (0..slots).filter_map(|slot| {
-            let (file, header) = self.records.as_ref()?;
-            let mut bytes = vec![0; header.size as usize];
-            let at = DATA as u64 + u64::from(slot) * header.size;
-            file.read_exact_at(&mut bytes, at).ok()?;
-            let clear = bytes.iter().take(RECORD_HEADER).all(|b| *b == 0);
-            (!clear).then_some((slot, bytes))
+        self.records.iter().flat_map(|(file, header)| {
+            (0..header.slots as u32).filter_map(|slot| {
+                let mut bytes = vec![0; header.size as usize];
+                let at = DATA as u64 + u64::from(slot) * header.size;
+                file.read_exact_at(&mut bytes, at).ok()?;
+                let clear = bytes.iter().take(RECORD_HEADER).all(|b| *b == 0);
+                (!clear).then_some((slot, bytes))
+            })
         })
     }
 
@@ -245,6 +227,19 @@ impl Past {
         }
         Ok(())
     }
+}
+
+/// Renames a file to the first free `.past<n>`; all that stand aside, oldest first.
+fn set_aside(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = |n: u32| path.with_file_name(format!("{name}.past{n}"));
+    let mut found: Vec<PathBuf> = (0..).map(aside).take_while(|p| p.exists()).collect();
+    if path.exists() {
+        let next = aside(found.len() as u32);
+        std::fs::rename(path, &next)?;
+        found.push(next);
+    }
+    Ok(found)
 }
 
 fn open(path: &Path) -> Option<(File, Header)> {
@@ -312,9 +307,15 @@ mod tests {
         drop(region);
         let (mut region, ..) = Region::claim(&run, ShardId(0), &limits).unwrap();
         assert!(region.write(0, &sealed(1)) && region.journal.append(b"second"));
+        assert!(region.write(3, &sealed(3)), "a call begun while the recovery was not done");
         drop(region);
         let (_, _, past) = Region::claim(&run, ShardId(0), &limits).unwrap();
-        assert_eq!(past.records().count(), 2, "the whole past, not the half-done copy");
+        let found: Vec<_> = past.records().map(|(slot, b)| (slot, value(&b))).collect();
+        assert_eq!(
+            found,
+            [(0, Some(1)), (3, Some(3)), (1, Some(1)), (2, Some(2))],
+            "the new calls and copies first, then the whole past"
+        );
         assert_eq!(past.frames(), [b"first".to_vec(), b"second".to_vec()]);
         past.done().unwrap();
     }

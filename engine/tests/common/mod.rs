@@ -276,17 +276,20 @@ pub(crate) fn within<T>(patience: Duration, mut attempt: impl FnMut() -> Option<
 /// The load generator, built beside the program under test.
 pub(crate) fn sbcload() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_BIN_EXE_sbcd")).parent().unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "-p", "bench", "--bin", "sbcload", "--target-dir"]);
-        cargo.arg(folder.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
-        if folder.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().unwrap().success(), "cargo could not build sbcload");
-        folder.join("sbcload")
-    })
+    BUILT.get_or_init(|| program("bench", "sbcload"))
+}
+
+/// Another program of this workspace, built beside the program under test.
+pub(crate) fn program(package: &str, name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_BIN_EXE_sbcd")).parent().unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "-p", package, "--bin", name, "--target-dir"]);
+    cargo.arg(folder.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
+    if folder.ends_with("release") {
+        cargo.arg("--release");
+    }
+    assert!(cargo.status().unwrap().success(), "cargo could not build {name}");
+    folder.join(name)
 }
 
 /// `sbcload call` between two addresses of the lab; its report as JSON once it has ended.

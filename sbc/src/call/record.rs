@@ -30,6 +30,11 @@ impl CallRecord {
         self.call.cdr.id
     }
 
+    /// Whether its CDR is closed; its peers may not have heard of its end yet.
+    pub fn has_ended(&self) -> bool {
+        self.call.has_ended()
+    }
+
     /// The home that owns the call.
     pub fn home(&self) -> Home {
         self.call.home
