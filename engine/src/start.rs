@@ -112,6 +112,7 @@ pub fn run(config: Config) -> Result<(), Fault> {
         driver: driver.to_string(),
         doors,
     };
+    pin::give_way();
     let served = gate.serve();
     end(threads, scribe, &run);
     served

@@ -7,7 +7,7 @@
 //! but this thread: frames stay, the room shrinks, and shards refuse calls by name.
 
 use super::segment::{self, Segments};
-use crate::io::JournalReader;
+use crate::io::{JournalReader, pin};
 use base::ShardId;
 use node::Fault;
 use std::io;
@@ -194,6 +194,7 @@ impl<S: Sink> Scribe<S> {
         let told = stop.clone();
         let thread = std::thread::Builder::new().name(String::from("scribe"));
         let thread = thread.spawn(move || {
+            pin::give_way();
             loop {
                 let stopping = told.load(Ordering::Acquire);
                 match self.turn() {

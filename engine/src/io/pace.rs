@@ -85,7 +85,7 @@ impl Pace {
         }
     }
 
-    /// A wait from `begun` to `now` brought `packets`.
+    /// A wait from `begun` to `now` brought `packets` of media.
     pub(crate) fn woke(&mut self, begun: Instant, now: Instant, packets: usize) {
         let memory = self.collect.as_nanos() as u64 * MEMORY;
         let gone = now.since(self.last).as_nanos() as u64;

@@ -24,6 +24,12 @@ pub fn pin(cpu: usize, name: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Makes the calling thread give way to shards that share its core.
+pub fn give_way() {
+    // SAFETY: takes plain integers; 0 is the calling thread. Lowering one's priority is always allowed.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
+}
+
 /// Thread id of the calling thread, as /proc/self/task has it.
 pub fn thread_id() -> i32 {
     // SAFETY: takes nothing and cannot fail.
