@@ -6,7 +6,7 @@ use crate::limits::{Limits, Role, ShardLimits};
 use crate::quarantine::Quarantine;
 use base::page::Page;
 use base::{Instant, Now, Pool, ShardId};
-use control::{Command, Event};
+use control::Event;
 use media::{Media, MediaPort, Notice};
 use sbc::policy::Image;
 use sbc::{CallRecord, Outcome, Setup, Signal, Turn};
@@ -289,11 +289,6 @@ impl Shard {
         };
         (&mut self.signal, turn)
     }
-}
-
-/// Tells a shard to finish: no new calls, and a `Drained` event when the last has ended.
-pub fn drain_letter() -> Letter {
-    Letter::Command(Command::Drain)
 }
 
 fn sip_ports(limits: &ShardLimits) -> u32 {
