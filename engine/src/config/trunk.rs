@@ -4,7 +4,7 @@ use super::names;
 use super::node::Node;
 use super::read::{At, Report, Section, number_of, quoted, wrong_type};
 use super::report::Problem;
-use base::{Home, Prefix};
+use base::Prefix;
 use media::{Learn, MAX_SOURCES};
 use routing_trie::{DialPlan, Digits, MAX_DIGITS, Rewrite};
 use sbc::policy::{Source, Target, Trunk};
@@ -132,7 +132,6 @@ impl Draft {
             learn: settings.learn,
             media_sources: self.media_sources.iter().map(|p| p.value).collect(),
             pass_headers: settings.pass_headers.clone(),
-            home: home_of(&name),
             name,
         })
     }
@@ -290,12 +289,4 @@ fn pass_headers(s: &mut Section<'_>, report: &mut Report) -> Vec<Box<[u8]>> {
         }
     }
     listed.into_iter().map(|h| h.value).collect()
-}
-
-/// The same home on every node and in every version: FNV-1a of the name, folded to a byte.
-fn home_of(name: &str) -> Home {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    Home(hash.to_be_bytes().into_iter().fold(0, |a, b| a ^ b))
 }

@@ -2,7 +2,7 @@
 
 use crate::wire::{self, Text};
 use crate::world::{Options, World};
-use base::{Home, Prefix};
+use base::Prefix;
 use media::Learn;
 use routing_trie::{Builder, DialPlan, Digits, Rewrite};
 use sbc::policy::{Image, Interface, Route, RouteTarget, Source, Target, Trunk};
@@ -43,7 +43,6 @@ pub fn trunk(name: &str, address: &str) -> Trunk {
         learn: Learn::Off,
         media_sources: Vec::new(),
         pass_headers: Vec::new(),
-        home: Home(0),
     }
 }
 

@@ -117,34 +117,19 @@ fn callee_leg(
     let from = invite.from().ok();
     let host = candidate.endpoint.to_string();
     let target = sip_uri(&candidate.number, host.as_bytes());
-    Leg {
-        trunk: candidate.trunk,
-        port,
-        dialog: Dialog {
-            call_id: call_id.into(),
-            tag: Tag { home: call.home.0, call: call.key, leg: place, fork: 0, secret },
-            local: our_from(from, &sent_by),
-            remote: bracketed(&target),
-            remote_tag: Box::default(),
-            target: target.into(),
-            routes: Vec::new(),
-            local_cseq: 0,
-            remote_cseq: 0,
-            peer: candidate.endpoint,
-        },
-        phase: Phase::Trying,
-        invite: None,
-        others: Vec::new(),
-        cancel_owed: false,
-        bye_owed: false,
-        media: Some(media),
-        plan: None,
-        both_ways: false,
-        planned_at: Instant::NEVER,
-        sdp_id: secret >> 2,
-        sdp_version: 1,
-        sdp_hash: 0,
-    }
+    let dialog = Dialog {
+        call_id: call_id.into(),
+        tag: Tag { home: call.home.0, call: call.key, leg: place, fork: 0, secret },
+        local: our_from(from, &sent_by),
+        remote: bracketed(&target),
+        remote_tag: Box::default(),
+        target: target.into(),
+        routes: Vec::new(),
+        local_cseq: 0,
+        remote_cseq: 0,
+        peer: candidate.endpoint,
+    };
+    Leg::new(candidate.trunk, port, dialog, media, secret)
 }
 
 /// The caller's From as the callee sees it: display name and user kept, host ours.

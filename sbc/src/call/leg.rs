@@ -52,6 +52,29 @@ pub struct Leg {
     pub(crate) sdp_hash: u64,
 }
 
+impl Leg {
+    /// A leg whose dialog has only begun; `session` identifies what we describe to it.
+    pub(crate) fn new(trunk: u16, port: PortId, dialog: Dialog, media: Key, session: u64) -> Leg {
+        Leg {
+            trunk,
+            port,
+            dialog,
+            phase: Phase::Trying,
+            invite: None,
+            others: Vec::new(),
+            cancel_owed: false,
+            bye_owed: false,
+            media: Some(media),
+            plan: None,
+            both_ways: false,
+            planned_at: Instant::NEVER,
+            sdp_id: session >> 2,
+            sdp_version: 1,
+            sdp_hash: 0,
+        }
+    }
+}
+
 plain!(
     enum Phase {
         Trying = 0,

@@ -1,6 +1,6 @@
 //! An INVITE that begins a call: checks, decision, first candidate.
 
-use super::{Call, Leg, Phase, bridge, hunt, release};
+use super::{Call, Leg, bridge, hunt, release};
 use crate::billing::{Cdr, CdrId, Frame, Party};
 use crate::core::{Core, Reply, Turn, respond_stateless};
 use crate::dialog::{Dialog, Tag};
@@ -247,23 +247,7 @@ fn begin(
     let media = bridge::reserve(turn, at.port)?;
     let cdr = new_cdr(core, turn, at, message, Some(trunk));
     let draw = core.random.next();
-    let leg = Leg {
-        trunk,
-        port: at.port,
-        dialog,
-        phase: Phase::Trying,
-        invite: None,
-        others: Vec::new(),
-        cancel_owed: false,
-        bye_owed: false,
-        media: Some(media),
-        plan: None,
-        both_ways: false,
-        planned_at: Instant::NEVER,
-        sdp_id: draw >> 2,
-        sdp_version: 1,
-        sdp_hash: 0,
-    };
+    let leg = Leg::new(trunk, at.port, dialog, media, draw);
     let call = Call {
         home: at.home,
         key: Key::default(),

@@ -9,7 +9,7 @@ pub mod manipulate;
 pub mod realm;
 
 use crate::transaction::Timers;
-use base::{Home, Prefix};
+use base::Prefix;
 use media::Learn;
 use routing_trie::{DialPlan, Digits, Rewrite};
 use std::net::{IpAddr, SocketAddr};
@@ -94,8 +94,6 @@ pub struct Trunk {
     pub media_sources: Vec<Prefix>,
     /// Further headers passed to this trunk, lower case.
     pub pass_headers: Vec<Box<[u8]>>,
-    /// Owner of the trunk's health.
-    pub home: Home,
 }
 
 /// An endpoint of a trunk.
