@@ -101,9 +101,10 @@ impl Shard {
                 // Copied by a recovery that was killed: the newest record came first.
                 continue;
             }
-            // An ended call has its CDR, but its peers may still have to hear of it.
-            let stopped = ledger.stopped.contains(&record.cdr_id()) && !record.has_ended();
-            if ours && (resume || !stopped) {
+            if ours {
+                // A call that has its CDR may have peers who have not heard of its end.
+                let booked = ledger.stopped.contains(&record.cdr_id());
+                let record = if booked { record.booked() } else { record };
                 signal.thaw(&mut turn, record, resume);
             }
         }

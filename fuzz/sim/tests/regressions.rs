@@ -1,8 +1,10 @@
 //! What random seeds have found, scripted by hand: each failed before its cure.
 
+use control::Command;
 use node::Letter;
 use sbc::policy::Target;
 use sbc::question::Answer;
+use sim::fault::Cut;
 use sim::scene::{CALLEE, CALLER_MEDIA, Scene, image};
 use sim::wire;
 use std::time::Duration;
@@ -151,4 +153,43 @@ fn after_a_hand_over_no_key_of_old_names_a_transaction_of_another_call() {
     s.world.run(Duration::from_secs(10));
     assert_eq!(s.world.shards()[0].signal().calls(), 1, "the first call was let go");
     s.assert_clean(2);
+}
+
+/// The process dies when the stop frame of every call is written and no record says so.
+fn killed_between_stop_frame_and_record(s: &mut Scene) {
+    s.world.crash_within(Cut::Journal);
+    for shard in 0..2 {
+        s.world.post(shard, Letter::Command(Command::ReleaseAll));
+    }
+    assert_eq!(s.world.cdrs().len(), 1, "the stop frame was written, and no other");
+}
+
+#[test]
+fn a_kill_after_the_stop_frame_leaves_nobody_without_a_bye() {
+    let mut s = Scene::new();
+    s.establish("c1");
+    killed_between_stop_frame_and_record(&mut s);
+    for peer in [s.caller, s.callee] {
+        let bye = s.expect(peer, "BYE");
+        s.world.send(peer, s.node, bye.reply(200, "", "", ""));
+    }
+    s.assert_clean(1);
+    let cdr = &s.world.cdrs()[0];
+    assert_eq!((&*cdr.reason, cdr.recovered), (&b"operator"[..], false));
+}
+
+#[test]
+fn a_kill_after_the_stop_frame_of_a_ringing_call_ends_both_invites() {
+    let mut s = Scene::new();
+    s.invite("c1");
+    s.expect_status(s.caller, 100);
+    let invite = s.expect(s.callee, "INVITE");
+    s.world.send(s.callee, s.node, invite.reply(180, "b", CONTACT, ""));
+    s.expect_status(s.caller, 180);
+    killed_between_stop_frame_and_record(&mut s);
+    s.expect_status(s.caller, 503);
+    let cancel = s.expect(s.callee, "CANCEL");
+    s.world.send(s.callee, s.node, cancel.reply(200, "b", "", ""));
+    s.world.send(s.callee, s.node, invite.reply(487, "b", "", ""));
+    s.assert_clean(1);
 }

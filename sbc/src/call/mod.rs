@@ -72,6 +72,9 @@ pub struct Call {
     pub(crate) interim_deadline: Instant,
     /// Its CDR.
     pub(crate) cdr: Cdr,
+    /// Its CDR is closed in the journal although its record says otherwise: the process was killed in
+    /// between. Derived.
+    pub(crate) booked: bool,
     /// The running timer; derived.
     pub(crate) timer: Option<(Instant, TimerKey)>,
     /// Changed in this step; derived.

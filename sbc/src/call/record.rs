@@ -30,9 +30,10 @@ impl CallRecord {
         self.call.cdr.id
     }
 
-    /// Whether its CDR is closed; its peers may not have heard of its end yet.
-    pub fn has_ended(&self) -> bool {
-        self.call.has_ended()
+    /// The journal has its stop frame: what is left to do is to tell its peers.
+    pub fn booked(mut self) -> CallRecord {
+        self.call.booked = true;
+        self
     }
 
     /// The home that owns the call.
@@ -136,6 +137,7 @@ impl Plain for Call {
             duration_deadline: Plain::take(from)?,
             interim_deadline: Plain::take(from)?,
             cdr: Plain::take(from)?,
+            booked: false,
             timer: None,
             dirty: false,
             told: None,

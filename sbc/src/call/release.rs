@@ -108,12 +108,14 @@ fn finish(call: &mut Call, core: &mut Core, turn: &mut Turn, party: Party, why: 
     {
         last.reason = why.name().as_bytes().into();
     }
-    core.counters.refusals.add(why.index());
     close_media(call, turn);
     for trunk in call.holds.drain(..) {
         admission::leave(&core.page, trunk);
     }
-    core.journal(turn, &Frame::Stop(call.cdr.clone()));
+    if !call.booked {
+        core.counters.refusals.add(why.index());
+        core.journal(turn, &Frame::Stop(call.cdr.clone()));
+    }
     for place in 0..call.legs.len() as u8 {
         end_leg(call, core, turn, place, why);
     }

@@ -272,6 +272,7 @@ fn begin(
         duration_deadline: Instant::NEVER,
         interim_deadline: Instant::NEVER,
         cdr,
+        booked: false,
         timer: None,
         dirty: false,
         told: None,
