@@ -46,9 +46,9 @@ mutant "no stop frame" sbc/src/call/release.rs \
     's/core\.journal\(turn, &Frame::Stop\(call\.cdr\.clone\(\)\)\);//'
 mutant "the answer frame comes after the 200" sbc/src/call/hunt.rs \
     's/    core\.journal\(turn, &Frame::Answer\(call\.cdr\.clone\(\)\)\);\n//'
-mutant "any tag of a call is taken" sbc/src/signal.rs \
+mutant "any tag of a call is taken" sbc/src/signal/request.rs \
     's/ours\.secret == tag\.secret && tag\.fork <= ours\.fork/true/'
-mutant "anybody may speak within a dialog" sbc/src/signal.rs \
+mutant "anybody may speak within a dialog" sbc/src/signal/request.rs \
     's/leg\.port == at\.port\s+&& \(leg/leg.port == at.port || (leg/'
 mutant "a port is released twice" media/src/media.rs \
     's/self\.ports\.free\(gone\.ports\.interface, gone\.slot, now\);/self.ports.free(gone.ports.interface, gone.slot, now); self.ports.free(gone.ports.interface, gone.slot, now);/'
@@ -58,22 +58,22 @@ mutant "media from anybody is relayed" media/src/relay.rs \
     's/Source::Stranger => return Err\(Discard::WrongSource\),/Source::Stranger => {}/'
 mutant "a second 2xx is passed on" sbc/src/transaction/server_invite.rs \
     's/self\.state == State::Proceeding\n/matches!(self.state, State::Proceeding | State::Accepted)\n/'
-mutant "a call is not frozen when it changes" sbc/src/signal.rs \
+mutant "a call is not frozen when it changes" sbc/src/signal/record.rs \
     's/if !call\.dirty \{/if !call.dirty && call.told.is_none() {/'
-mutant "a retransmitted INVITE is a new one" sbc/src/signal.rs \
+mutant "a retransmitted INVITE is a new one" sbc/src/signal/request.rs \
     's/let Some\(key\) = self\.core\.transactions\.find\(at\.hash\) else \{ return false \};/let Some(key) = self.core.transactions.find(at.hash).filter(|_| method != Method::Invite) else { return false };/'
 mutant "timer H never fires" sbc/src/transaction/server_invite.rs \
     's/\(now \+ t\.t1, now \+ t\.give_up\(\)\)/(now + t.t1, Instant::NEVER)/'
 mutant "the capacity of a trunk is one more" base/src/page.rs \
     's/\(n < limit\)/(n <= limit)/'
-mutant "a record that stopped is thawed again" node/src/shard.rs \
-    's/\(resume \|\| !ledger\.stopped\.contains\(&record\.cdr_id\(\)\)\)/true/'
+mutant "a CDR that stands already is written again" node/src/shard.rs \
+    's/let booked = ledger\.stopped\.contains\(&record\.cdr_id\(\)\);/let booked = false;/'
 mutant "an open call is not closed from the journal" node/src/shard.rs \
     's/signal\.close\(&mut turn, cdr, last_known\);/let _ = (cdr, last_known);/'
-mutant "thaw forgets what a call holds" sbc/src/signal.rs \
+mutant "thaw forgets what a call holds" sbc/src/signal/record.rs \
     's/self\.core\.page\.restore\(Image::calls_word\(\*trunk\)\);/let _ = trunk;/'
-mutant "no 487 after a CANCEL" sbc/src/signal.rs \
-    's/_ => release::cancelled\(call, &mut self\.core, turn\),/_ => {}/'
+mutant "no 487 after a CANCEL" sbc/src/signal/request.rs \
+    's/release::cancelled\(call, &mut self\.core, turn\);/let _ = call;/'
 
 echo "missed $missed"
 [ "$missed" -eq 0 ]

@@ -55,6 +55,8 @@ pub struct Model {
     answered: BTreeSet<String>,
     /// 2xx of callees whose ACK is to come, by Call-ID and CSeq.
     unacknowledged: BTreeSet<(String, String)>,
+    /// INVITEs whose CANCEL was granted since the last look: each has its final response by then.
+    cancelled: Vec<(SocketAddr, String)>,
     /// When the node first sent each INVITE, by Call-ID and CSeq.
     sent: BTreeMap<(String, String), Instant>,
     last_into: Option<Passed>,
@@ -87,6 +89,7 @@ impl Model {
             tainted: BTreeSet::new(),
             answered: BTreeSet::new(),
             unacknowledged: BTreeSet::new(),
+            cancelled: Vec::new(),
             sent: BTreeMap::new(),
             last_into: None,
             restarts: 0,
@@ -123,7 +126,26 @@ impl Model {
                 Trace::HandOver(_) | Trace::Crash => self.restarts += 1,
             }
         }
+        self.cancels();
         self.tables(world);
+    }
+
+    /// A CANCEL that was granted ends its INVITE in the same turn (RFC 3261 9.2); a re-INVITE's goes to
+    /// the other side first. Of an INVITE sent anew after it was forgotten the CANCEL may still be
+    /// remembered: then it is a repetition.
+    fn cancels(&mut self) {
+        for key in core::mem::take(&mut self.cancelled) {
+            let Some(invite) = self.invites.get(&key) else { continue };
+            let judged = invite.is_first
+                && invite.restarts == self.restarts
+                && invite.revivals == 0
+                && !self.scarce
+                && !self.tainted.contains(&invite.call_id);
+            if judged && invite.finals.is_empty() {
+                let what = format!("INVITE of {} goes on after its CANCEL", invite.call_id);
+                self.wrong(what);
+            }
+        }
     }
 
     fn tables(&mut self, world: &World) {
@@ -222,6 +244,9 @@ impl Model {
         }
         if text.status() == Some(200) && branch(&text).contains("wrong") && self.mutants == 0 {
             self.wrong(format!("a BYE with a tag nobody has ended a dialog\n{}", text.raw));
+        }
+        if text.status() == Some(200) && text.get("CSeq").ends_with(" CANCEL") {
+            self.cancelled.push((passed.to, branch(&text)));
         }
         if let Some(status) = text.status().filter(|s| *s >= 200)
             && text.get("CSeq").ends_with(" INVITE")
