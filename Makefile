@@ -28,7 +28,7 @@ test: ## Every test, with real peers; installs them or says which are missing
 lint: ## Formatting, clippy, dependencies
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
-	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: cargo install cargo-deny"; fi
+	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; else echo "cargo-deny is not installed: cargo install cargo-deny"; fi
 
 bench: ## Micro benchmarks
 	@$(CARGO) bench -p sbc -p media -p routing-trie
