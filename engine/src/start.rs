@@ -4,8 +4,10 @@ use crate::cdr;
 use crate::config::{Config, Driver as Wanted, OnFull as WhenFull};
 use crate::config::{Topology, limits};
 use crate::disk::cdr::CdrFiles;
+use crate::disk::journal::Journal;
+use crate::disk::open::OpenCalls;
 use crate::disk::scribe::{OnFull, Scribe, ScribeThread, Sink};
-use crate::disk::segment::{Segments, read_segments};
+use crate::disk::segment::Segments;
 use crate::gate::{Doors, Exposition, Gate, ShardCounters};
 use crate::io::mesh::{Mesh, ShardMesh};
 use crate::io::pin;
@@ -17,7 +19,7 @@ use crate::io::uring::Uring;
 use crate::io::{self, epoll::Epoll};
 use base::ShardId;
 use base::page::Page;
-use node::{Birth, Fault, Inbox, Io, Ledger, Limits, Outbox, Past, Shard};
+use node::{Birth, Fault, Inbox, Io, Limits, Outbox, Past, Shard};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -51,11 +53,18 @@ pub fn run(config: Config) -> Result<(), Fault> {
     let doors = Doors::open(&config)?;
     let epoch = run.epoch();
     let claimed = claim(&run, &limits)?;
-    let mut scribe = scribe(&config, &run, claimed.readers)?;
+    let Journal { mut ledger, unsettled } = journal(&run)?;
+    for frame in claimed.pasts.iter().flat_map(|(_, past)| past.frames()) {
+        ledger.read(frame);
+    }
+    // Calls of the process that died, until their CDRs are closed, beside our own.
+    let records: usize = limits.shards.iter().map(|s| s.records as usize).sum();
+    let calls = OpenCalls::new(&ledger, 2 * records);
+    let mut scribe = scribe(&config, &run, claimed.readers, calls)?;
+    scribe.settle(&unsettled)?;
     for (shard, past) in &claimed.pasts {
         scribe.recover(*shard, past.frames())?;
     }
-    let ledger = ledger(&run)?;
     let scribe_counters = scribe.counters().clone();
     let config = Arc::new(config);
     let page = Page::new(config.image.words());
@@ -140,22 +149,18 @@ fn claim(run: &RunDir, limits: &Limits) -> Result<Claimed, Fault> {
     Ok(claimed)
 }
 
-/// Which calls the segments say were open: read after the regions' last frames were brought there.
-fn ledger(run: &RunDir) -> Result<Ledger, Fault> {
-    let mut ledger = Ledger::default();
-    let journal = run.path().join("journal");
-    std::fs::create_dir_all(&journal).map_err(|e| fault("make the journal's directory", &e))?;
-    let frames = read_segments(&journal);
-    for (_, frame) in frames.map_err(|e| fault("read the journal", &e))? {
-        ledger.read(&frame);
-    }
-    Ok(ledger)
+/// What the segments say, before the regions' last frames are brought there.
+fn journal(run: &RunDir) -> Result<Journal, Fault> {
+    let dir = run.path().join("journal");
+    std::fs::create_dir_all(&dir).map_err(|e| fault("make the journal's directory", &e))?;
+    Journal::read(&dir).map_err(|e| fault("read the journal", &e))
 }
 
 fn scribe(
     config: &Config,
     run: &RunDir,
     journals: Vec<(ShardId, crate::io::JournalReader)>,
+    calls: OpenCalls,
 ) -> Result<Scribe<impl Sink + use<>>, Fault> {
     let node = config.node.name.clone();
     let size = u64::from(config.cdr.rotate_mb) << 20;
@@ -165,7 +170,7 @@ fn scribe(
     });
     let files = files.map_err(|e| fault("open the CDR files", &e))?;
     let journal = run.path().join("journal");
-    let segments = Segments::new(&journal, run.epoch(), SEGMENT_SIZE, SEGMENTS_KEPT);
+    let segments = Segments::new(&journal, run.epoch(), SEGMENT_SIZE, SEGMENTS_KEPT, calls);
     let on_full = match config.cdr.on_full {
         WhenFull::Refuse => OnFull::Refuse,
         WhenFull::ContinueUnbilled => OnFull::ContinueUnbilled,
@@ -328,4 +333,105 @@ fn end(threads: Vec<Running>, scribe: ScribeThread, run: &RunDir) {
 
 fn fault(what: &str, error: &dyn std::fmt::Display) -> Fault {
     Fault { what: format!("cannot {what}: {error}"), remedy: "see the message".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::open::tests::{answered, cdr, sealed};
+    use crate::io::testing::{limits, scratch};
+    use sbc::billing::{Frame, Stamp};
+    use std::time::Duration;
+
+    type Render = fn(&[u8]) -> Option<String>;
+
+    /// One run of a node of one shard: what its successor closes, and how it writes.
+    struct Life {
+        run: RunDir,
+        region: Region,
+        scribe: Scribe<CdrFiles<Render>>,
+    }
+
+    impl Life {
+        /// Starts on what is in `dir`, as `run` does.
+        fn begin(dir: &Path, epoch: u64) -> Life {
+            let run = RunDir::claim(dir).unwrap();
+            let Journal { ledger, unsettled } = journal(&run).unwrap();
+            let shard = limits(&[]);
+            let (region, reader, _) = Region::claim(&run, ShardId(0), &shard).unwrap();
+            let calls = OpenCalls::new(&ledger, 100);
+            let segments = Segments::new(&dir.join("journal"), epoch, 1_000, 2, calls);
+            let line: Render = |frame| cdr::render("node", frame);
+            let files = CdrFiles::open(&dir.join("cdr"), 1 << 20, Duration::MAX, line).unwrap();
+            let journals = vec![(ShardId(0), reader)];
+            let commit = Duration::from_millis(1);
+            let mut scribe = Scribe::new(journals, segments, files, OnFull::Refuse, commit);
+            scribe.settle(&unsettled).unwrap();
+            let mut life = Life { run, region, scribe };
+            let image = Config::load(Path::new("../config/examples/loopback.toml")).unwrap().image;
+            let birth = Birth {
+                shard: ShardId(0),
+                epoch,
+                key: (1, 2),
+                steer_key: (3, 4),
+                page: Page::new(image.words()),
+                image,
+            };
+            let limits = Limits { shards: vec![shard], mesh_letters: 1, events: 1 };
+            let past = Past { records: Vec::new(), ledger, resume: false };
+            let mut outbox = Outbox::default();
+            Shard::thaw(birth, &limits, past, io::now(), &mut outbox);
+            for frame in &outbox.journal {
+                let bytes = &outbox.plain[frame.at as usize..(frame.at + frame.len) as usize];
+                life.write(bytes);
+            }
+            life
+        }
+
+        fn write(&mut self, frame: &[u8]) {
+            assert!(self.region.journal.append(frame));
+            self.scribe.turn().unwrap();
+        }
+
+        /// The power goes: what is on tmpfs is gone.
+        fn end(self) {
+            let dir = self.run.path().to_path_buf();
+            drop(self);
+            for name in ["shard-0.records", "shard-0.journal"] {
+                std::fs::remove_file(dir.join(name)).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_older_than_every_segment_has_its_cdr_after_a_power_loss() {
+        let dir = scratch("long-call");
+        let mut life = Life::begin(&dir, 1);
+        life.write(&sealed(&Frame::Start(cdr(1, 1))));
+        life.write(&sealed(&Frame::Answer(answered(1, 2_000_000_000))));
+        for n in 2..60 {
+            life.write(&sealed(&Frame::Start(cdr(n, n))));
+            life.write(&sealed(&Frame::Stop(cdr(n, n))));
+            if n == 10 {
+                let at = Stamp { wall: 9_000_000_000, mono: 9_000_000_000 };
+                life.write(&sealed(&Frame::Interim(cdr(1, 0).id, at)));
+            }
+        }
+        assert!(!dir.join("journal/1-10.seg").exists(), "the segments that saw it begin are gone");
+        life.end();
+        // Once more, and the power goes again as soon as the books are closed.
+        (2..5).for_each(|epoch| Life::begin(&dir, epoch).end());
+        let mut lines = Vec::new();
+        for entry in std::fs::read_dir(dir.join("cdr")).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            lines.extend(
+                text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()),
+            );
+        }
+        assert_eq!(lines.len(), 59, "one CDR a call");
+        let recovered: Vec<_> = lines.iter().filter(|l| l["recovered"] == true).collect();
+        assert_eq!(recovered.len(), 1, "{recovered:?}");
+        assert_eq!(recovered[0]["id"], "node-1-0-1");
+        assert_eq!(recovered[0]["duration_ms"], 7_000, "up to its last sign of life");
+    }
 }

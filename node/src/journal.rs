@@ -4,17 +4,19 @@ use base::Instant;
 use sbc::billing::{Cdr, CdrId, Frame, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the frames of a dead process say.
-#[derive(Clone, Default)]
+/// What frames say, whatever the order they are read in and however often each is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// Calls begun and not stopped, with the last moment they are known to have been alive.
-    pub open: BTreeMap<CdrId, (Cdr, Stamp)>,
+    /// Calls begun and not stopped, as their newest frame tells them.
+    pub open: BTreeMap<CdrId, Cdr>,
+    /// When calls that are not stopped were last said to be alive.
+    pub alive: BTreeMap<CdrId, Stamp>,
     /// Calls whose CDR is closed.
     pub stopped: BTreeSet<CdrId>,
 }
 
 impl Ledger {
-    /// Takes one sealed frame, in any order; damaged ones are left out and counted by the result.
+    /// Takes one sealed frame; damaged ones are left out and counted by the result.
     pub fn read(&mut self, bytes: &[u8]) -> bool {
         let Ok(frame) = Frame::open(bytes) else { return false };
         let id = frame.id();
@@ -23,25 +25,31 @@ impl Ledger {
         }
         match frame {
             Frame::Start(cdr) => {
-                let at = cdr.setup;
-                self.open.entry(id).or_insert((cdr, at));
+                self.open.entry(id).or_insert(cdr);
             }
             Frame::Answer(cdr) => {
-                let at = cdr.answer.unwrap_or(cdr.setup);
-                self.open.insert(id, (cdr, at));
+                self.open.insert(id, cdr);
             }
             Frame::Interim(_, at) => {
-                if let Some((_, last)) = self.open.get_mut(&id)
-                    && Instant(last.mono) < Instant(at.mono)
-                {
-                    *last = at;
-                }
+                let last = self.alive.entry(id).or_insert(at);
+                *last = later(*last, at);
             }
             Frame::Stop(_) => {
                 self.open.remove(&id);
+                self.alive.remove(&id);
                 self.stopped.insert(id);
             }
         }
         true
     }
+
+    /// The last moment an open call is known to have been alive.
+    pub fn last_known(&self, cdr: &Cdr) -> Stamp {
+        let told = cdr.answer.unwrap_or(cdr.setup);
+        self.alive.get(&cdr.id).map_or(told, |alive| later(told, *alive))
+    }
+}
+
+fn later(a: Stamp, b: Stamp) -> Stamp {
+    if Instant(a.mono) < Instant(b.mono) { b } else { a }
 }

@@ -112,8 +112,9 @@ impl Shard {
             signal.release_thawed(&mut turn);
         }
         // Each CDR is closed by the shard that its number of shards seats it on now.
-        for (cdr_id, (cdr, last_known)) in ledger.open {
-            if usize::from(cdr_id.shard) % shards == usize::from(id.0) {
+        for cdr in core::mem::take(&mut ledger.open).into_values() {
+            if usize::from(cdr.id.shard) % shards == usize::from(id.0) {
+                let last_known = ledger.last_known(&cdr);
                 signal.close(&mut turn, cdr, last_known);
             }
         }

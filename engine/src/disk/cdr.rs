@@ -2,7 +2,7 @@
 //!
 //! `cdr-YYYYMMDD-HHMMSS-n.ndjson`, begun anew by size and by age. Every line carries the CDR's `id`; at
 //! start the torn end of the newest file is cut off and the ids of the newest lines are read, so that
-//! frames which were still in the region when the process died are not written twice.
+//! frames an earlier process left in the region, in a segment or in both are not written twice.
 
 use super::scribe::Sink;
 use base::ShardId;
@@ -26,8 +26,8 @@ pub struct CdrFiles<R> {
     open: Option<Open>,
     /// Lines of this batch that are not written yet.
     lines: Vec<u8>,
-    /// Ids that stood in the files at start.
-    known: HashSet<String>,
+    /// Ids in the files, while frames of an earlier process come that may be among them.
+    known: Option<HashSet<String>>,
 }
 
 struct Open {
@@ -42,7 +42,7 @@ impl<R: FnMut(&[u8]) -> Option<String>> CdrFiles<R> {
     /// `render` gives a frame's line without its end, or `None` when a frame is not a CDR.
     pub fn open(dir: &Path, size: u64, age: Duration, render: R) -> io::Result<CdrFiles<R>> {
         std::fs::create_dir_all(dir)?;
-        let known = mend(dir)?;
+        let known = Some(mend(dir)?);
         Ok(CdrFiles {
             dir: dir.to_path_buf(),
             render,
@@ -90,12 +90,16 @@ impl<R: FnMut(&[u8]) -> Option<String>> Sink for CdrFiles<R> {
         let Some(line) = (self.render)(frame) else {
             return;
         };
-        let written =
-            !self.known.is_empty() && id(&line).is_some_and(|id| self.known.contains(&id));
+        let known = self.known.as_mut();
+        let written = known.is_some_and(|known| id(&line).is_some_and(|id| !known.insert(id)));
         if !written && self.lines.len() < HELD {
             self.lines.extend_from_slice(line.as_bytes());
             self.lines.push(b'\n');
         }
+    }
+
+    fn recovered(&mut self) {
+        self.known = None;
     }
 
     fn sync(&mut self) -> io::Result<()> {

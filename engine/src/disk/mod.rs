@@ -4,5 +4,7 @@
 //! frames here.
 
 pub mod cdr;
+pub mod journal;
+pub mod open;
 pub mod scribe;
 pub mod segment;

@@ -3,8 +3,10 @@
 //! Group commit: every few milliseconds all frames that wait are written to the segment with one
 //! fdatasync, then handed to the sink and synced there, and only then is their room given back. A frame
 //! is therefore in the region, in a segment or both at any moment; after a SIGKILL the frames still in
-//! the region come again and the sink knows which of them it has. A disk that refuses holds nothing up
-//! but this thread: frames stay, the room shrinks, and shards refuse calls by name.
+//! the region come again and the sink knows which of them it has. After a power loss the region is gone;
+//! each batch begins with a mark that says the ones before it are in the sink, so the frames behind the
+//! last mark come again out of the segments. A disk that refuses holds nothing up but this thread: frames
+//! stay, the room shrinks, and shards refuse calls by name.
 
 use super::segment::{self, Segments};
 use crate::io::{JournalReader, pin};
@@ -26,6 +28,8 @@ const RETRY: Duration = Duration::from_secs(1);
 pub trait Sink {
     /// Takes one frame; nothing has to be kept before `sync`.
     fn frame(&mut self, shard: ShardId, frame: &[u8]);
+    /// What comes from now on is new: everything an earlier process left has been given.
+    fn recovered(&mut self);
     /// Keeps what was taken. After an error it is called again without new frames.
     fn sync(&mut self) -> io::Result<()>;
 }
@@ -54,6 +58,10 @@ base::counters! {
         failing: gauge "tandem_journal_failing",
         /// Bytes of frames that wait in the regions.
         waiting: gauge "tandem_journal_waiting_bytes",
+        /// Frames of open calls taken along from a segment that was deleted.
+        carried: counter "tandem_journal_carried_total",
+        /// Open calls taken along no longer, because stop frames of too many never came.
+        forgotten: counter "tandem_journal_forgotten_total",
     }
 }
 
@@ -103,6 +111,12 @@ impl<S: Sink> Scribe<S> {
     /// Counters, for the gate to read.
     pub fn counters(&self) -> &Arc<ScribeCounters> {
         &self.counters
+    }
+
+    /// Gives the sink frames of the segments that it may not have got before the power went. Call first.
+    pub fn settle(&mut self, frames: &[(ShardId, Vec<u8>)]) -> Result<(), Fault> {
+        frames.iter().for_each(|(shard, frame)| self.sink.frame(*shard, frame));
+        self.sink.sync().map_err(|e| fault(&e))
     }
 
     /// Brings the frames of a process that died to disk and to the sink. Call before the region's past
@@ -156,7 +170,7 @@ impl<S: Sink> Scribe<S> {
     fn bring(&mut self) -> io::Result<()> {
         let batch = &mut self.batch;
         if !batch.on_disk && !batch.frames.is_empty() {
-            self.segments.commit(&batch.bytes)?;
+            self.counters.carried.add(self.segments.commit(&batch.bytes)?);
             batch.on_disk = true;
         }
         if !batch.given {
@@ -170,6 +184,10 @@ impl<S: Sink> Scribe<S> {
 
     /// The batch is dealt with: its room goes back to the shards.
     fn finish(&mut self) {
+        for (_, frame) in &self.batch.frames {
+            let forgotten = self.segments.note(&self.batch.bytes[frame.clone()]);
+            self.counters.forgotten.add(u64::from(forgotten.is_some()));
+        }
         self.batch.clear();
         for (_, journal) in &mut self.journals {
             journal.release();
@@ -185,11 +203,20 @@ impl<S: Sink> Scribe<S> {
         }
     }
 
+    /// Nothing waits: the last batch gets its mark, so that the next start need not ask the sink.
+    fn close(&mut self) {
+        if self.counters.commits.get() > 0 {
+            // Without it the sink is asked, and knows.
+            let _ = self.segments.commit(&segment::mark());
+        }
+    }
+
     /// Works until told to stop, and then until nothing waits or the disk refuses.
     pub fn spawn(mut self, report: impl Fn(&Fault) + Send + 'static) -> io::Result<ScribeThread>
     where
         S: Send + 'static,
     {
+        self.sink.recovered();
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
         let thread = std::thread::Builder::new().name(String::from("scribe"));
@@ -198,7 +225,7 @@ impl<S: Sink> Scribe<S> {
             loop {
                 let stopping = told.load(Ordering::Acquire);
                 match self.turn() {
-                    Ok(0) if stopping => return,
+                    Ok(0) if stopping => return self.close(),
                     Ok(_) if stopping => {}
                     Ok(_) => std::thread::sleep(self.interval),
                     Err(fault) => {
@@ -217,6 +244,9 @@ impl<S: Sink> Scribe<S> {
 
 impl Batch {
     fn push(&mut self, shard: ShardId, frame: &[u8]) {
+        if self.bytes.is_empty() {
+            self.bytes = segment::mark();
+        }
         segment::encode(shard, frame, &mut self.bytes);
         let end = self.bytes.len();
         self.frames.push((shard, end - frame.len()..end));
@@ -264,11 +294,14 @@ impl ScribeThread {
 #[cfg(test)]
 mod tests {
     use super::super::cdr::CdrFiles;
+    use super::super::journal::Journal;
+    use super::super::open::OpenCalls;
     use super::super::segment::read_segments;
     use super::*;
     use crate::io::region::Region;
     use crate::io::rundir::RunDir;
     use crate::io::testing::{limits, scratch};
+    use node::Ledger;
     use std::path::Path;
 
     type Render = fn(&[u8]) -> Option<String>;
@@ -282,7 +315,8 @@ mod tests {
         let render: Render = render;
         let age = Duration::from_secs(60);
         let files = CdrFiles::open(&dir.join("cdr"), 1 << 20, age, render).unwrap();
-        let segments = Segments::new(&dir.join("journal"), 1, 1 << 20, 8);
+        let calls = OpenCalls::new(&Ledger::default(), 100);
+        let segments = Segments::new(&dir.join("journal"), 1, 1 << 20, 8, calls);
         let journals = vec![(ShardId(0), reader)];
         Scribe::new(journals, segments, files, on_full, Duration::from_millis(1))
     }
@@ -320,16 +354,18 @@ mod tests {
         }
         thread.finish();
         assert_eq!(cdrs(&dir), expected(0..5_000));
-        assert_eq!(read_segments(&dir.join("journal")).unwrap().count(), 5_000);
+        let frames = read_segments(&dir.join("journal")).unwrap();
+        assert_eq!(frames.filter(|(_, frame)| !frame.is_empty()).count(), 5_000);
         assert!(counters.commits.get() < 5_000, "not one sync per frame");
         assert_eq!(counters.waiting.get(), 0);
     }
 
-    /// The process dies after each step of a turn in turn; what it left is recovered.
+    /// The process dies after each step of a turn in turn, alone or with the machine; what it left is
+    /// recovered.
     #[test]
-    fn a_kill_at_any_step_neither_loses_nor_doubles_a_cdr() {
-        for step in 0..4 {
-            let dir = scratch(&format!("kill-{step}"));
+    fn a_death_at_any_step_neither_loses_nor_doubles_a_cdr() {
+        for (step, power) in (0..4).flat_map(|step| [(step, false), (step, true)]) {
+            let dir = scratch(&format!("death-{step}-{power}"));
             let (mut region, reader, _) = claim(&dir);
             let mut first = scribe(&dir, reader, OnFull::Refuse);
             (0..10).for_each(|n| assert!(region.journal.append(format!("{n:06}").as_bytes())));
@@ -346,11 +382,18 @@ mod tests {
                 first.finish();
             }
             std::mem::forget((region, first));
+            if power {
+                std::fs::remove_dir_all(dir.join("run")).unwrap();
+            }
+            let unsettled = Journal::read(&dir.join("journal")).unwrap().unsettled;
+            assert!(unsettled.len() <= 10, "the first batch was settled");
             let (_region, reader, past) = claim(&dir);
             let mut second = scribe(&dir, reader, OnFull::Refuse);
+            second.settle(&unsettled).unwrap();
             second.recover(ShardId(0), past.frames()).unwrap();
             past.done().unwrap();
-            assert_eq!(cdrs(&dir), expected(0..20), "killed after step {step}");
+            let kept = if power && step == 0 { 10 } else { 20 };
+            assert_eq!(cdrs(&dir), expected(0..kept), "step {step}, power {power}");
         }
     }
 

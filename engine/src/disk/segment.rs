@@ -1,11 +1,15 @@
 //! Segment files: journal frames in the order they were committed, for recovery after a power loss.
 //!
 //! `<epoch>-<n>.seg` holds frames of all shards: length, CRC-32C, shard, bytes. A batch is written and
-//! synced as one. A segment that an error touched is never written again; a torn tail ends it.
+//! synced as one. A segment that an error touched is never written again; a torn tail ends it. A new
+//! segment begins with what calls that are still open need of the oldest one; that is deleted once the
+//! disk has it all.
 
+use super::open::OpenCalls;
 use base::ShardId;
+use sbc::billing::CdrId;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Bytes before every frame: length, checksum of all that follows, shard.
@@ -21,18 +25,36 @@ pub fn encode(shard: ShardId, frame: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(frame);
 }
 
-/// Takes one frame off the front of a segment; `None` at its end or where it is torn.
-fn decode<'a>(bytes: &mut &'a [u8]) -> Option<(ShardId, &'a [u8])> {
-    let prefix: &[u8; PREFIX] = bytes.first_chunk()?;
+/// The mark before a batch: all before it is in the sink. A frame of nothing.
+pub fn mark() -> Vec<u8> {
+    let mut mark = Vec::new();
+    encode(ShardId(0), &[], &mut mark);
+    mark
+}
+
+/// Takes the next frame of a segment; `None` at its end or where it is torn.
+fn decode(segment: &mut impl Read) -> Option<(ShardId, Vec<u8>)> {
+    let mut prefix = [0; PREFIX];
+    segment.read_exact(&mut prefix).ok()?;
     let ([len, crc, shard], _) = prefix.as_chunks::<4>() else {
         return None;
     };
-    let len = u32::from_le_bytes(*len) as usize;
-    let frame = bytes.get(PREFIX..PREFIX + len)?;
-    let whole = crc32c::crc32c_append(crc32c::crc32c(shard), frame) == u32::from_le_bytes(*crc);
+    let len = u64::from(u32::from_le_bytes(*len));
+    let mut frame = Vec::new();
+    // What a damaged length promises is read as far as it is there, not allocated.
+    let read = segment.take(len).read_to_end(&mut frame).ok()?;
+    let sum = crc32c::crc32c_append(crc32c::crc32c(shard), &frame);
     let shard = u8::try_from(u32::from_le_bytes(*shard)).ok()?;
-    *bytes = bytes.get(PREFIX + len..)?;
-    whole.then_some((ShardId(shard), frame))
+    (read as u64 == len && sum == u32::from_le_bytes(*crc)).then_some((ShardId(shard), frame))
+}
+
+/// The segment that is written to.
+struct Current {
+    file: File,
+    len: u64,
+    /// Bytes it began with for calls that were open. They do not fill it: a node of many long calls would
+    /// do nothing but rotate.
+    carried: u64,
 }
 
 /// Writes segments.
@@ -40,62 +62,101 @@ pub struct Segments {
     dir: PathBuf,
     epoch: u64,
     next: u32,
-    open: Option<(File, u64)>,
+    current: Option<Current>,
     /// Size at which a segment is full.
     size: u64,
     /// Segments kept.
     keep: usize,
+    calls: OpenCalls,
+    write: fn(&mut File, &[u8]) -> io::Result<()>,
+}
+
+/// Writes bytes and waits until the disk has them.
+fn durably(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    file.sync_data()
 }
 
 impl Segments {
-    /// Segments of this boot epoch in `dir`, rotated at `size` bytes, the last `keep` of them kept.
-    pub fn new(dir: &Path, epoch: u64, size: u64, keep: usize) -> Segments {
-        Segments { dir: dir.to_path_buf(), epoch, next: 0, open: None, size, keep: keep.max(1) }
+    /// Segments of this boot epoch in `dir`, rotated at `size` bytes, the last `keep` of them kept; what
+    /// `calls` need of the others is carried along.
+    pub fn new(dir: &Path, epoch: u64, size: u64, keep: usize, calls: OpenCalls) -> Segments {
+        let (dir, keep) = (dir.to_path_buf(), keep.max(1));
+        Segments { dir, epoch, next: 0, current: None, size, keep, calls, write: durably }
     }
 
-    /// Appends a batch and waits until the disk has it. After an error nothing of the batch counts,
-    /// and the next attempt begins a new segment.
-    pub fn commit(&mut self, batch: &[u8]) -> io::Result<()> {
-        if self.open.as_ref().is_none_or(|(_, len)| *len >= self.size) {
-            self.open = Some((self.begin()?, 0));
-            self.retire();
+    /// Appends a batch and waits until the disk has it; how many frames were carried along with it.
+    /// After an error nothing of the batch counts, and the next attempt begins a new segment.
+    pub fn commit(&mut self, batch: &[u8]) -> io::Result<u64> {
+        let room = |current: &Current| current.len - current.carried < self.size;
+        match self.current.take().filter(room) {
+            Some(current) => self.append(current, batch).map(|()| 0),
+            None => self.rotate(batch),
         }
-        let Some((mut file, len)) = self.open.take() else {
-            return Ok(());
-        };
-        let written = file.write_all(batch).and_then(|()| file.sync_data());
+    }
+
+    /// Learns from a committed frame which calls are open; the call that is carried no longer because
+    /// there are too many.
+    pub fn note(&mut self, frame: &[u8]) -> Option<CdrId> {
+        self.calls.note(frame)
+    }
+
+    fn append(&mut self, mut current: Current, batch: &[u8]) -> io::Result<()> {
+        let written = (self.write)(&mut current.file, batch);
         match written {
-            Ok(()) => self.open = Some((file, len + batch.len() as u64)),
+            Ok(()) => {
+                current.len += batch.len() as u64;
+                self.current = Some(current);
+            }
             // Gives the room back when it can; a reader stops at the torn frame when it cannot.
-            Err(_) => drop(file.set_len(len)),
+            Err(_) => drop(current.file.set_len(current.len)),
         }
         written
     }
 
-    fn begin(&mut self) -> io::Result<File> {
+    /// Begins a segment with what open calls need of those that have to go, then the batch.
+    fn rotate(&mut self, batch: &[u8]) -> io::Result<u64> {
         std::fs::create_dir_all(&self.dir)?;
+        let mut leaving = list(&self.dir)?;
+        leaving.truncate((leaving.len() + 1).saturating_sub(self.keep));
+        let (frames, mut first) = self.calls.carry(leaving.iter().flat_map(|path| read(path)));
+        let carried = first.len() as u64;
+        first.extend_from_slice(batch);
+        let (path, mut file) = self.begin()?;
+        if let Err(e) = (self.write)(&mut file, &first) {
+            // Torn segments of a disk that refuses for long would push every whole one out.
+            let _ = std::fs::remove_file(path);
+            return Err(e);
+        }
+        self.current = Some(Current { file, len: first.len() as u64, carried });
+        self.delete(&leaving);
+        Ok(frames)
+    }
+
+    fn begin(&mut self) -> io::Result<(PathBuf, File)> {
         loop {
-            let name = self.dir.join(format!("{}-{}.seg", self.epoch, self.next));
+            let path = self.dir.join(format!("{}-{}.seg", self.epoch, self.next));
             self.next += 1;
-            let made = OpenOptions::new().append(true).create_new(true).open(name);
-            match made {
+            match OpenOptions::new().append(true).create_new(true).open(&path) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 made => {
+                    let made = made?;
                     // The name must survive a power loss like the bytes do.
                     File::open(&self.dir)?.sync_all()?;
-                    return made;
+                    return Ok((path, made));
                 }
             }
         }
     }
 
-    /// Deletes the oldest segments: their frames have long reached the sinks.
-    fn retire(&self) {
-        let names = list(&self.dir).unwrap_or_default();
-        let surplus = names.len().saturating_sub(self.keep);
-        for name in &names[..surplus] {
-            // A segment that cannot be deleted is tried again at the next rotation.
-            let _ = std::fs::remove_file(name);
+    /// Deletes segments, the oldest first: a start frame must not outlive the stop frame after it. What
+    /// cannot be deleted is tried again at the next rotation.
+    fn delete(&self, leaving: &[PathBuf]) {
+        for path in leaving {
+            let deleted = std::fs::remove_file(path);
+            if deleted.and_then(|()| File::open(&self.dir)?.sync_all()).is_err() {
+                return;
+            }
         }
     }
 }
@@ -117,24 +178,21 @@ fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Every whole frame of every segment in `dir`, oldest first; what is torn or damaged ends its segment.
-pub fn read_segments(dir: &Path) -> io::Result<impl Iterator<Item = (ShardId, Vec<u8>)>> {
-    Ok(list(dir)?.into_iter().flat_map(|path| {
-        let mut bytes = Vec::new();
-        // An unreadable segment yields what could be read of it.
-        let _ = File::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
-        let mut rest = bytes.as_slice();
-        let mut frames = Vec::new();
-        while let Some((shard, frame)) = decode(&mut rest) {
-            frames.push((shard, frame.to_vec()));
-        }
-        frames
-    }))
+pub fn read_segments(dir: &Path) -> io::Result<impl Iterator<Item = (ShardId, Vec<u8>)> + use<>> {
+    Ok(list(dir)?.into_iter().flat_map(|path| read(&path)))
+}
+
+/// Every whole frame of a segment; none of one that cannot be opened.
+fn read(path: &Path) -> impl Iterator<Item = (ShardId, Vec<u8>)> + use<> {
+    let mut segment = File::open(path).ok().map(BufReader::new);
+    std::iter::from_fn(move || decode(segment.as_mut()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::io::testing::scratch;
+    use node::Ledger;
 
     fn batch(frames: &[&[u8]]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -144,6 +202,10 @@ mod tests {
         out
     }
 
+    fn segments(dir: &Path, epoch: u64, size: u64, keep: usize) -> Segments {
+        Segments::new(dir, epoch, size, keep, OpenCalls::new(&Ledger::default(), 100))
+    }
+
     fn read(dir: &Path) -> Vec<Vec<u8>> {
         read_segments(dir).unwrap().map(|(_, frame)| frame).collect()
     }
@@ -151,14 +213,14 @@ mod tests {
     #[test]
     fn frames_come_back_in_order_through_rotation_and_retention() {
         let dir = scratch("segments");
-        let mut segments = Segments::new(&dir, 9, 100, 3);
+        let mut first = segments(&dir, 9, 100, 3);
         for n in 0..10u8 {
-            segments.commit(&batch(&[&[n; 60]])).unwrap();
+            first.commit(&batch(&[&[n; 60]])).unwrap();
         }
         // Two frames fill a segment; the last three segments are kept.
         let expected: Vec<_> = (4..10).map(|n| vec![n; 60]).collect();
         assert_eq!(read(&dir), expected);
-        let mut later = Segments::new(&dir, 10, 100, 3);
+        let mut later = segments(&dir, 10, 100, 3);
         later.commit(&batch(&[b"later"])).unwrap();
         assert_eq!(read(&dir).last().unwrap(), b"later", "epochs sort as numbers");
     }
@@ -182,13 +244,35 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_refuses_pushes_no_segment_out() {
+        let dir = scratch("refused");
+        let mut segments = segments(&dir, 1, 10, 3);
+        for n in 0..3u8 {
+            segments.commit(&batch(&[&[n; 60]])).unwrap();
+        }
+        let before = read(&dir);
+        segments.write = |file, bytes| {
+            file.write_all(&bytes[..bytes.len() / 2])?;
+            Err(io::ErrorKind::StorageFull.into())
+        };
+        for _ in 0..20 {
+            assert!(segments.commit(&batch(&[b"lost"])).is_err());
+        }
+        assert_eq!(read(&dir), before);
+        assert_eq!(list(&dir).unwrap().len(), 3, "and leaves none behind");
+        segments.write = durably;
+        segments.commit(&batch(&[b"kept"])).unwrap();
+        assert_eq!(read(&dir).last().unwrap(), b"kept");
+    }
+
+    #[test]
     fn after_an_error_a_new_segment_is_begun() {
         let dir = scratch("error").join("inner");
-        let mut segments = Segments::new(&dir, 1, 1 << 20, 8);
+        let mut segments = segments(&dir, 1, 1 << 20, 8);
         segments.commit(&batch(&[b"one"])).unwrap();
         // Writing to a file opened for reading fails like a broken disk.
         let broken = File::open(dir.join("1-0.seg")).unwrap();
-        segments.open = Some((broken, segments.open.take().unwrap().1));
+        segments.current.as_mut().unwrap().file = broken;
         assert!(segments.commit(&batch(&[b"two"])).is_err());
         segments.commit(&batch(&[b"two"])).unwrap();
         assert_eq!(read(&dir), [b"one".to_vec(), b"two".to_vec()]);
