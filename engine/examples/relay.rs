@@ -21,7 +21,7 @@ fn main() -> Result<(), Fault> {
             remedy: String::from("name a file that can be written"),
         })?;
     }
-    let ports = Ports::open(&limits.shards[0].ports)?;
+    let ports = Ports::open(&limits.shards[0].ports, None)?;
     let (mut shards, _gate) = Mesh::new(&limits)?;
     let mesh = shards.remove(0);
     if args.get(1).is_some_and(|kind| kind == "epoll") {

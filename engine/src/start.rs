@@ -1,7 +1,7 @@
 //! Start: what is there, what was left behind, then one thread a shard, the scribe, and the gate.
 
 use crate::cdr;
-use crate::config::{Config, Driver as Wanted, OnFull as WhenFull};
+use crate::config::{Config, Driver as Wanted, MediaSockets, OnFull as WhenFull};
 use crate::config::{Topology, limits};
 use crate::disk::cdr::CdrFiles;
 use crate::disk::journal::Journal;
@@ -12,9 +12,11 @@ use crate::gate::{Doors, Exposition, Gate, ShardCounters};
 use crate::io::mesh::{Mesh, ShardMesh};
 use crate::io::pin;
 use crate::io::port::Ports;
+use crate::io::privileges;
 use crate::io::probe::{self, Driver};
 use crate::io::region::{self, Region};
 use crate::io::rundir::RunDir;
+use crate::io::share::{self, Sharing};
 use crate::io::uring::Uring;
 use crate::io::{self, epoll::Epoll};
 use base::ShardId;
@@ -36,19 +38,26 @@ const SEGMENT_SIZE: u64 = 64 << 20;
 
 /// Prints every limit that follows from a configuration on this machine.
 pub fn check(config: &Config) -> Result<(), Fault> {
-    let (limits, notes) = limits::lay_out(config, &topology()?)?;
-    print!("{}", limits::render(&limits, &notes));
+    let topology = topology(shares(config)?.is_ok())?;
+    let (limits, notes) = limits::lay_out(config, &topology)?;
+    print!("{}", limits::render(&limits, &topology, &notes));
     Ok(())
 }
 
 /// Runs the node until it has been drained.
 pub fn run(config: Config) -> Result<(), Fault> {
     pin::small_pages();
-    let topology = topology()?;
+    let shares = shares(&config)?;
+    let topology = topology(shares.is_ok())?;
     let (limits, notes) = limits::lay_out(&config, &topology)?;
     notes.iter().for_each(|note| eprintln!("sbcd: note: {note}"));
     let driver = driver(&config)?;
-    eprintln!("sbcd: {driver}; {} shard(s)", limits.shards.len());
+    let sockets = match shares {
+        Ok(()) => String::from("media ports share sockets"),
+        Err(because) => format!("media ports have sockets of their own, because {because}"),
+    };
+    let way = format!("{driver}; {sockets}");
+    eprintln!("sbcd: {way}; {} shard(s)", limits.shards.len());
     let run = RunDir::claim(&config.node.run_dir)?;
     let doors = Doors::open(&config)?;
     let epoch = run.epoch();
@@ -71,6 +80,8 @@ pub fn run(config: Config) -> Result<(), Fault> {
     let image = config.image.clone();
     let secrets = secrets(run.path(), limits.shards.len())?;
     let (meshes, gate_mesh) = Mesh::new(&limits)?;
+    let sharing = topology.share_media.then(|| Sharing::new(&limits)).transpose();
+    let sharing = sharing.map_err(|e| fault("share media sockets", &e))?;
     let limits = Arc::new(limits);
     let records: Vec<Vec<u8>> =
         claimed.pasts.iter().flat_map(|(_, p)| p.records().map(|(_, bytes)| bytes)).collect();
@@ -96,7 +107,7 @@ pub fn run(config: Config) -> Result<(), Fault> {
             driver: driver.clone(),
             ready: ready.clone(),
         };
-        let (thread, counted) = seat.start(&config, &topology)?;
+        let (thread, counted) = seat.start(&config, &topology, sharing.as_ref())?;
         threads.push(thread);
         counters.push(counted);
     }
@@ -104,6 +115,7 @@ pub fn run(config: Config) -> Result<(), Fault> {
     drop(ready);
     while recovered.recv().is_ok() {}
     claimed.pasts.into_iter().try_for_each(|(_, past)| past.done())?;
+    privileges::give_up().map_err(|e| fault("give up capabilities", &e))?;
     let scribe = scribe.spawn(|fault| eprintln!("sbcd: {} ({})", fault.what, fault.remedy));
     let scribe = scribe.map_err(|e| fault("start the scribe", &e))?;
     let exposition = Exposition {
@@ -118,7 +130,7 @@ pub fn run(config: Config) -> Result<(), Fault> {
         exposition: Arc::new(exposition),
         page,
         epoch,
-        driver: driver.to_string(),
+        driver: way,
         doors,
     };
     pin::give_way();
@@ -178,7 +190,19 @@ fn scribe(
     Ok(Scribe::new(journals, segments, files, on_full, config.cdr.commit_interval))
 }
 
-fn topology() -> Result<Topology, Fault> {
+/// Whether media ports share sockets; why not.
+fn shares(config: &Config) -> Result<Result<(), String>, Fault> {
+    match (config.node.media_sockets, share::probe()) {
+        (MediaSockets::Own, _) => Ok(Err("the configuration asks for it".to_owned())),
+        (MediaSockets::Shared, Err(because)) => Err(Fault {
+            what: format!("media ports cannot share sockets: {because}"),
+            remedy: "see docs/operate/capacity.md, or set media_sockets = \"auto\"".to_owned(),
+        }),
+        (MediaSockets::Auto | MediaSockets::Shared, possible) => Ok(possible),
+    }
+}
+
+fn topology(share_media: bool) -> Result<Topology, Fault> {
     let nofile = pin::raise_descriptors().map_err(|e| fault("read the limit of open files", &e))?;
     let memlock = pin::locked_memory().map_err(|e| fault("read the limit of locked memory", &e))?;
     let kernel = probe::kernel();
@@ -188,6 +212,7 @@ fn topology() -> Result<Topology, Fault> {
         nofile: nofile.soft,
         memlock: memlock.soft,
         kernel: (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)),
+        share_media,
     })
 }
 
@@ -249,9 +274,11 @@ impl Seat {
         self,
         config: &Config,
         topology: &Topology,
+        sharing: Option<&Sharing>,
     ) -> Result<(Running, ShardCounters), Fault> {
         let number = usize::from(self.birth.shard.0);
-        let ports = Ports::open(&self.limits.shards[number].ports)?;
+        let sharing = sharing.map(|sharing| (sharing, self.birth.shard));
+        let ports = Ports::open(&self.limits.shards[number].ports, sharing)?;
         let io_counters = self.mesh.counters().clone();
         let cpu = config
             .node
@@ -273,6 +300,9 @@ impl Seat {
         let builder = std::thread::Builder::new().name(format!("shard-{number}"));
         let running = builder.spawn(move || {
             thread.store(pin::thread_id(), Ordering::Relaxed);
+            if let Err(error) = privileges::give_up() {
+                eprintln!("sbcd: shard {number} keeps its capabilities: {error}");
+            }
             if let Some(cpu) = cpu
                 && let Err(fault) = pin::pin(cpu, &format!("shard-{number}"))
             {

@@ -44,6 +44,8 @@ pub struct Topology {
     pub memlock: u64,
     /// Major and minor version of the kernel.
     pub kernel: (u32, u32),
+    /// Whether the media ports of an interface share a socket: then they take no open files.
+    pub share_media: bool,
 }
 
 /// Where a limit cut a wish, and what to do about it.
@@ -157,7 +159,7 @@ fn pairs(
     let listeners = shards * config.media.len() as u64;
     let room = topology.nofile.saturating_sub(SPARE_DESCRIPTORS + listeners) / 2 / shards;
     let wanted: u64 = pairs.iter().sum();
-    if wanted > room {
+    if wanted > room && !topology.share_media {
         for pairs in &mut pairs {
             *pairs = *pairs * room / wanted;
         }
@@ -217,7 +219,7 @@ fn calls(
     }
     let ranges: u64 = config.media.iter().map(|m| u64::from(m.pairs())).sum::<u64>() / 2;
     let needed = descriptors_for(config, shards);
-    if topology.nofile < needed {
+    if topology.nofile < needed && !topology.share_media {
         notes.push(Note(format!(
             "nofile {} allows {possible} calls; for {} set LimitNOFILE={needed}",
             topology.nofile,
@@ -260,8 +262,8 @@ fn spec(address: SocketAddr, role: Role, interface: u16, media: &MediaPorts) -> 
     PortSpec { address, role, interface, device: media.device.clone(), dscp }
 }
 
-/// Every capacity and what it costs, as a table; then the notes.
-pub fn render(limits: &Limits, notes: &[Note]) -> String {
+/// Every capacity and what it costs on this machine, as a table; then the notes.
+pub fn render(limits: &Limits, topology: &Topology, notes: &[Note]) -> String {
     let mut text = String::new();
     let mut line = |name: &str, count: &str, cost: &str| {
         let row = format!("{name:<26}{count:>12}  {cost:>12}");
@@ -271,7 +273,7 @@ pub fn render(limits: &Limits, notes: &[Note]) -> String {
     line("capacity", "number", "memory");
     line("shards", &limits.shards.len().to_string(), "");
     let mut total = 0;
-    for (name, count, each) in rows(limits) {
+    for (name, count, each) in rows(limits, topology) {
         total += count * each;
         line(name, &count.to_string(), &size(count * each));
     }
@@ -283,7 +285,8 @@ pub fn render(limits: &Limits, notes: &[Note]) -> String {
 }
 
 /// Name, number and bytes of each, over all shards.
-fn rows(limits: &Limits) -> Vec<(&'static str, u64, u64)> {
+fn rows(limits: &Limits, topology: &Topology) -> Vec<(&'static str, u64, u64)> {
+    let media_port = if topology.share_media { 0 } else { SOCKET_COST };
     let shards = limits.shards.len() as u64;
     let sum = |f: fn(&ShardLimits) -> u64| limits.shards.iter().map(f).sum::<u64>();
     let of = |l: &ShardLimits, role: Role| l.ports.iter().filter(|p| p.role == role).count() as u64;
@@ -291,8 +294,8 @@ fn rows(limits: &Limits) -> Vec<(&'static str, u64, u64)> {
     let letters = limits.mesh_letters as u64 * shards * shards.saturating_sub(1);
     vec![
         ("SIP sockets", by_role(Role::Sip), SOCKET_COST),
-        ("RTP sockets", by_role(Role::Rtp), SOCKET_COST),
-        ("RTCP sockets", by_role(Role::Rtcp), SOCKET_COST),
+        ("RTP ports", by_role(Role::Rtp), media_port),
+        ("RTCP ports", by_role(Role::Rtcp), media_port),
         ("call records", sum(|l| u64::from(l.records)), u64::from(RECORD_SIZE)),
         ("transactions, stored", sum(|l| u64::from(l.transactions)), TRANSACTION_COST),
         ("journal bytes", sum(|l| l.journal_size as u64), 1),
@@ -314,8 +317,13 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    const BIG: Topology =
-        Topology { cores: 4, nofile: 1 << 20, memlock: u64::MAX, kernel: (6, 18) };
+    const BIG: Topology = Topology {
+        cores: 4,
+        nofile: 1 << 20,
+        memlock: u64::MAX,
+        kernel: (6, 18),
+        share_media: false,
+    };
 
     /// Interfaces on 192.0.2.1, .2 ... with these media ports, and what stands in `[node]`.
     fn config(node: &str, ranges: &[&str]) -> Config {
@@ -458,10 +466,22 @@ mod tests {
     }
 
     #[test]
+    fn shared_media_ports_take_no_open_files() {
+        let config = config("shards = 2\nmax_calls = 5000", &["12000-32000"]);
+        let small = Topology { nofile: 1024, share_media: true, ..BIG };
+        let (limits, notes) = lay_out(&config, &small).unwrap();
+        assert_eq!(notes, []);
+        assert_eq!(descriptors(&limits), 2 + 20_000);
+        let table = render(&limits, &small, &notes);
+        let row = table.lines().find(|line| line.starts_with("RTP ports")).unwrap();
+        assert!(row.ends_with('-'), "{row}");
+    }
+
+    #[test]
     fn the_table_is_aligned_and_adds_up() {
         let config = config("shards = 2\nmax_calls = 100", &["12000-32000"]);
         let (limits, _) = lay_out(&config, &BIG).unwrap();
-        let table = render(&limits, &[Note("something was cut".into())]);
+        let table = render(&limits, &BIG, &[Note("something was cut".into())]);
         let rows: Vec<&str> = table.lines().collect();
         assert!(rows.iter().any(|r| r.starts_with("call records") && r.contains("158")), "{table}");
         let ends: HashSet<usize> =

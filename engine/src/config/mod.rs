@@ -16,7 +16,7 @@ mod trunk;
 
 pub use interface::MediaPorts;
 pub use limits::{Note, Topology};
-pub use node::{Cdr, Driver, Metrics, Node, OnFull, Shards};
+pub use node::{Cdr, Driver, MediaSockets, Metrics, Node, OnFull, Shards};
 pub use report::{ConfigErrors, Problem};
 
 use read::{Report, Section};

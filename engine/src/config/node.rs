@@ -28,6 +28,17 @@ pub enum Driver {
     Epoll,
 }
 
+/// Whether the media ports of an interface share a socket.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum MediaSockets {
+    /// They do where the kernel and our capabilities allow it.
+    Auto,
+    /// They do, or the node does not start.
+    Shared,
+    /// Every port has one of its own.
+    Own,
+}
+
 /// `[node]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -43,6 +54,8 @@ pub struct Node {
     pub run_dir: PathBuf,
     /// Driver.
     pub driver: Driver,
+    /// Sockets of media ports.
+    pub media_sockets: MediaSockets,
     /// How long a shard waits for more packets before it takes a batch, 0..=1000 microseconds.
     pub min_wait_us: u32,
     /// Server and User-Agent header; empty for none.
@@ -95,6 +108,12 @@ pub(super) fn read_node(mut section: Section<'_>, report: &mut Report) -> Node {
     });
     let drivers = [("auto", Driver::Auto), ("io_uring", Driver::IoUring), ("epoll", Driver::Epoll)];
     let driver = s.choice(report, "driver", &drivers).unwrap_or(Driver::Auto);
+    let sockets = [
+        ("auto", MediaSockets::Auto),
+        ("shared", MediaSockets::Shared),
+        ("own", MediaSockets::Own),
+    ];
+    let media_sockets = s.choice(report, "media_sockets", &sockets).unwrap_or(MediaSockets::Auto);
     let min_wait_us = s.number(report, "min_wait_us", 0..=1000, 200);
     let software = s.parsed(report, "software", "at most 100 printable ASCII characters", software);
     let drain_timeout = s.number(report, "drain_timeout_s", 0..=86_400, 600);
@@ -107,6 +126,7 @@ pub(super) fn read_node(mut section: Section<'_>, report: &mut Report) -> Node {
         max_cps,
         run_dir: run_dir.map_or_else(default_run_dir, |d| d.value),
         driver,
+        media_sockets,
         min_wait_us,
         software: software.map_or("Tandem".into(), |s| s.value),
         drain_timeout: Duration::from_secs(drain_timeout),

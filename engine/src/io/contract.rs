@@ -6,16 +6,21 @@ use super::mesh::ShardMesh;
 use super::port::Ports;
 use super::region::Region;
 use super::rundir::RunDir;
+use super::share::Sharing;
 use super::testing::{limits, lone_mesh, mesh, scratch, specs};
 use super::uring::Uring;
 use base::{Instant, Now, PacketSend, PortId, ShardId};
 use control::{Command, Event};
-use node::{Fault, Inbox, Io, Letter, Outbox, PortSpec, RecordWrite, Role};
-use std::net::{SocketAddr, UdpSocket};
+use node::{Fault, Inbox, Io, Letter, Limits, Outbox, PortSpec, RecordWrite, Role};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 /// A driver as the tests make it.
 trait Driver: Io + Send + Sized {
+    /// Whether media ports share a socket.
+    const SHARES: bool = false;
+
     fn make(ports: Ports, region: Option<Region>, mesh: ShardMesh) -> (Self, Inbox);
 }
 
@@ -31,11 +36,79 @@ impl Driver for Epoll {
     }
 }
 
+/// A driver whose media ports share a socket. Needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW.
+struct Shares<D>(D);
+
+impl<D: Driver> Driver for Shares<D> {
+    const SHARES: bool = true;
+
+    fn make(ports: Ports, region: Option<Region>, mesh: ShardMesh) -> (Self, Inbox) {
+        let (driver, inbox) = D::make(ports, region, mesh);
+        (Shares(driver), inbox)
+    }
+}
+
+impl<D: Io> Io for Shares<D> {
+    fn wait(&mut self, deadline: Option<Instant>, inbox: &mut Inbox) -> Result<Now, Fault> {
+        self.0.wait(deadline, inbox)
+    }
+
+    fn submit(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), Fault> {
+        self.0.submit(inbox, outbox)
+    }
+}
+
+/// Opens ports the way the driver wants them. Shared ones have numbers of their own, on an address that
+/// no other test has.
+fn open<D: Driver>(specs: &[PortSpec]) -> (Ports, Option<Sharing>) {
+    if !D::SHARES || specs.iter().all(|spec| spec.role == Role::Sip) {
+        return (Ports::open(specs, None).unwrap(), None);
+    }
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let turn = NEXT.fetch_add(1, Ordering::Relaxed);
+    let mut specs = specs.to_vec();
+    for (spec, port) in specs.iter_mut().zip(0u16..) {
+        if spec.role != Role::Sip {
+            // IPv6 has one loopback address only.
+            let (ip, first) = match spec.address.ip() {
+                IpAddr::V4(_) => {
+                    (Ipv4Addr::new(127, 9, (turn >> 8) as u8, turn as u8).into(), 20_000)
+                }
+                ip @ IpAddr::V6(_) => (ip, 20_000 + 100 * (turn % 100)),
+            };
+            spec.address = SocketAddr::new(ip, first + port);
+        }
+    }
+    let mut shard = limits(&specs);
+    shard.ports = specs;
+    let limits = Limits { shards: vec![shard], mesh_letters: 1, events: 1 };
+    let sharing = Sharing::new(&limits).expect("this test needs root, or the three capabilities");
+    let ports = Ports::open(&limits.shards[0].ports, Some((&sharing, ShardId(0)))).unwrap();
+    (ports, Some(sharing))
+}
+
 macro_rules! every_driver {
     ($($test:ident)*) => {
         mod uring { $( #[test] fn $test() { super::$test::<super::Uring>(); } )* }
         mod epoll { $( #[test] fn $test() { super::$test::<super::Epoll>(); } )* }
+        mod uring_sharing { $( #[test] fn $test() { super::$test::<super::Shares<super::Uring>>(); } )* }
+        mod epoll_sharing { $( #[test] fn $test() { super::$test::<super::Shares<super::Epoll>>(); } )* }
     };
+}
+
+/// What only makes sense where ports share a socket.
+macro_rules! sharing_drivers {
+    ($($test:ident)*) => {
+        mod uring_shares { $( #[test] fn $test() { super::$test::<super::Shares<super::Uring>>(); } )* }
+        mod epoll_shares { $( #[test] fn $test() { super::$test::<super::Shares<super::Epoll>>(); } )* }
+    };
+}
+
+sharing_drivers! {
+    a_flooded_port_does_not_crowd_out_the_others
+    a_packet_may_be_sent_twice_in_a_turn
+    other_programs_keep_their_ports
+    shards_share_a_range
 }
 
 every_driver! {
@@ -65,6 +138,7 @@ struct Bench<D> {
     inbox: Inbox,
     outbox: Outbox,
     local: Vec<SocketAddr>,
+    _sharing: Option<Sharing>,
 }
 
 impl<D: Driver> Bench<D> {
@@ -73,11 +147,15 @@ impl<D: Driver> Bench<D> {
     }
 
     fn with(specs: &[PortSpec], mesh: ShardMesh) -> Self {
-        let ports = Ports::open(specs).unwrap();
+        let (ports, sharing) = open::<D>(specs);
+        Self::over(ports, sharing, specs, mesh)
+    }
+
+    fn over(ports: Ports, _sharing: Option<Sharing>, specs: &[PortSpec], mesh: ShardMesh) -> Self {
         let local = (0..specs.len() as u32).map(|n| ports.local(PortId(n)).unwrap());
         let local = local.collect();
         let (driver, inbox) = D::make(ports, None, mesh);
-        let mut bench = Bench { driver, inbox, outbox: Outbox::default(), local };
+        let mut bench = Bench { driver, inbox, outbox: Outbox::default(), local, _sharing };
         bench.turn(0);
         bench
     }
@@ -230,8 +308,8 @@ fn long_datagrams_are_reported_as_truncated<D: Driver>() {
     both.extend(specs(1, Role::Sip));
     let mut bench = Bench::<D>::new(&both);
     let peer = peer();
-    peer.send_to(&[1; 1920], bench.local[0]).unwrap();
-    peer.send_to(&[2; 1921], bench.local[0]).unwrap();
+    peer.send_to(&[1; 1856], bench.local[0]).unwrap();
+    peer.send_to(&[2; 1857], bench.local[0]).unwrap();
     peer.send_to(&[3; 65_000], bench.local[1]).unwrap();
     let (mut lengths, mut truncated) = (Vec::new(), Vec::new());
     for _ in 0..4 {
@@ -240,7 +318,7 @@ fn long_datagrams_are_reported_as_truncated<D: Driver>() {
         truncated.append(&mut bench.inbox.truncated);
     }
     lengths.sort_unstable();
-    assert_eq!(lengths, [1920, 65_000]);
+    assert_eq!(lengths, [1856, 65_000]);
     assert_eq!(truncated, [PortId(0)]);
 }
 
@@ -444,7 +522,7 @@ fn letters_and_events_travel<D: Driver>() {
 fn the_journal_and_records_are_kept<D: Driver>() {
     let run = RunDir::claim(&scratch(std::any::type_name::<D>())).unwrap();
     let (region, mut reader, _) = Region::claim(&run, ShardId(0), &limits(&[])).unwrap();
-    let ports = Ports::open(&specs(1, Role::Rtp)).unwrap();
+    let (ports, _sharing) = open::<D>(&specs(1, Role::Rtp));
     let (mut driver, mut inbox) = D::make(ports, Some(region), lone_mesh());
     let mut outbox = Outbox::default();
     driver.wait(Some(Instant(0)), &mut inbox).unwrap();
@@ -476,7 +554,7 @@ fn the_journal_and_records_are_kept<D: Driver>() {
 fn a_full_journal_delays_and_loses_nothing<D: Driver>() {
     let run = RunDir::claim(&scratch(&format!("full-{}", std::any::type_name::<D>()))).unwrap();
     let (region, mut reader, _) = Region::claim(&run, ShardId(0), &limits(&[])).unwrap();
-    let ports = Ports::open(&specs(1, Role::Rtp)).unwrap();
+    let (ports, _sharing) = open::<D>(&specs(1, Role::Rtp));
     let mesh = lone_mesh();
     let counters = mesh.counters().clone();
     let (mut driver, mut inbox) = D::make(ports, Some(region), mesh);
@@ -504,4 +582,106 @@ fn a_foreign_inbox_is_refused<D: Driver>() {
     let mut two = Bench::<D>::new(&specs(1, Role::Rtp));
     let fault: Result<Now, Fault> = one.driver.wait(Some(Instant(0)), &mut two.inbox);
     assert!(fault.is_err());
+}
+
+/// What arrives for one port at far more than its pace is dropped before it can fill the shared socket.
+fn a_flooded_port_does_not_crowd_out_the_others<D: Driver>() {
+    let mesh = lone_mesh();
+    let counters = mesh.counters().clone();
+    let mut bench = Bench::<D>::with(&specs(2, Role::Rtp), mesh);
+    let (flood, victim) = (peer(), peer());
+    for n in 0..20_000u32 {
+        flood.send_to(&[0; 1000], bench.local[0]).unwrap();
+        if n % 200 == 0 {
+            victim.send_to(b"speech", bench.local[1]).unwrap();
+        }
+    }
+    let mut heard = [0, 0];
+    for _ in 0..200 {
+        bench.wait(10);
+        for packet in &bench.inbox.packets {
+            heard[packet.port.0 as usize] += 1;
+        }
+        bench.submit();
+    }
+    assert_eq!(heard[1], 100);
+    // A burst, and the pace for as long as the flood took.
+    assert!((512..20_000).contains(&heard[0]), "{heard:?}");
+    assert_eq!(heard[0] + counters.flooded.get(), 20_000);
+}
+
+fn a_packet_may_be_sent_twice_in_a_turn<D: Driver>() {
+    let mut bench = Bench::<D>::new(&specs(2, Role::Rtp));
+    let peers = [peer(), peer()];
+    peers[0].send_to(b"to both", bench.local[0]).unwrap();
+    bench.wait(1_000);
+    let bytes = bench.inbox.packets[0].bytes;
+    for (n, peer) in (0..).zip(&peers) {
+        let to = peer.local_addr().unwrap();
+        bench.outbox.packets.push(PacketSend { port: PortId(n), to, bytes });
+    }
+    bench.submit();
+    for (peer, local) in peers.iter().zip(&bench.local) {
+        let mut bytes = [0; 100];
+        let (len, from) = peer.recv_from(&mut bytes).unwrap();
+        assert_eq!((&bytes[..len], from), (&b"to both"[..], *local));
+    }
+}
+
+/// Ports outside the range, and connected sockets inside it, get what is theirs.
+fn other_programs_keep_their_ports<D: Driver>() {
+    let mut bench = Bench::<D>::new(&specs(4, Role::Rtp));
+    let ip = bench.local[0].ip();
+    let outside = UdpSocket::bind(SocketAddr::new(ip, bench.local[3].port() + 1)).unwrap();
+    let inside = UdpSocket::bind(bench.local[2]).unwrap();
+    let friend = peer();
+    inside.connect(friend.local_addr().unwrap()).unwrap();
+    for (socket, text) in [(&outside, b"outside"), (&inside, b"inside!")] {
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        friend.send_to(text, socket.local_addr().unwrap()).unwrap();
+        assert_eq!(hear(socket), text);
+    }
+    peer().send_to(b"media", bench.local[2]).unwrap();
+    bench.wait(1_000);
+    let ports: Vec<_> = bench.inbox.packets.iter().map(|packet| packet.port).collect();
+    assert_eq!(ports, [PortId(2)]);
+}
+
+fn shards_share_a_range<D: Driver>() {
+    // Pairs are dealt in turn, as the limits do it.
+    let ip = IpAddr::from([127, 8, std::process::id() as u8, u8::from(D::SHARES)]);
+    let first = 30_000 + 10 * (std::any::type_name::<D>().len() as u16);
+    let mut shards = vec![limits(&[]), limits(&[])];
+    for number in 0..8u16 {
+        let mut spec = specs(1, Role::Rtp).remove(0);
+        spec.address = SocketAddr::new(ip, first + number);
+        shards[usize::from(number / 2 % 2)].ports.push(spec);
+    }
+    let limits = Limits { shards, mesh_letters: 1, events: 1 };
+    let sharing = Sharing::new(&limits).unwrap();
+    let (mut meshes, _gate) = mesh(2);
+    let mut benches: Vec<Bench<D>> = Vec::new();
+    for shard in [0u8, 1] {
+        let specs = &limits.shards[usize::from(shard)].ports;
+        let ports = Ports::open(specs, Some((&sharing, ShardId(shard)))).unwrap();
+        benches.push(Bench::over(ports, None, specs, meshes.remove(0)));
+    }
+    for number in 0..8u16 {
+        peer().send_to(&[number as u8], SocketAddr::new(ip, first + number)).unwrap();
+    }
+    for (bench, expected) in benches.iter_mut().zip([[0, 1, 4, 5], [2, 3, 6, 7]]) {
+        let mut heard = Vec::new();
+        while heard.len() < 4 {
+            bench.wait(1_000);
+            assert!(!bench.inbox.packets.is_empty(), "{heard:?}");
+            for packet in &bench.inbox.packets {
+                let number = bench.inbox.pool.get(packet.bytes)[0];
+                assert_eq!(bench.local[packet.port.0 as usize].port(), first + u16::from(number));
+                heard.push(number);
+            }
+            bench.submit();
+        }
+        heard.sort_unstable();
+        assert_eq!(heard, expected);
+    }
 }

@@ -12,23 +12,24 @@
 use super::address::RawAddress;
 use super::errors;
 use super::layout::{self, Group, MEDIA, SIGNAL};
+use super::leaving::{Datagram, Leaving};
 use super::mesh::ShardMesh;
-use super::port::{Port, Ports};
+use super::port::{Behind, Door, Ports};
 use super::region::Region;
+use super::share;
 use super::shore::Shore;
 use super::sys::check;
 use base::{Bytes, Instant, Now, PortId};
 use node::{Fault, Inbox, Io, Outbox, Received, Undeliverable};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// Datagrams moved by one system call.
-const BATCH: usize = 32;
-/// Ready ports taken per turn; the others are reported again.
+const BATCH: usize = 64;
+/// Ready sockets taken per turn; the others are reported again.
 const READY: usize = 256;
-/// The doorbell among the ports.
+/// The doorbell among the sockets.
 const BELL: u64 = u64::MAX;
 
 /// The driver. Owned by one shard's thread.
@@ -42,6 +43,7 @@ pub struct Epoll {
     lent: [Vec<u16>; 2],
     ready: Vec<libc::epoll_event>,
     batch: Batch,
+    leaving: Leaving,
     failed: Vec<Undeliverable>,
 }
 
@@ -50,6 +52,7 @@ struct Batch {
     headers: Vec<libc::mmsghdr>,
     parts: Vec<libc::iovec>,
     names: Vec<RawAddress>,
+    controls: Vec<[u8; share::CONTROL]>,
 }
 
 // SAFETY: the pointers in `batch` are only followed by the calls they were set for; everything else is
@@ -79,6 +82,7 @@ impl Epoll {
             lent: [MEDIA, SIGNAL].map(|group| Vec::with_capacity(usize::from(group.count))),
             ready: vec![libc::epoll_event { events: 0, u64: 0 }; READY],
             batch: Batch::new(),
+            leaving: Leaving::new(),
             failed: Vec::new(),
         };
         Ok((driver, inbox))
@@ -90,8 +94,10 @@ fn watch(ports: &Ports, bell: RawFd) -> io::Result<OwnedFd> {
     let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
     // SAFETY: the descriptor was just created and nobody else owns it.
     let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
-    for (id, port) in ports.iter() {
-        add(&epoll, port.fd(), libc::EPOLLIN, u64::from(id.0))?;
+    for (place, door) in (0..).zip(ports.doors()) {
+        if !matches!(door.behind, Behind::Nobody) {
+            add(&epoll, door.fd(), libc::EPOLLIN, place)?;
+        }
     }
     add(&epoll, bell, libc::EPOLLIN | libc::EPOLLET, BELL)?;
     Ok(epoll)
@@ -122,7 +128,7 @@ impl Io for Epoll {
         for n in 0..ready {
             let event = self.ready[n];
             if event.u64 != BELL {
-                self.receive(PortId(event.u64 as u32), inbox)?;
+                self.receive(event.u64 as u32, inbox)?;
             }
         }
         inbox.undeliverable.append(&mut self.failed);
@@ -130,6 +136,7 @@ impl Io for Epoll {
         counters.received.add(inbox.packets.len() as u64);
         counters.truncated.add(inbox.truncated.len() as u64);
         counters.undeliverable.add(inbox.undeliverable.len() as u64);
+        counters.flooded.add(self.ports.flooded());
         self.shore.look(inbox);
         Ok(self.shore.now())
     }
@@ -137,18 +144,12 @@ impl Io for Epoll {
     fn submit(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), Fault> {
         self.shore.recognise(inbox)?;
         self.shore.keep(outbox);
-        let sends = outbox.packets.len() + outbox.texts.sends.len();
-        self.shore.counters().sent.add(sends as u64);
-        let packets = &outbox.packets;
-        for run in packets.chunk_by(|a, b| a.port == b.port) {
-            let bytes = |n: usize| (run[n].to, inbox.pool.get(run[n].bytes));
-            self.send(run[0].port, run.len(), bytes)?;
+        self.leaving.gather(&self.ports, &mut inbox.pool, outbox);
+        self.shore.counters().sent.add(self.leaving.list.len() as u64);
+        for run in self.leaving.list.chunk_by(|a, b| a.door == b.door) {
+            send(&self.ports, &mut self.batch, run, &mut self.failed);
         }
-        let texts = &outbox.texts;
-        for run in texts.sends.chunk_by(|a, b| a.port == b.port) {
-            let bytes = |n: usize| (run[n].to, texts.get(run[n].bytes));
-            self.send(run[0].port, run.len(), bytes)?;
-        }
+        self.leaving.clear();
         for (free, lent) in self.free.iter_mut().zip(&mut self.lent) {
             free.append(lent);
         }
@@ -158,7 +159,7 @@ impl Io for Epoll {
 }
 
 impl Epoll {
-    /// Waits for ready ports and the doorbell; how many events there are.
+    /// Waits for ready sockets and the doorbell; how many events there are.
     fn sleep(&mut self, left: Option<Duration>) -> Result<usize, Fault> {
         let time = left.map(|left| libc::timespec {
             tv_sec: left.as_secs() as i64,
@@ -175,88 +176,76 @@ impl Epoll {
         }
     }
 
-    /// Receives what waits on one port, as far as there are slots.
-    fn receive(&mut self, id: PortId, inbox: &mut Inbox) -> Result<(), Fault> {
-        let Some(port) = self.ports.get(id) else {
+    /// Receives what waits at one socket, as far as there are slots; of a shared one, all of it.
+    fn receive(&mut self, place: u32, inbox: &mut Inbox) -> Result<(), Fault> {
+        let Some(door) = self.ports.door(place) else {
             return Ok(());
         };
-        let group = usize::from(port.signal);
+        let group = usize::from(door.is_signal());
         let kind = [MEDIA, SIGNAL][group];
         let slots = &mut self.free[group];
-        let first = slots.len().saturating_sub(BATCH);
-        let taken = &slots[first..];
-        if taken.is_empty() {
-            return Ok(());
-        }
-        match self.batch.receive(port.fd(), kind, taken, inbox) {
-            Ok(count) => {
-                for (n, &slot) in taken[..count].iter().enumerate() {
-                    self.batch.deliver(n, id, kind.room(slot), inbox);
-                }
-                self.lent[group].extend(slots.drain(first..first + count));
-                Ok(())
+        loop {
+            let first = slots.len().saturating_sub(BATCH);
+            let taken = &slots[first..];
+            if taken.is_empty() {
+                return Ok(());
             }
-            Err(e) => received_error(port, id, &e, inbox),
-        }
-    }
-
-    /// Sends `count` datagrams from one port.
-    fn send<'a>(
-        &mut self,
-        id: PortId,
-        count: usize,
-        bytes: impl Fn(usize) -> (SocketAddr, &'a [u8]),
-    ) -> Result<(), Fault> {
-        let Some(port) = self.ports.get(id) else {
-            return Ok(());
-        };
-        let (mut next, mut retried) = (0, false);
-        while next < count {
-            let most = (count - next).min(BATCH);
-            let sent = self.batch.send(port.fd(), most, |n| bytes(next + n));
-            match sent.map_err(|e| e.raw_os_error()) {
-                Ok(sent) => {
-                    next += sent;
-                    retried = false;
-                }
-                Err(Some(libc::EINTR)) => {}
-                // A listener may have been told of another destination's ICMP error: ask once more.
-                Err(_) if port.signal && !retried => {
-                    errors::drain(port.fd(), id, &mut self.failed);
-                    retried = true;
-                }
-                Err(errno) => {
-                    self.failed.push(Undeliverable {
-                        port: id,
-                        to: Some(bytes(next).0),
-                        errno: errno.unwrap_or(libc::EIO),
-                    });
-                    next += 1;
-                    retried = false;
+            let count = match self.batch.receive(door, kind, taken, inbox) {
+                Ok(count) => count,
+                Err(e) => return received_error(door, &e, inbox),
+            };
+            for (n, &slot) in taken[..count].iter().enumerate() {
+                match self.batch.port(n, door) {
+                    Some(port) => self.batch.deliver(n, port, kind.room(slot), inbox),
+                    None => self.shore.counters().astray.add(1),
                 }
             }
+            let full = count == taken.len();
+            self.lent[group].extend(slots.drain(first..first + count));
+            if !full || !matches!(door.behind, Behind::Many(_)) {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 }
 
-fn received_error(
-    port: &Port,
-    id: PortId,
-    error: &io::Error,
-    inbox: &mut Inbox,
-) -> Result<(), Fault> {
-    match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::EINTR) => Ok(()),
-        Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => {
+/// Sends datagrams that leave by one door.
+fn send(ports: &Ports, batch: &mut Batch, run: &[Datagram], failed: &mut Vec<Undeliverable>) {
+    let Some(door) = run.first().and_then(|first| ports.door(first.door)) else { return };
+    let (mut rest, mut retried) = (run, false);
+    while let Some(next) = rest.first() {
+        let sent = batch.send(door.fd(), &rest[..rest.len().min(BATCH)]);
+        match sent.map_err(|e| e.raw_os_error()) {
+            Ok(sent) => {
+                rest = &rest[sent..];
+                retried = false;
+            }
+            Err(Some(libc::EINTR)) => {}
+            // A listener may have been told of another destination's ICMP error: ask once more.
+            Err(_) if door.is_signal() && !retried => {
+                errors::drain(door.fd(), next.port, failed);
+                retried = true;
+            }
+            Err(errno) => {
+                failed.push(next.undeliverable(errno.unwrap_or(libc::EIO)));
+                rest = &rest[1..];
+                retried = false;
+            }
+        }
+    }
+}
+
+fn received_error(door: &Door, error: &io::Error, inbox: &mut Inbox) -> Result<(), Fault> {
+    match (error.raw_os_error(), &door.behind) {
+        (Some(libc::EAGAIN | libc::EINTR), _) => Ok(()),
+        (Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT), _) => {
             Err(broken("receive", error))
         }
-        _ => {
-            if port.signal {
-                errors::drain(port.fd(), id, &mut inbox.undeliverable);
-            }
+        (_, Behind::One { port, signal: true }) => {
+            errors::drain(door.fd(), *port, &mut inbox.undeliverable);
             Ok(())
         }
+        (_, Behind::One { .. } | Behind::Many(_) | Behind::Nobody) => Ok(()),
     }
 }
 
@@ -269,41 +258,52 @@ impl Batch {
             headers: vec![header; BATCH],
             parts: vec![part; BATCH],
             names: vec![RawAddress::EMPTY; BATCH],
-        }
-    }
-
-    /// Points the headers of the first `count` entries at their names and parts.
-    fn link(&mut self, count: usize) {
-        for n in 0..count {
-            let header = &mut self.headers[n].msg_hdr;
-            header.msg_name = self.names[n].as_mut_ptr().cast();
-            header.msg_namelen = self.names[n].len();
-            header.msg_iov = &raw mut self.parts[n];
-            header.msg_iovlen = 1;
-            header.msg_flags = 0;
+            controls: vec![[0; share::CONTROL]; BATCH],
         }
     }
 
     fn receive(
         &mut self,
-        fd: RawFd,
+        door: &Door,
         group: Group,
         slots: &[u16],
         inbox: &mut Inbox,
     ) -> io::Result<usize> {
+        let names_ports = matches!(door.behind, Behind::Many(_));
         for (n, &slot) in slots.iter().enumerate() {
             let room = inbox.pool.get_mut(group.room(slot));
             self.parts[n].iov_base = room.as_mut_ptr().cast();
             self.parts[n].iov_len = room.len();
             self.names[n] = RawAddress::EMPTY;
+            let control = if names_ports { share::CONTROL } else { 0 };
+            let header = &mut self.headers[n].msg_hdr;
+            header.msg_name = self.names[n].as_mut_ptr().cast();
+            header.msg_namelen = self.names[n].len();
+            header.msg_iov = &raw mut self.parts[n];
+            header.msg_iovlen = 1;
+            header.msg_control = self.controls[n].as_mut_ptr().cast();
+            header.msg_controllen = control;
+            header.msg_flags = 0;
         }
-        self.link(slots.len());
         let (headers, count) = (self.headers.as_mut_ptr(), slots.len() as u32);
-        let flags = libc::MSG_DONTWAIT;
-        // SAFETY: `count` headers, each linked to its own name and to its own free slot of the pool,
+        let (fd, flags) = (door.fd(), libc::MSG_DONTWAIT);
+        // SAFETY: `count` headers, each linked to its own name, control area and free slot of the pool,
         // which the inbox lends us mutably.
         check(unsafe { libc::recvmmsg(fd, headers, count, flags as _, std::ptr::null_mut()) })
             .map(|count| count as usize)
+    }
+
+    /// The port that datagram `n` of the last receive is for.
+    fn port(&self, n: usize, door: &Door) -> Option<PortId> {
+        match &door.behind {
+            Behind::One { port, .. } => Some(*port),
+            Behind::Many(shared) => {
+                let said = self.headers[n].msg_hdr.msg_controllen;
+                let control = self.controls[n].get(..said)?;
+                shared.port(share::destination(control)?)
+            }
+            Behind::Nobody => None,
+        }
     }
 
     /// Puts datagram `n` of the last receive into the inbox.
@@ -317,23 +317,22 @@ impl Batch {
         }
     }
 
-    fn send<'a>(
-        &mut self,
-        fd: RawFd,
-        count: usize,
-        bytes: impl Fn(usize) -> (SocketAddr, &'a [u8]),
-    ) -> io::Result<usize> {
-        for n in 0..count {
-            let (to, bytes) = bytes(n);
-            self.parts[n].iov_base = bytes.as_ptr().cast_mut().cast();
-            self.parts[n].iov_len = bytes.len();
-            self.names[n] = RawAddress::new(to);
+    fn send(&mut self, fd: RawFd, run: &[Datagram]) -> io::Result<usize> {
+        for (n, datagram) in run.iter().enumerate() {
+            self.parts[n].iov_base = datagram.at.cast_mut().cast();
+            self.parts[n].iov_len = datagram.len as usize;
+            let header = &mut self.headers[n].msg_hdr;
+            header.msg_name = datagram.address.as_ptr().cast_mut().cast();
+            header.msg_namelen = datagram.address.len();
+            header.msg_iov = &raw mut self.parts[n];
+            header.msg_iovlen = 1;
+            header.msg_controllen = 0;
+            header.msg_flags = 0;
         }
-        self.link(count);
-        let (headers, count) = (self.headers.as_mut_ptr(), count as u32);
+        let (headers, count) = (self.headers.as_mut_ptr(), run.len() as u32);
         let flags = libc::MSG_DONTWAIT;
-        // SAFETY: `count` headers, each linked to a name and to bytes that live until the call is over;
-        // sendmmsg only reads through them.
+        // SAFETY: `count` headers, each linked to a destination and to bytes that live until the turn is
+        // over; sendmmsg only reads through them.
         check(unsafe { libc::sendmmsg(fd, headers, count, flags as _) }).map(|sent| sent as usize)
     }
 }

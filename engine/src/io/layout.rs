@@ -6,8 +6,9 @@
 
 use base::{Bytes, Pool};
 
-/// Bytes of its slot before every datagram.
-pub const HEADROOM: u32 = 64;
+/// Bytes of its slot before every datagram: what the kernel says of it (16 bytes, the source's address,
+/// and where it was sent to), and later the IP and UDP headers it leaves with.
+pub const HEADROOM: u32 = 128;
 /// Bytes of its slot behind the longest media datagram: SRTP tag and MKI.
 pub const TAILROOM: u32 = 64;
 
@@ -38,6 +39,12 @@ impl Group {
         self.at + self.count as u32 * self.size
     }
 
+    /// The slot in which byte `at` of the pool stands.
+    pub(crate) const fn slot(self, at: u32) -> Option<u16> {
+        let in_group = at >= self.at && at < self.end();
+        if in_group { Some(((at - self.at) / self.size) as u16) } else { None }
+    }
+
     /// Where a datagram may stand in slot `slot`.
     pub(crate) const fn room(self, slot: u16) -> Bytes {
         Bytes {
@@ -64,6 +71,7 @@ mod tests {
             for slot in 0..group.count {
                 let room = group.room(slot);
                 assert_eq!(room.at, end + HEADROOM);
+                assert_eq!(group.slot(room.at), Some(slot));
                 end = room.at + room.len + group.tail;
             }
         }

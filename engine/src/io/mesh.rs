@@ -26,6 +26,10 @@ base::counters! {
         undeliverable: counter "tandem_io_undeliverable_total",
         /// Datagrams longer than their buffer.
         truncated: counter "tandem_io_truncated_total",
+        /// Datagrams dropped by the kernel because one media port got more than 4,000 a second.
+        flooded: counter "tandem_io_flooded_total",
+        /// Datagrams for a media port that is not this shard's.
+        astray: counter "tandem_io_astray_total",
         /// Receives armed again after the buffers ran out or an error.
         rearmed: counter "tandem_io_rearmed_total",
         /// Letters to other shards dropped because their ring was full.

@@ -1,7 +1,7 @@
 //! Drivers: how a shard meets the kernel.
 //!
 //! [`uring`] and [`epoll`] implement the same contract, `node::Io`, and pass the same tests; [`probe`]
-//! chooses. [`port`] opens sockets, [`region`] keeps what must outlive the process, [`mesh`] connects
+//! chooses. [`port`] opens sockets, [`share`] lets ports share them, [`region`] keeps what must outlive the process, [`mesh`] connects
 //! shards and the gate. Nothing here knows what a datagram means.
 
 mod address;
@@ -12,13 +12,16 @@ pub mod epoll;
 mod errors;
 mod journal;
 pub mod layout;
+mod leaving;
 pub mod mesh;
 mod pace;
 pub mod pin;
 pub mod port;
+pub mod privileges;
 pub mod probe;
 pub mod region;
 pub mod rundir;
+pub mod share;
 mod shore;
 mod sys;
 #[cfg(test)]

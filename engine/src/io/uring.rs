@@ -12,14 +12,16 @@
     reason = "the submission queue takes pointers; what keeps them valid is stated at each push"
 )]
 
-use super::address::{self, ADDRESS_SIZE, RawAddress};
+use super::address::{self, ADDRESS_SIZE};
 use super::buffers::BufferRing;
 use super::errors;
 use super::layout::{self, MEDIA, SIGNAL};
+use super::leaving::Leaving;
 use super::mesh::ShardMesh;
 use super::pace::{Nap, Pace};
-use super::port::Ports;
+use super::port::{Behind, Ports};
 use super::region::Region;
+use super::share;
 use super::shore::Shore;
 use base::{Bytes, Instant, Now, PortId};
 use io_uring::register::Restriction;
@@ -28,27 +30,20 @@ use io_uring::types::{Fixed, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use node::{Fault, Inbox, Io, Outbox, Received, Undeliverable};
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Submission queue entries: sends of a turn beyond this take another system call.
 const QUEUE: u32 = 1024;
 /// What the kernel writes before a received datagram: `io_uring_recvmsg_out` and the address.
 const PREAMBLE: u32 = 16 + ADDRESS_SIZE as u32;
+/// The same at a shared socket, which says where the datagram was sent to as well.
+const SHARED_PREAMBLE: u32 = PREAMBLE + share::CONTROL as u32;
 
 /// What a completion belongs to, in the upper half of its user data.
 const RECEIVE: u64 = 1 << 32;
 const SEND: u64 = 2 << 32;
 const BELL: u64 = 3 << 32;
 const KIND: u64 = !(u32::MAX as u64);
-
-/// A send that the kernel has not finished yet.
-struct Sending {
-    to: RawAddress,
-    port: PortId,
-    at: *const u8,
-    len: u32,
-}
 
 /// The driver. Owned by one shard's thread once it has waited.
 pub struct Uring {
@@ -59,13 +54,15 @@ pub struct Uring {
     ports: Ports,
     shore: Shore,
     pace: Pace,
-    /// Header that every receive points to: a name of [`ADDRESS_SIZE`] bytes and no control.
+    /// Headers that receives point to: a name of [`ADDRESS_SIZE`] bytes, and no control, or room for where
+    /// the datagram was sent to.
     header: Box<libc::msghdr>,
-    /// Sends queued since the last flush; the kernel reads destinations out of it.
-    sending: Vec<Sending>,
+    shared_header: Box<libc::msghdr>,
+    /// What leaves in this turn; the kernel reads destinations out of it.
+    leaving: Leaving,
     failed: Vec<Undeliverable>,
-    /// Ports whose receive ended and has to be armed again.
-    ended: Vec<PortId>,
+    /// Doors whose receive ended and has to be armed again.
+    ended: Vec<u32>,
     bell_ended: bool,
     /// Completions seen while sending that belong to the next turn.
     early: Vec<cqueue::Entry>,
@@ -74,8 +71,7 @@ pub struct Uring {
     no_iowait: bool,
 }
 
-// SAFETY: the raw pointers in `sending` and `header` point to nothing between calls (a flush finishes
-// and forgets every send; the header's own pointers are null), those of the buffer rings are only used
+// SAFETY: the raw pointers in the headers are null, those of the buffer rings are only used
 // as addresses; the ring is driven by whoever owns `self`.
 unsafe impl Send for Uring {}
 
@@ -112,33 +108,37 @@ fn build(
         .setup_defer_taskrun()
         .setup_submit_all()
         .setup_r_disabled()
-        .setup_cqsize(completions(ports.len()))
+        .setup_cqsize(completions(ports.doors().len()))
         .build(QUEUE)?;
     let mut inbox = Inbox::new(layout::pool());
     let pool = inbox.pool.as_mut_ptr();
-    let media = BufferRing::new(MEDIA, pool, PREAMBLE)?;
+    let before_media = if ports.is_shared() { SHARED_PREAMBLE } else { PREAMBLE };
+    let media = BufferRing::new(MEDIA, pool, before_media)?;
     let signal = BufferRing::new(SIGNAL, pool, PREAMBLE)?;
     media.register(&ring.submitter())?;
     signal.register(&ring.submitter())?;
-    let mut files: Vec<_> = ports.iter().map(|(_, port)| port.fd()).collect();
+    let mut files: Vec<_> = ports.doors().iter().map(|door| door.fd()).collect();
     files.push(mesh.bell());
     ring.submitter().register_files(&files)?;
     ring.submitter().register_restrictions(&mut restrictions())?;
     // SAFETY: a message header of zeroes is valid: no name, no parts, no control.
     let mut header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
     header.msg_namelen = ADDRESS_SIZE as u32;
+    let mut shared_header = header.clone();
+    shared_header.msg_controllen = share::CONTROL;
     let driver = Uring {
         min_wait: ring.params().is_feature_min_timeout(),
         no_iowait: ring.params().is_feature_no_iowait(),
         ring,
         media,
         signal,
-        ended: ports.iter().map(|(id, _)| id).collect(),
+        ended: (0..ports.doors().len() as u32).collect(),
         ports,
         shore: Shore::new(region, mesh, &mut inbox),
         pace: Pace::new(min_wait_us),
         header,
-        sending: Vec::with_capacity(QUEUE as usize),
+        shared_header,
+        leaving: Leaving::new(),
         failed: Vec::new(),
         bell_ended: true,
         early: Vec::new(),
@@ -194,15 +194,11 @@ impl Io for Uring {
         self.shore.recognise(inbox)?;
         self.begin()?;
         self.shore.keep(outbox);
-        let sends = outbox.packets.len() + outbox.texts.sends.len();
-        self.shore.counters().sent.add(sends as u64);
-        for send in &outbox.packets {
-            self.send(send.port, send.to, inbox.pool.get(send.bytes))?;
-        }
-        for send in &outbox.texts.sends {
-            self.send(send.port, send.to, outbox.texts.get(send.bytes))?;
-        }
+        self.leaving.gather(&self.ports, &mut inbox.pool, outbox);
+        self.shore.counters().sent.add(self.leaving.list.len() as u64);
+        self.send()?;
         self.flush()?;
+        self.leaving.clear();
         self.media.take_back();
         self.signal.take_back();
         self.arm()?;
@@ -265,55 +261,50 @@ impl Uring {
         if self.ring.submission().is_full() {
             self.flush()?;
         }
-        // SAFETY: receives point to `self.header` and fill registered buffers; sends point into
-        // `self.sending`, which neither moves nor shrinks before a flush, and into arenas that `submit`
-        // holds borrowed until it has flushed.
+        // SAFETY: receives point to headers that live as long as the ring and fill registered buffers;
+        // sends point into `self.leaving`, which does not change before a flush, and into arenas that
+        // `submit` holds borrowed until it has flushed.
         let pushed = unsafe { self.ring.submission().push(entry) };
         pushed.map_err(|_| broken("queue on", &io::Error::from(io::ErrorKind::StorageFull)))
     }
 
-    /// Queues one datagram; what has no port is not sent.
-    fn send(&mut self, port: PortId, to: SocketAddr, bytes: &[u8]) -> Result<(), Fault> {
-        if self.ports.get(port).is_none() {
-            return Ok(());
+    /// Queues everything that leaves.
+    fn send(&mut self) -> Result<(), Fault> {
+        for n in 0..self.leaving.list.len() {
+            let datagram = &self.leaving.list[n];
+            let entry = opcode::Send::new(Fixed(datagram.door), datagram.at, datagram.len)
+                .flags(libc::MSG_DONTWAIT)
+                .dest_addr(datagram.address.as_ptr())
+                .dest_addr_len(datagram.address.len())
+                .build()
+                .flags(Flags::SKIP_SUCCESS)
+                .user_data(SEND | n as u64);
+            self.push(&entry)?;
         }
-        if self.sending.len() == QUEUE as usize || self.ring.submission().is_full() {
-            self.flush()?;
-        }
-        let slot = self.sending.len();
-        let (at, len) = (bytes.as_ptr(), bytes.len() as u32);
-        let to = RawAddress::new(to);
-        // Never moves the others: there is capacity for a whole queue.
-        self.sending.push(Sending { to, port, at, len });
-        let to = &self.sending[slot].to;
-        let entry = opcode::Send::new(Fixed(port.0), at, len)
-            .flags(libc::MSG_DONTWAIT)
-            .dest_addr(to.as_ptr())
-            .dest_addr_len(to.len())
-            .build()
-            .flags(Flags::SKIP_SUCCESS)
-            .user_data(SEND | slot as u64);
-        self.push(&entry)
+        Ok(())
     }
 
     /// Arms what has ended: every receive at first, later those that ran out of buffers.
     fn arm(&mut self) -> Result<(), Fault> {
-        while let Some(id) = self.ended.pop() {
-            let Some(port) = self.ports.get(id) else {
-                continue;
+        while let Some(place) = self.ended.pop() {
+            let (header, group) = match self.ports.door(place).map(|door| &door.behind) {
+                Some(Behind::One { signal: true, .. }) => (&self.header, SIGNAL.id),
+                Some(Behind::One { signal: false, .. }) => (&self.header, MEDIA.id),
+                Some(Behind::Many(_)) => (&self.shared_header, MEDIA.id),
+                Some(Behind::Nobody) | None => continue,
             };
-            let group = if port.signal { SIGNAL.id } else { MEDIA.id };
-            let entry = opcode::RecvMsgMulti::new(Fixed(id.0), &raw const *self.header, group)
+            let entry = opcode::RecvMsgMulti::new(Fixed(place), &raw const **header, group)
                 .build()
-                .user_data(RECEIVE | u64::from(id.0));
+                .user_data(RECEIVE | u64::from(place));
             self.push(&entry)?;
         }
         if self.bell_ended {
             self.bell_ended = false;
-            let entry = opcode::PollAdd::new(Fixed(self.ports.len() as u32), libc::POLLIN as u32)
-                .multi(true)
-                .build()
-                .user_data(BELL);
+            let entry =
+                opcode::PollAdd::new(Fixed(self.ports.doors().len() as u32), libc::POLLIN as u32)
+                    .multi(true)
+                    .build()
+                    .user_data(BELL);
             self.push(&entry)?;
         }
         Ok(())
@@ -336,7 +327,6 @@ impl Uring {
             }
         }
         self.collect();
-        self.sending.clear();
         Ok(())
     }
 
@@ -357,25 +347,25 @@ impl Uring {
 
     /// The kernel refused a send. On a listener that may be another destination's ICMP error, which
     /// asking again does not see any more.
-    fn refused(&mut self, slot: usize, mut errno: i32) {
-        let Some(sending) = self.sending.get(slot) else {
+    fn refused(&mut self, place: usize, mut errno: i32) {
+        let Some(datagram) = self.leaving.list.get(place) else {
             return;
         };
-        let Some(port) = self.ports.get(sending.port) else {
+        let Some(door) = self.ports.door(datagram.door) else {
             return;
         };
-        if port.signal {
-            // SAFETY: a send is only looked at between its push and the end of its flush, while
-            // `submit` holds the arena it stands in.
-            let bytes = unsafe { std::slice::from_raw_parts(sending.at, sending.len as usize) };
-            let again = errors::send_again(port.fd(), bytes, &sending.to);
-            errors::drain(port.fd(), sending.port, &mut self.failed);
+        if door.is_signal() {
+            // SAFETY: what leaves is listed until the end of its flush, while `submit` holds the arena
+            // it stands in.
+            let bytes = unsafe { datagram.bytes() };
+            let again = errors::send_again(door.fd(), bytes, &datagram.address);
+            errors::drain(door.fd(), datagram.port, &mut self.failed);
             match again {
                 Ok(()) => return,
                 Err(again) => errno = again,
             }
         }
-        self.failed.push(Undeliverable { port: sending.port, to: sending.to.read(), errno });
+        self.failed.push(datagram.undeliverable(errno));
     }
 
     /// Turns completions into the inbox's lanes.
@@ -393,13 +383,14 @@ impl Uring {
         counters.received.add(inbox.packets.len() as u64);
         counters.truncated.add(inbox.truncated.len() as u64);
         counters.undeliverable.add(inbox.undeliverable.len() as u64);
+        counters.flooded.add(self.ports.flooded());
         Ok(())
     }
 
     fn complete(&mut self, done: &cqueue::Entry, inbox: &mut Inbox) -> Result<(), Fault> {
         let low = done.user_data() as u32;
         match done.user_data() & KIND {
-            RECEIVE => self.received(PortId(low), done, inbox)?,
+            RECEIVE => self.received(low, done, inbox)?,
             BELL => self.bell_ended |= !cqueue::more(done.flags()),
             SEND => self.refused(low as usize, -done.result()),
             _ => {}
@@ -409,43 +400,53 @@ impl Uring {
 
     fn received(
         &mut self,
-        id: PortId,
+        place: u32,
         done: &cqueue::Entry,
         inbox: &mut Inbox,
     ) -> Result<(), Fault> {
-        let Some(port) = self.ports.get(id) else {
+        let Some(door) = self.ports.door(place) else {
             return Ok(());
         };
-        let buffers = if port.signal { &mut self.signal } else { &mut self.media };
+        let buffers = if door.is_signal() { &mut self.signal } else { &mut self.media };
         if let Some(slot) = cqueue::buffer_select(done.flags()) {
             buffers.lend(slot);
-            let room = buffers.group().room(slot);
-            if done.result() >= PREAMBLE as i32 {
-                deliver(id, room, done.result() as u32 - PREAMBLE, inbox);
+            let (room, len) = (buffers.group().room(slot), done.result().max(0) as u32);
+            match &door.behind {
+                Behind::One { port, .. } => deliver(*port, room, (PREAMBLE, len), inbox),
+                Behind::Many(shared) => {
+                    let at = room.at - share::CONTROL as u32;
+                    let control = inbox.pool.get(Bytes { at, len: share::CONTROL as u32 });
+                    match share::destination(control).and_then(|number| shared.port(number)) {
+                        Some(port) => deliver(port, room, (SHARED_PREAMBLE, len), inbox),
+                        None => self.shore.counters().astray.add(1),
+                    }
+                }
+                Behind::Nobody => {}
             }
         }
-        match -done.result() {
-            error @ (libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EACCES) => {
+        match (-done.result(), &door.behind) {
+            (error @ (libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EACCES), _) => {
                 return Err(broken("receive on", &io::Error::from_raw_os_error(error)));
             }
-            error if error > 0 && port.signal => {
-                errors::drain(port.fd(), id, &mut inbox.undeliverable);
+            (error, Behind::One { port, signal: true }) if error > 0 => {
+                errors::drain(door.fd(), *port, &mut inbox.undeliverable);
             }
             _ => {}
         }
         if !cqueue::more(done.flags()) {
             self.shore.counters().rearmed.add(1);
-            self.ended.push(id);
+            self.ended.push(place);
         }
         Ok(())
     }
 }
 
-/// Reads what the kernel wrote before a datagram of at most `len` bytes.
-fn deliver(port: PortId, room: Bytes, len: u32, inbox: &mut Inbox) {
-    let preamble = inbox.pool.get(Bytes { at: room.at - PREAMBLE, len: PREAMBLE });
+/// Reads what the kernel wrote before a datagram: `preamble` bytes of the `len` it wrote in all.
+fn deliver(port: PortId, room: Bytes, (preamble, len): (u32, u32), inbox: &mut Inbox) {
+    let Some(len) = len.checked_sub(preamble) else { return };
+    let before = inbox.pool.get(Bytes { at: room.at - preamble, len: preamble });
     let word = |at: usize| {
-        let bytes = preamble.get(at..).and_then(|rest| rest.first_chunk());
+        let bytes = before.get(at..).and_then(|rest| rest.first_chunk());
         bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
     };
     // io_uring_recvmsg_out: namelen, controllen, payloadlen, flags.
@@ -454,7 +455,7 @@ fn deliver(port: PortId, room: Bytes, len: u32, inbox: &mut Inbox) {
         inbox.truncated.push(port);
         return;
     }
-    if let Some(source) = address::read(&preamble[16..]) {
+    if let Some(source) = address::read(&before[16..]) {
         let len = payload.min(len);
         let bytes = Bytes { at: room.at, len };
         inbox.packets.push(Received { port, source, bytes });
@@ -478,7 +479,7 @@ mod tests {
 
     #[test]
     fn the_ring_refuses_what_it_does_not_need() {
-        let ports = Ports::open(&specs(1, Role::Rtp)).unwrap();
+        let ports = Ports::open(&specs(1, Role::Rtp), None).unwrap();
         let (mut driver, mut inbox) = Uring::new(ports, None, lone_mesh(), 0).unwrap();
         driver.wait(Some(Instant(0)), &mut inbox).unwrap();
         let refused = [
