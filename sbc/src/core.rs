@@ -22,7 +22,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Methods we serve: the Allow header (RFC 3261 20.5).
-pub(crate) const ALLOW: &[u8] = b"INVITE, ACK, BYE, CANCEL, OPTIONS";
+pub(crate) const ALLOW: &[u8] = b"INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE";
+
+/// Extensions we know: the Supported header (RFC 3261 20.37).
+pub(crate) const SUPPORTED: &[u8] = b"100rel";
+
+/// What a request requires and we do not know (RFC 3261 8.2.2.3).
+pub(crate) fn unsupported<'m>(message: &Message<'m>) -> impl Iterator<Item = &'m [u8]> {
+    let is_known = |option: &[u8]| {
+        let mut known = SUPPORTED.split(|byte| *byte == b',');
+        known.any(|known| known.trim_ascii().eq_ignore_ascii_case(option))
+    };
+    message.options(Name::Require).filter(move |option| !is_known(option))
+}
 
 /// What a timer is for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -133,8 +145,8 @@ impl Core {
         }
     }
 
-    /// Creates the server transaction of an INVITE; `None` when there is no room.
-    pub(crate) fn serve_invite(
+    /// Creates the server transaction of a request; `None` when there is no room.
+    pub(crate) fn serve(
         &mut self,
         hash: u64,
         owner: Option<Owner>,
@@ -142,8 +154,12 @@ impl Core {
         request: &Message,
     ) -> Option<Key> {
         self.counters.transactions.add(1);
+        let machine = match request.method() {
+            Some(Method::Invite) => Machine::ServerInvite(ServerInvite::start()),
+            _ => Machine::ServerOther(ServerOther::start()),
+        };
         self.transactions.insert(Transaction {
-            machine: Machine::ServerInvite(ServerInvite::start()),
+            machine,
             owner,
             port,
             peer,
@@ -155,7 +171,7 @@ impl Core {
         })
     }
 
-    /// Answers an INVITE within its transaction.
+    /// Answers a request within its transaction.
     pub(crate) fn respond(
         &mut self,
         turn: &mut Turn,
@@ -164,11 +180,15 @@ impl Core {
         fill: impl FnOnce(&mut Print),
     ) {
         let Some(tx) = self.transactions.get_mut(key) else { return };
-        let Machine::ServerInvite(machine) = &mut tx.machine else { return };
-        if !machine.awaits_final() {
+        if !tx.awaits_final() {
             return;
         }
-        machine.respond(reply.status, turn.now.mono, &self.image.timers);
+        let timers = &self.image.timers;
+        match &mut tx.machine {
+            Machine::ServerInvite(machine) => machine.respond(reply.status, turn.now.mono, timers),
+            Machine::ServerOther(machine) => machine.respond(turn.now.mono, timers),
+            Machine::ClientInvite(_) | Machine::ClientOther(_) => return,
+        }
         let request = core::mem::take(&mut tx.request);
         let (port, peer) = (tx.port, tx.peer);
         let sent = match message::parse(&request, &mut self.index) {
@@ -196,7 +216,8 @@ impl Core {
         let sent = print_response(turn, port, peer, request, &reply, &self.image, fill);
         self.counters.responses_out.add(ClassCase::of(reply.status).index());
         self.counters.transactions.add(1);
-        let machine = ServerOther::start(turn.now.mono, &self.image.timers);
+        let mut machine = ServerOther::start();
+        machine.respond(turn.now.mono, &self.image.timers);
         let inserted = self.transactions.insert(Transaction {
             machine: Machine::ServerOther(machine),
             owner: None,
@@ -210,6 +231,26 @@ impl Core {
         });
         // Without room the answer has gone out all the same; a retransmission is answered anew.
         if let Some(key) = inserted {
+            self.rearm(key);
+        }
+    }
+
+    /// The provisional response just sent in an INVITE's transaction is reliable (RFC 3262 3).
+    pub(crate) fn expect_prack(&mut self, turn: &Turn, key: Key) {
+        if let Some(tx) = self.transactions.get_mut(key)
+            && let Machine::ServerInvite(machine) = &mut tx.machine
+        {
+            machine.expect_prack(turn.now.mono, &self.image.timers);
+            self.rearm(key);
+        }
+    }
+
+    /// Its PRACK has arrived.
+    pub(crate) fn pracked(&mut self, key: Key) {
+        if let Some(tx) = self.transactions.get_mut(key)
+            && let Machine::ServerInvite(machine) = &mut tx.machine
+        {
+            machine.pracked();
             self.rearm(key);
         }
     }
@@ -414,6 +455,8 @@ pub(crate) fn method_case(method: Method) -> MethodCase {
         Method::Bye => MethodCase::Bye,
         Method::Cancel => MethodCase::Cancel,
         Method::Options => MethodCase::Options,
+        Method::Prack => MethodCase::Prack,
+        Method::Update => MethodCase::Update,
         _ => MethodCase::Other,
     }
 }

@@ -41,8 +41,24 @@ cases! {
         Cancel = "CANCEL",
         /// OPTIONS.
         Options = "OPTIONS",
+        /// PRACK.
+        Prack = "PRACK",
+        /// UPDATE.
+        Update = "UPDATE",
         /// Any other method.
         Other = "other",
+    }
+}
+
+cases! {
+    /// Why a provisional response of a callee was left unanswered and unheard.
+    pub enum Unheard {
+        /// It begins more early dialogs than a call may have.
+        TooMany = "too_many_early_dialogs",
+        /// Its RSeq is not the next one (RFC 3262 4): the callee repeats what was lost first.
+        OutOfOrder = "out_of_order",
+        /// An offer in a response that the caller cannot be given reliably.
+        Unanswerable = "unanswerable_offer",
     }
 }
 
@@ -151,6 +167,8 @@ counters! {
         transaction_timeouts: counter "tandem_sip_transaction_timeouts_total",
         /// Transactions held now, lingering ones included.
         transactions_held: gauge "tandem_sip_transactions",
+        /// Provisional responses left unanswered and unheard, by reason.
+        unheard: counter "tandem_provisional_ignored_total" of Unheard by "reason",
         /// Calls begun, refused ones included.
         calls: counter "tandem_calls_total",
         /// Calls answered.

@@ -55,6 +55,8 @@ cases! {
         Cancelled = "cancelled",
         /// The caller never acknowledged the answer.
         NoAck = "no_ack",
+        /// The caller never confirmed a reliable provisional response (RFC 3262 3).
+        NoPrack = "no_prack",
         /// Neither side sent media for longer than allowed.
         MediaTimeout = "media_timeout",
         /// The call reached its maximum duration.
@@ -101,6 +103,7 @@ impl Refusal {
             Refusal::RingTimeout => 480,
             Refusal::NoResponse | Refusal::NoAck | Refusal::MediaTimeout => 408,
             Refusal::EarlyMediaConflict => 480,
+            Refusal::NoPrack => 504,
             Refusal::Cancelled | Refusal::CallerHungUp => 487,
             Refusal::MaxDuration | Refusal::DialogLost | Refusal::InternalError => 500,
             Refusal::CalleeHungUp => 480,
@@ -127,7 +130,7 @@ impl Refusal {
             Refusal::NoResponse => 18,
             Refusal::RouteRefused => 21,
             Refusal::Cancelled | Refusal::CallerHungUp | Refusal::CalleeHungUp => 16,
-            Refusal::NoAck | Refusal::MediaTimeout | Refusal::MaxDuration => 102,
+            Refusal::NoAck | Refusal::NoPrack | Refusal::MediaTimeout | Refusal::MaxDuration => 102,
             Refusal::Operator => 31,
             Refusal::InternalError => 41,
         }

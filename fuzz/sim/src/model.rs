@@ -59,6 +59,11 @@ pub struct Model {
     cancelled: Vec<(SocketAddr, String)>,
     /// When the node first sent each INVITE, by Call-ID and CSeq.
     sent: BTreeMap<(String, String), Instant>,
+    /// Reliable responses of the node with a description that no PRACK has confirmed yet: who was told,
+    /// and their Call-ID, numbers and early dialog.
+    unconfirmed: BTreeSet<(SocketAddr, String, String)>,
+    /// Those that were confirmed: an INVITE that is repeated may still draw them.
+    confirmed: BTreeSet<(SocketAddr, String, String)>,
     last_into: Option<Passed>,
     restarts: usize,
     scarce: bool,
@@ -91,6 +96,8 @@ impl Model {
             unacknowledged: BTreeSet::new(),
             cancelled: Vec::new(),
             sent: BTreeMap::new(),
+            unconfirmed: BTreeSet::new(),
+            confirmed: BTreeSet::new(),
             last_into: None,
             restarts: 0,
             scarce,
@@ -184,6 +191,12 @@ impl Model {
                     self.unacknowledged.insert(key);
                 }
             }
+            if text.method() == Some("PRACK") {
+                let rack = format!("{} {}", text.get("RAck"), text.tag("To"));
+                let key = (passed.from, text.get("Call-ID").to_owned(), rack);
+                self.unconfirmed.remove(&key);
+                self.confirmed.insert(key);
+            }
             if text.method() == Some("INVITE") {
                 let key = (passed.from, branch(&text));
                 let restarts = self.restarts;
@@ -216,6 +229,7 @@ impl Model {
             self.hasher.hash(&[&self.digest.to_le_bytes(), &at, from_to.as_bytes(), &passed.bytes]);
         if passed.from.port() == 5060 {
             self.text(&passed);
+            self.extensions(&passed, phones);
         } else {
             self.media(&passed, phones);
         }
@@ -252,6 +266,39 @@ impl Model {
             && text.get("CSeq").ends_with(" INVITE")
         {
             self.concluded((passed.to, passed.at), status, &text);
+        }
+    }
+
+    /// What only a peer that says so may be sent, and the order of reliable responses.
+    fn extensions(&mut self, passed: &Passed, phones: &[Phone]) {
+        let Some(text) = Text::read(&passed.bytes) else { return };
+        let call_id = text.get("Call-ID").to_owned();
+        if self.mutants > 0 {
+            return;
+        }
+        let takes_updates =
+            phones.iter().find(|p| p.address() == passed.to).is_some_and(|p| p.line.updates);
+        if text.method() == Some("UPDATE") && !takes_updates {
+            self.wrong(format!("an UPDATE to a phone that takes none\n{}", text.raw));
+        }
+        let Some(number) = text.get("CSeq").strip_suffix(" INVITE") else { return };
+        match text.status() {
+            Some(101..=199) if !text.get("RSeq").is_empty() && !text.body().is_empty() => {
+                let rack = format!("{} {number} INVITE {}", text.get("RSeq"), text.tag("To"));
+                let key = (passed.to, call_id, rack);
+                if !self.confirmed.contains(&key) {
+                    self.unconfirmed.insert(key);
+                }
+            }
+            Some(200..=299) => {
+                // RFC 3262 3: not before the PRACK of every description.
+                let waits = |u: &(SocketAddr, String, String)| u.0 == passed.to && u.1 == call_id;
+                if self.unconfirmed.iter().any(waits) {
+                    self.wrong(format!("a 2xx before the PRACK of a description\n{}", text.raw));
+                }
+            }
+            Some(300..) => self.unconfirmed.retain(|u| u.0 != passed.to || u.1 != call_id),
+            _ => {}
         }
     }
 

@@ -207,7 +207,7 @@ fn calls(dice: &mut Dice) -> Vec<(Instant, Event)> {
             _ => format!("{first}42079460000"),
         };
         let headers = match dice.below(20) {
-            0 => "Require: 100rel",
+            0 => "Require: tango",
             1 => "Max-Forwards: 0",
             2 => "P-Asserted-Identity: <sip:x@y>",
             _ => "",

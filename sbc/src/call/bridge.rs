@@ -3,10 +3,10 @@
 //! Each leg has an endpoint of its own, so each sees our addresses only. What a leg's description says
 //! (where it listens, what it will send) becomes the plan of the endpoint that faces it.
 
-use super::Call;
+use super::{Call, Leg};
 use crate::core::{Core, Turn, allow};
 use crate::refusal::Refusal;
-use crate::sdp::{self, Direction, Kind, Local, Media, Origin, Protocol, Session};
+use crate::sdp::{self, Kind, Local, Media, Origin, Protocol, Session};
 use base::PortId;
 use media::{Learn, Plan};
 use std::net::{IpAddr, SocketAddr};
@@ -22,9 +22,14 @@ fn is_relayed(media: &Media) -> bool {
         && media.port != 0
 }
 
+/// Parses a body as a session description; it may have nothing to relay, as when all media is refused.
+pub(crate) fn readable(body: &[u8]) -> Result<Session<'_>, Refusal> {
+    sdp::parse(body).map_err(|_| Refusal::BadSdp)
+}
+
 /// Parses a body as a session description with something to relay.
 pub(crate) fn acceptable(body: &[u8]) -> Result<Session<'_>, Refusal> {
-    let session = sdp::parse(body).map_err(|_| Refusal::BadSdp)?;
+    let session = readable(body)?;
     if relayed(&session).is_some() { Ok(session) } else { Err(Refusal::NotAcceptable) }
 }
 
@@ -38,13 +43,13 @@ pub(crate) fn program(call: &mut Call, core: &Core, turn: &mut Turn, place: u8, 
     let Some(leg) = call.leg(place) else { return };
     let Some(trunk) = core.image.trunks.get(usize::from(leg.trunk)) else { return };
     let Some(interface) = core.image.interfaces.get(leg.port.0 as usize) else { return };
-    let Some(line) = relayed(session).and_then(|i| session.media().get(i)) else { return };
-    let (sends, receives) = match line.direction {
-        Direction::SendRecv => (true, true),
-        Direction::SendOnly => (true, false),
-        Direction::RecvOnly => (false, true),
-        Direction::Inactive => (false, false),
+    let Some(line) = relayed(session).and_then(|i| session.media().get(i)) else {
+        // Every line is refused: nobody sends and nobody is missed, until another offer.
+        leg.both_ways = false;
+        leg.plan = leg.plan.map(|plan| Plan { send: false, receive: false, ..plan });
+        return apply(leg, turn);
     };
+    let (sends, receives) = (line.direction.sends(), line.direction.receives());
     let held = line.is_held_by_address();
     let learn = match trunk.learn {
         Learn::First { window, .. } => Learn::First { window, same_ip: Some(leg.dialog.peer.ip()) },
@@ -70,10 +75,14 @@ pub(crate) fn program(call: &mut Call, core: &Core, turn: &mut Turn, place: u8, 
     leg.both_ways = sends && receives && !held;
     if leg.plan != Some(plan) {
         leg.plan = Some(plan);
-        leg.planned_at = turn.now.mono;
-        if let Some(end) = leg.media {
-            turn.media.program(turn.now.mono, end, plan);
-        }
+        apply(leg, turn);
+    }
+}
+
+fn apply(leg: &mut Leg, turn: &mut Turn) {
+    leg.planned_at = turn.now.mono;
+    if let (Some(end), Some(plan)) = (leg.media, leg.plan) {
+        turn.media.program(turn.now.mono, end, plan);
     }
 }
 
@@ -93,7 +102,7 @@ pub(crate) fn rewritten(
     place: u8,
     session: &Session,
 ) -> Option<Vec<u8>> {
-    let line = relayed(session)?;
+    let line = relayed(session);
     let leg = call.leg(place)?;
     let interface = core.image.interfaces.get(leg.port.0 as usize)?;
     let local = turn.media.local(leg.media?)?;
@@ -102,7 +111,7 @@ pub(crate) fn rewritten(
     let print = |version| {
         let mut out = Vec::with_capacity(512);
         let origin = origin(leg.sdp_id, version, interface.advertise);
-        sdp::rewrite(&mut out, session, origin, |i| (i == line).then_some(local));
+        sdp::rewrite(&mut out, session, origin, |i| (Some(i) == line).then_some(local));
         out
     };
     // RFC 3264 8: the version grows when, and only when, the description changes.

@@ -1,23 +1,27 @@
-//! An INVITE carried across an established call: re-INVITEs, and the late answer of the first one.
+//! An offer carried from one leg to the other within an established dialog, and its answer carried back.
 //!
-//! One at a time: a second is answered 491 (RFC 3261 14.2). The side that began waits for the other
-//! side's final response; an offer in the 2xx is answered in the ACK, which is carried across as well.
+//! Whatever brings the offer (re-INVITE, UPDATE, PRACK), the exchange is the same: one at a time; the
+//! side that began waits for the other side's final response; an offer in a 2xx is answered in the ACK,
+//! which is carried across as well. A side that does not know UPDATE gets a re-INVITE.
 
-use super::{Call, bridge, hunt, release};
-use crate::core::{ALLOW, Core, Reply, Turn, contact, dialog_request};
+use super::offer_answer::{Carrier, Negotiation, Role};
+use super::{Call, Phase, answer, bridge, early, hunt, release, send, setup};
+use crate::core::{Core, Reply, Turn};
 use crate::message::{self, Message, Method, Name};
 use crate::refusal::Refusal;
-use crate::transaction::{Heard, Owner};
+use crate::transaction::Heard;
 use base::{Key, plain};
 
-/// An INVITE under way from one leg to another.
+/// An offer under way from one leg to another.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Exchange {
     /// The leg that began.
     pub(crate) from: u8,
     /// The leg it is carried to.
     pub(crate) to: u8,
-    /// The client transaction on `to`; the leg's own for the first INVITE.
+    /// The server transaction on `from`; nobody's for the late answer of the first INVITE.
+    pub(crate) served: Key,
+    /// The client transaction on `to`; nobody's for the late answer of the first INVITE.
     pub(crate) sent: Key,
     /// The 2xx carried an offer: the ACK of `from` is awaited, and owed to `to`.
     pub(crate) answer_awaited: bool,
@@ -26,37 +30,61 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// The first INVITE had no offer; its 2xx did.
     pub(crate) fn awaiting_answer(from: u8, to: u8) -> Self {
-        Exchange { from, to, sent: Key { index: u32::MAX, generation: 0 }, answer_awaited: true }
+        let nobody = Key { index: u32::MAX, generation: 0 };
+        Exchange { from, to, served: nobody, sent: nobody, answer_awaited: true }
     }
 }
 
-plain!(struct Exchange { from, to, sent, answer_awaited });
+plain!(struct Exchange { from, to, served, sent, answer_awaited });
 
-/// What is said to a re-INVITE that cannot be carried now.
+/// What is said to a request that cannot be carried now.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Busy {
-    /// 491: our own INVITE is pending on that dialog.
+    /// 491: an offer or INVITE of ours is pending on that dialog.
     Pending,
     /// 500 with Retry-After: theirs is.
     Unfinished,
 }
 
-/// Whether a re-INVITE on `place` can be carried now (RFC 3261 14.2).
-pub(crate) fn may_begin(call: &Call, core: &Core, place: u8) -> Result<u8, Busy> {
+/// Whether a re-INVITE or an UPDATE with an offer that arrived on `place` can be carried now, and where
+/// to (RFC 3261 14.2, RFC 3311 5.2).
+pub(crate) fn may_begin(call: &Call, core: &Core, place: u8, method: Method) -> Result<u8, Busy> {
     let Some(other) = call.other(place) else { return Err(Busy::Unfinished) };
-    let open = |p: u8| {
-        let invite = call.legs.get(usize::from(p)).and_then(|l| l.invite);
-        invite.is_some_and(|key| core.is_open(key))
-    };
+    let leg = |p: u8| call.legs.get(usize::from(p));
+    let open = |p: u8| leg(p).and_then(|l| l.invite).is_some_and(|key| core.is_open(key));
+    let (Some(near), Some(far)) = (leg(place), leg(other)) else { return Err(Busy::Unfinished) };
     match call.exchange {
-        Some(exchange) if exchange.from == place => Err(Busy::Unfinished),
-        Some(_) => Err(Busy::Pending),
-        None if open(place) => Err(Busy::Unfinished),
-        None if open(other) => Err(Busy::Pending),
-        None => Ok(other),
+        Some(exchange) if exchange.from == place => return Err(Busy::Unfinished),
+        Some(_) => return Err(Busy::Pending),
+        None => {}
     }
+    match near.offer.role(Carrier::Request) {
+        Role::Offer => {}
+        Role::Overlapping => return Err(Busy::Unfinished),
+        Role::Crossed | Role::Misplaced | Role::Answer | Role::Preview | Role::Repeat => {
+            return Err(Busy::Pending);
+        }
+    }
+    if method == Method::Invite && open(place) {
+        return Err(Busy::Unfinished);
+    }
+    // Towards a side that is not ready, our own request is what is pending.
+    let by_invite = carrier(call, other, method) == Method::Invite;
+    let is_ready = far.offer.is_stable() && !(by_invite && (open(other) || !confirmed(far.phase)));
+    if is_ready { Ok(other) } else { Err(Busy::Pending) }
 }
 
-/// Carries a re-INVITE that arrived on `from`, served by `served`, to the other leg.
+fn confirmed(phase: Phase) -> bool {
+    phase == Phase::Confirmed
+}
+
+/// The method that carries an offer to `to`: its own, or INVITE for a side that does not know it.
+fn carrier<'a>(call: &Call, to: u8, method: Method<'a>) -> Method<'a> {
+    let knows_update = call.legs.get(usize::from(to)).is_some_and(|l| l.peer.update);
+    if method == Method::Update && !knows_update { Method::Invite } else { method }
+}
+
+/// Carries a re-INVITE or an UPDATE with an offer that arrived on `from` to the other leg.
 pub(crate) fn begin(
     call: &mut Call,
     core: &mut Core,
@@ -65,38 +93,55 @@ pub(crate) fn begin(
     served: Key,
     message: &Message,
 ) {
-    let offer =
-        if message.body().is_empty() { None } else { bridge::acceptable(message.body()).ok() };
-    if !message.body().is_empty() && offer.is_none() {
+    let Some(method) = message.method() else { return };
+    let has_body = !message.body().is_empty();
+    if has_body && !setup::is_sdp(message) {
+        let accept = |print: &mut message::Print| {
+            print.header(Name::Accept, b"application/sdp");
+        };
+        return core.respond(turn, served, Reply::plain(415, None), accept);
+    }
+    let offer = bridge::readable(message.body()).ok().filter(|_| has_body);
+    if has_body && offer.is_none() {
         // The session stays as it is (RFC 3261 14.2).
         return core.respond(turn, served, Reply::plain(488, None), |_| {});
     }
-    if let Some(leg) = call.leg(from) {
-        leg.invite = Some(served);
-    }
     let sdp = offer.and_then(|s| bridge::rewritten(call, core, turn, to, &s));
-    let (home, owner) = (call.home, Owner { call: call.key, leg: to });
-    let Some(leg) = call.leg(to) else { return };
-    let cseq = leg.dialog.next_cseq();
-    let (port, dialog) = (leg.port, leg.dialog.clone());
-    let peer = dialog.next_hop(|a| core.permitted(port, a));
-    let sent_by = core.sent_by(port).to_owned();
-    let sent =
-        core.send_request(turn, (home, owner), (port, peer), Method::Invite, |out, branch| {
-            let mut print = dialog_request(out, &dialog, (Method::Invite, cseq), &sent_by, branch);
-            contact(&mut print, &sent_by);
-            print.header(Name::Allow, ALLOW);
-            match &sdp {
-                Some(sdp) => print.body(Some(b"application/sdp"), sdp),
-                None => print.finish(),
-            }
-        });
+    let by = carrier(call, to, method);
+    let sent = send::request(call, core, turn, to, by, |print| {
+        send::with_sdp(print, sdp.as_deref());
+    });
+    if sent.is_some() && method == Method::Invite {
+        core.respond(turn, served, Reply::plain(100, None), |_| {});
+    }
+    begun(call, core, turn, (from, to), served, sent, has_body);
+}
+
+/// A request that `served` serves was sent on to `to`; or there was no room for it.
+pub(crate) fn begun(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    (from, to): (u8, u8),
+    served: Key,
+    sent: Option<Key>,
+    has_offer: bool,
+) {
     let Some(sent) = sent else {
         return core.respond(turn, served, Reply::plain(500, None), |_| {});
     };
-    leg.invite = Some(sent);
-    core.respond(turn, served, Reply::plain(100, None), |_| {});
-    call.exchange = Some(Exchange { from, to, sent, answer_awaited: false });
+    let is_invite = core.transactions.get(served).is_some_and(|tx| tx.is_invite());
+    if let Some(leg) = call.leg(from) {
+        leg.offer = Negotiation::invited(has_offer);
+        match is_invite {
+            true => leg.invite = Some(served),
+            false => leg.others.push(served),
+        }
+    }
+    if let Some(leg) = call.leg(to) {
+        leg.offer = Negotiation::inviting(has_offer);
+    }
+    call.exchange = Some(Exchange { from, to, served, sent, answer_awaited: false });
 }
 
 /// Hears a response to a re-INVITE we carried to `place`.
@@ -115,70 +160,120 @@ pub(crate) fn heard(
             hunt::acknowledge_failure(core, turn, key, message);
             refused(call, core, turn, message.status().map_or(500, |s| s.code()));
         }
-        Heard::Success => accepted(call, core, turn, place, message),
+        Heard::Success => accepted(call, core, turn, (place, true), message),
     }
 }
 
-/// The re-INVITE was refused, or nobody answered it: nothing changes, and its sender is told.
-pub(crate) fn refused(call: &mut Call, core: &mut Core, turn: &mut Turn, status: u16) {
-    let Some(exchange) = call.exchange.take() else { return };
-    let served = call.leg(exchange.from).and_then(|l| l.invite);
-    if let Some(served) = served {
-        core.respond(turn, served, Reply::plain(status, None), |_| {});
+/// Hears the final response to an UPDATE or a PRACK we carried to `place`.
+pub(crate) fn concluded(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    place: u8,
+    message: &Message,
+) {
+    match message.status().map_or(500, |s| s.code()) {
+        200..=299 => accepted(call, core, turn, (place, false), message),
+        status => refused(call, core, turn, status),
     }
+}
+
+/// The offer was refused, or nobody answered it: nothing changes, and its sender is told.
+pub(crate) fn refused(call: &mut Call, core: &mut Core, turn: &mut Turn, status: u16) {
+    let Some(exchange) = end(call) else { return };
+    let is_invite = core.transactions.get(exchange.served).is_some_and(|tx| tx.is_invite());
+    // RFC 4320 4.2: no 408 to anything but an INVITE.
+    let told = if status == 408 && !is_invite { 504 } else { status };
+    core.respond(turn, exchange.served, Reply::plain(told, None), |_| {});
     // 12.2.1.2: these two mean that the dialog is gone.
     if matches!(status, 408 | 481) {
-        if let Some(leg) = call.leg(exchange.to) {
-            leg.phase = super::Phase::Over;
+        if let Some(leg) = call.leg(exchange.to)
+            && confirmed(leg.phase)
+        {
+            leg.phase = Phase::Over;
         }
-        release::release(call, core, turn, Refusal::DialogLost);
+        return release::release(call, core, turn, Refusal::DialogLost);
     }
+    early::resume(call, core, turn);
 }
 
-fn accepted(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, message: &Message) {
+/// No exchange any more; both sides may make offers again.
+fn end(call: &mut Call) -> Option<Exchange> {
+    let exchange = call.exchange.take()?;
+    for place in [exchange.from, exchange.to] {
+        if let Some(leg) = call.leg(place) {
+            leg.offer = Negotiation::Stable;
+        }
+    }
+    Some(exchange)
+}
+
+fn accepted(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    (place, by_invite): (u8, bool),
+    message: &Message,
+) {
     let Some(exchange) = call.exchange else { return };
     if exchange.answer_awaited {
         return; // A retransmission: the ACK is not ours to send yet.
     }
-    if let Some(leg) = call.leg(place) {
-        leg.dialog.refresh_target(message.contact().ok().flatten());
-    }
-    let Some(served) = call.leg(exchange.from).and_then(|l| l.invite) else { return };
-    let Ok(session) = bridge::acceptable(message.body()) else {
+    let Some(leg) = call.leg(place) else { return };
+    leg.dialog.refresh_target(message.contact().ok().flatten());
+    leg.peer.learn(message);
+    let role = leg.offer.role(Carrier::Success);
+    let Ok(session) = bridge::readable(message.body()) else {
         // A 2xx without a usable description ends the exchange; the session stays as it was.
-        hunt::acknowledge(call, core, turn, place, None);
+        if by_invite {
+            answer::acknowledge(call, core, turn, place, None);
+        }
         return refused(call, core, turn, 488);
     };
-    let offered = offer_of(core, served);
     bridge::program(call, core, turn, place, &session);
     let sdp = bridge::rewritten(call, core, turn, exchange.from, &session);
-    match &offered {
-        Some(offer) => {
-            if let Ok(session) = bridge::acceptable(offer) {
-                bridge::program(call, core, turn, exchange.from, &session);
+    if role == Role::Offer {
+        for (place, state) in
+            [(place, Negotiation::OfferReceived), (exchange.from, Negotiation::OfferSent)]
+        {
+            if let Some(leg) = call.leg(place) {
+                leg.offer = state;
             }
-            hunt::acknowledge(call, core, turn, place, None);
-            call.exchange = None;
         }
-        None => call.exchange = Some(Exchange { answer_awaited: true, ..exchange }),
+        call.exchange = Some(Exchange { answer_awaited: true, ..exchange });
+    } else {
+        let offer = offer_of(core, exchange.served);
+        if let Ok(session) = bridge::readable(&offer) {
+            bridge::program(call, core, turn, exchange.from, &session);
+        }
+        if by_invite {
+            answer::acknowledge(call, core, turn, place, None);
+        }
+        end(call);
     }
-    let Some(leg) = call.leg(exchange.from) else { return };
-    let sent_by = core.sent_by(leg.port).to_owned();
-    let reply = Reply {
-        status: 200,
-        reason: None,
-        tag: None,
-        contact: Some(&sent_by),
-        sdp: sdp.as_deref(),
-    };
-    core.respond(turn, served, reply, |_| {});
+    answer_sender(call, core, turn, exchange, sdp.as_deref());
+    early::resume(call, core, turn);
 }
 
-/// The offer in the INVITE that is being served, if it had one.
-fn offer_of(core: &mut Core, served: Key) -> Option<Box<[u8]>> {
-    let tx = core.transactions.get(served)?;
-    let message = message::parse(&tx.request, &mut core.index).ok()?;
-    (!message.body().is_empty()).then(|| message.body().into())
+/// The 2xx of the request that began the exchange.
+fn answer_sender(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    exchange: Exchange,
+    sdp: Option<&[u8]>,
+) {
+    let Some(leg) = call.leg(exchange.from) else { return };
+    let sent_by = core.sent_by(leg.port).to_owned();
+    let reply = Reply { contact: Some(&sent_by), sdp, ..Reply::plain(200, None) };
+    core.respond(turn, exchange.served, reply, |_| {});
+}
+
+/// The offer in the request that is being served; empty if it had none.
+fn offer_of(core: &mut Core, served: Key) -> Box<[u8]> {
+    let Some(tx) = core.transactions.get(served) else { return Box::default() };
+    let request = message::parse(&tx.request, &mut core.index);
+    request.map_or_else(|_| Box::default(), |request| request.body().into())
 }
 
 /// The ACK of a 2xx arrived on `place`: the answer it carries, if one is awaited, goes across.
@@ -192,15 +287,17 @@ pub(crate) fn acknowledged(
     let Some(exchange) = call.exchange.filter(|e| e.answer_awaited && e.from == place) else {
         return;
     };
-    call.exchange = None;
-    let Ok(session) = bridge::acceptable(message.body()) else {
+    let role = call.leg(place).map_or(Role::Misplaced, |leg| leg.offer.role(Carrier::Ack));
+    end(call);
+    let answer = bridge::readable(message.body()).ok().filter(|_| role == Role::Answer);
+    let Some(session) = answer else {
         // No answer to the offer we passed on: there is no session (RFC 3261 13.2.1).
-        hunt::acknowledge(call, core, turn, exchange.to, None);
+        answer::acknowledge(call, core, turn, exchange.to, None);
         return release::release(call, core, turn, Refusal::NotAcceptable);
     };
     bridge::program(call, core, turn, place, &session);
     let sdp = bridge::rewritten(call, core, turn, exchange.to, &session);
-    hunt::acknowledge(call, core, turn, exchange.to, sdp.as_deref());
+    answer::acknowledge(call, core, turn, exchange.to, sdp.as_deref());
 }
 
 /// The sender of a re-INVITE cancelled it: it is answered 487, the other side is told.

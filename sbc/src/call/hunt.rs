@@ -1,15 +1,15 @@
 //! Trying candidates one after the other, and hearing what they say.
 
-use super::{CALLER, Call, Leg, MAX_FORKS, MAX_LEGS, Phase, bridge, exchange, release, setup};
+use super::offer_answer::Negotiation;
+use super::{CALLER, Call, Leg, MAX_LEGS, Phase, answer, bridge, early, exchange, release};
 use crate::billing::{Attempt, Frame};
-use crate::core::{ALLOW, Core, Reply, Turn, contact, dialog_request, via};
+use crate::core::{ALLOW, Core, SUPPORTED, Turn, contact, via};
 use crate::dialog::{Dialog, Tag};
 use crate::message::{self, Index, Message, Method, Name, NameAddr, Print};
 use crate::policy::admission;
 use crate::policy::decide::Candidate;
 use crate::policy::manipulate::{self, Boundary};
 use crate::refusal::Refusal;
-use crate::sdp;
 use crate::transaction::{Heard, Machine, Owner};
 use base::{Instant, Key, PortId};
 use control::event::CallState;
@@ -167,12 +167,17 @@ fn send_invite(
 ) -> Result<(), Refusal> {
     let session = bridge::acceptable(invite.body()).ok();
     let sdp = session.and_then(|s| bridge::rewritten(call, core, turn, place, &s));
+    // An offer in a reliable response is answered in the caller's PRACK, or it must not be made.
+    let extensions = sdp.is_some() || call.legs.first().is_some_and(|l| l.peer.reliable);
     let boundary_trust = trusted(core, call, place);
     let image = core.image.clone();
     let (home, key, hops) = (call.home, call.key, call.max_forwards);
     let Some(leg) = call.leg(place) else { return Err(Refusal::InternalError) };
+    leg.asked = Negotiation::inviting(sdp.is_some());
+    leg.offer = leg.asked;
     let sent_by = core.sent_by(leg.port).to_owned();
     let cseq = leg.dialog.next_cseq();
+    leg.invite_cseq = cseq;
     let (port, peer, dialog) = (leg.port, leg.dialog.peer, leg.dialog.clone());
     let trunk = &image.trunks[usize::from(leg.trunk)];
     let boundary = Boundary { trusted: boundary_trust, extra: &trunk.pass_headers };
@@ -194,6 +199,9 @@ fn send_invite(
             });
             contact(&mut print, &sent_by);
             print.header(Name::Allow, ALLOW);
+            if extensions {
+                print.header(Name::Supported, SUPPORTED);
+            }
             if !image.software.is_empty() {
                 print.header(Name::UserAgent, image.software.as_bytes());
             }
@@ -208,7 +216,7 @@ fn send_invite(
 }
 
 /// Whether the interfaces of the caller and of `place` belong to one trust domain.
-fn trusted(core: &Core, call: &Call, place: u8) -> bool {
+pub(crate) fn trusted(core: &Core, call: &Call, place: u8) -> bool {
     let trusts = |place: usize| {
         let port = call.legs.get(place).map(|l| l.port.0 as usize);
         port.and_then(|p| core.image.interfaces.get(p)).is_some_and(|i| i.trusted)
@@ -240,8 +248,8 @@ pub(crate) fn heard(
             acknowledge_failure(core, turn, key, message);
             failed(call, core, turn, place, status, Refusal::RouteRefused);
         }
-        Heard::Provisional => provisional(call, core, turn, place, status, message),
-        Heard::Success => success(call, core, turn, (place, key), message),
+        Heard::Provisional => early::heard(call, core, turn, place, message),
+        Heard::Success => answer::success(call, core, turn, (place, key), message),
     }
 }
 
@@ -286,285 +294,10 @@ pub(crate) fn learn_dialog(dialog: &mut Dialog, message: &Message) {
     dialog.routes = routes;
 }
 
-fn provisional(
-    call: &mut Call,
-    core: &mut Core,
-    turn: &mut Turn,
-    place: u8,
-    status: u16,
-    message: &Message,
-) {
-    let is_current = call.callee == Some(place) && call.state != CallState::Ended;
-    let Some(leg) = call.leg(place) else { return };
-    if leg.cancel_owed {
-        leg.cancel_owed = false;
-        return release::send_cancel(call, core, turn, place);
-    }
-    if !is_current || call.state == CallState::Answered {
-        return;
-    }
-    call.trying_deadline = Instant::NEVER;
-    if status == 100 {
-        return;
-    }
-    let Some(leg) = call.leg(place) else { return };
-    learn_dialog(&mut leg.dialog, message);
-    leg.phase = Phase::Early;
-    call.state = CallState::Ringing;
-    call.cdr.ringing.get_or_insert(turn.now.into());
-    let sdp = match answer_upstream(call, core, turn, place, message) {
-        Ok(sdp) => sdp,
-        Err(refusal) => return give_up(call, core, turn, place, refusal),
-    };
-    tell_caller(call, core, turn, place, message, sdp.as_deref());
-}
-
-/// A callee's answer, as the caller is to see it; `None` when the message carries none.
-///
-/// The caller may have an answer already, from another fork or an earlier candidate. One that fits is
-/// the same answer to the caller (our address does not change); another needs an early dialog of its
-/// own (RFC 3261 12.1.1: one answer per dialog, RFC 3264 4).
-fn answer_upstream(
-    call: &mut Call,
-    core: &mut Core,
-    turn: &mut Turn,
-    place: u8,
-    message: &Message,
-) -> Result<Option<Vec<u8>>, Refusal> {
-    if message.body().is_empty() || !setup::is_sdp(message) || is_late_offer(call) {
-        return Ok(None);
-    }
-    let session = bridge::acceptable(message.body())?;
-    let earlier = core::mem::take(&mut call.answer_upstream);
-    if !earlier.is_empty() {
-        let fits = sdp::parse(&earlier).is_ok_and(|first| sdp::compatible(&first, &session));
-        if !fits {
-            let Some(caller) = call.leg(CALLER) else { return Err(Refusal::InternalError) };
-            if caller.dialog.tag.fork + 1 >= MAX_FORKS {
-                return Err(Refusal::EarlyMediaConflict);
-            }
-            caller.dialog.tag.fork += 1;
-        }
-    }
-    call.answer_upstream = message.body().into();
-    bridge::program(call, core, turn, place, &session);
-    Ok(bridge::rewritten(call, core, turn, CALLER, &session))
-}
-
-/// Whether the caller's INVITE carried no offer: then the callee's 2xx does.
-fn is_late_offer(call: &Call) -> bool {
-    call.legs.first().is_some_and(|l| l.plan.is_none())
-}
-
-/// Passes a provisional or 2xx response to the caller.
-fn tell_caller(
-    call: &mut Call,
-    core: &mut Core,
-    turn: &mut Turn,
-    place: u8,
-    message: &Message,
-    sdp: Option<&[u8]>,
-) {
-    let boundary_trust = trusted(core, call, place);
-    let image = core.image.clone();
-    let Some(caller) = call.leg(CALLER) else { return };
-    let extra = image.trunks.get(usize::from(caller.trunk)).map_or(&[][..], |t| &t.pass_headers);
-    let Some(invite) = caller.invite else { return };
-    let message::Start::Response(line) = message.start() else { return };
-    let sent_by = core.sent_by(caller.port).to_owned();
-    let reply = Reply {
-        status: line.status.code(),
-        reason: Some(line.reason),
-        tag: Some(caller.dialog.tag),
-        contact: Some(&sent_by),
-        sdp,
-    };
-    let boundary = Boundary { trusted: boundary_trust, extra };
-    core.respond(turn, invite, reply, |print| manipulate::pass(message, boundary, print));
-    caller.phase = if line.status.code() < 200 { Phase::Early } else { Phase::Confirmed };
-}
-
-fn success(
-    call: &mut Call,
-    core: &mut Core,
-    turn: &mut Turn,
-    (place, key): (u8, Key),
-    message: &Message,
-) {
-    let tag = message.to().ok().and_then(|t| t.tag()).unwrap_or_default();
-    let wanted = call.callee == Some(place) && !call.has_ended();
-    let Some(leg) = call.leg(place) else { return };
-    if leg.phase == Phase::Confirmed && *leg.dialog.remote_tag == *tag {
-        // A retransmitted 2xx: the ACK was lost, or is not due yet.
-        if core.transactions.get(key).is_some_and(|tx| tx.text.starts_with(b"ACK ")) {
-            core.send_again(turn, key);
-        }
-        return;
-    }
-    if leg.phase == Phase::Confirmed || leg.phase == Phase::Over || !wanted {
-        return decline_success(call, core, turn, (place, key), message);
-    }
-    learn_dialog(&mut leg.dialog, message);
-    leg.phase = Phase::Confirmed;
-    let sdp = if is_late_offer(call) {
-        late_offer(call, core, turn, place, message)
-    } else {
-        early_answer(call, core, turn, (place, key), message)
-    };
-    match sdp {
-        Ok(sdp) => answered(call, core, turn, place, message, &sdp),
-        Err(refusal) => {
-            acknowledge(call, core, turn, place, None);
-            give_up(call, core, turn, place, refusal);
-        }
-    }
-}
-
-/// The answer of a 2xx, or of an earlier provisional response that a 2xx without a body confirms.
-fn early_answer(
-    call: &mut Call,
-    core: &mut Core,
-    turn: &mut Turn,
-    (place, _): (u8, Key),
-    message: &Message,
-) -> Result<Vec<u8>, Refusal> {
-    let sdp = match answer_upstream(call, core, turn, place, message)? {
-        Some(sdp) => sdp,
-        None => {
-            let earlier = call.answer_upstream.clone();
-            let session = bridge::acceptable(&earlier).map_err(|_| Refusal::NotAcceptable)?;
-            bridge::rewritten(call, core, turn, CALLER, &session).ok_or(Refusal::NotAcceptable)?
-        }
-    };
-    acknowledge(call, core, turn, place, None);
-    Ok(sdp)
-}
-
-/// A 2xx that carries the offer: the caller's ACK will carry the answer.
-fn late_offer(
-    call: &mut Call,
-    core: &mut Core,
-    turn: &mut Turn,
-    place: u8,
-    message: &Message,
-) -> Result<Vec<u8>, Refusal> {
-    let session = bridge::acceptable(message.body())?;
-    bridge::program(call, core, turn, place, &session);
-    let sdp =
-        bridge::rewritten(call, core, turn, CALLER, &session).ok_or(Refusal::NotAcceptable)?;
-    call.exchange = Some(exchange::Exchange::awaiting_answer(CALLER, place));
-    Ok(sdp)
-}
-
-fn answered(
-    call: &mut Call,
-    core: &mut Core,
-    turn: &mut Turn,
-    place: u8,
-    message: &Message,
-    sdp: &[u8],
-) {
-    call.state = CallState::Answered;
-    call.answer_upstream = Box::default();
-    call.candidates.clear();
-    (call.trying_deadline, call.ring_deadline) = (Instant::NEVER, Instant::NEVER);
-    let limit = |t: u16| core.image.trunks.get(usize::from(t)).map(|t| t.max_duration);
-    let shortest = call.holds.iter().filter_map(|t| limit(*t)).min();
-    call.duration_deadline = shortest.map_or(Instant::NEVER, |d| turn.now.mono + d);
-    call.interim_deadline = turn.now.mono + INTERIM;
-    call.cdr.answer = Some(turn.now.into());
-    call.cdr.status = message.status().map_or(200, |s| s.code());
-    if let Some(last) = call.cdr.attempts.last_mut() {
-        last.status = call.cdr.status;
-        last.reason = Box::default();
-    }
-    core.counters.answered.add(1);
-    core.answered += 1;
-    core.counters.setup_delay(turn.now.mono.0.saturating_sub(call.cdr.setup.mono));
-    core.journal(turn, &Frame::Answer(call.cdr.clone()));
-    tell_caller(call, core, turn, place, message, Some(sdp));
-}
-
 /// A moment worth a frame: after a loss of power the CDR ends there.
 pub(crate) fn interim(call: &mut Call, core: &mut Core, turn: &mut Turn) {
     core.journal(turn, &Frame::Interim(call.cdr.id, turn.now.into()));
     call.interim_deadline = turn.now.mono + INTERIM;
-}
-
-/// Acknowledges the 2xx of `place`; its text replaces the INVITE in the transaction.
-pub(crate) fn acknowledge(
-    call: &mut Call,
-    core: &mut Core,
-    turn: &mut Turn,
-    place: u8,
-    sdp: Option<&[u8]>,
-) {
-    let Some(leg) = call.leg(place) else { return };
-    let Some(key) = leg.invite else { return };
-    let text = ack(core, turn, leg.port, &leg.dialog, leg.dialog.local_cseq, sdp);
-    if let Some(tx) = core.transactions.get_mut(key) {
-        tx.text = text;
-        tx.peer = leg.dialog.next_hop(|_| true);
-    }
-}
-
-/// Sends an ACK for a 2xx: a transaction of its own that nobody answers (RFC 3261 13.2.2.4).
-fn ack(
-    core: &mut Core,
-    turn: &mut Turn,
-    port: PortId,
-    dialog: &Dialog,
-    cseq: u32,
-    sdp: Option<&[u8]>,
-) -> Box<[u8]> {
-    let to = dialog.next_hop(|a| core.permitted(port, a));
-    let mut branch = Vec::with_capacity(48);
-    branch.extend_from_slice(crate::transaction::COOKIE);
-    crate::transaction::hex(core.random.next(), 16, &mut branch);
-    let sent = turn.texts.push(port, to, |out| {
-        let mut print =
-            dialog_request(out, dialog, (Method::Ack, cseq), core.sent_by(port), &branch);
-        match sdp {
-            Some(sdp) => print.body(Some(b"application/sdp"), sdp),
-            None => print.finish(),
-        }
-    });
-    core.counters.requests_out.add(crate::counters::MethodCase::Ack.index());
-    turn.texts.get(sent).into()
-}
-
-/// A 2xx nobody waits for any more (a lost race with CANCEL, or a second fork): ACK, then BYE.
-fn decline_success(
-    call: &mut Call,
-    core: &mut Core,
-    turn: &mut Turn,
-    (place, key): (u8, Key),
-    message: &Message,
-) {
-    let (home, owner) = (call.home, Owner { call: call.key, leg: place });
-    let Some(leg) = call.leg(place) else { return };
-    let mut dialog = leg.dialog.clone();
-    learn_dialog(&mut dialog, message);
-    dialog.local_cseq = message.cseq().number;
-    let port = leg.port;
-    let text = ack(core, turn, port, &dialog, dialog.local_cseq, None);
-    if leg.phase == Phase::Over
-        && let Some(tx) = core.transactions.get_mut(key)
-    {
-        if tx.text.starts_with(b"ACK ") {
-            return; // Retransmitted: its BYE is on the way already.
-        }
-        tx.text = text;
-    }
-    let cseq = dialog.next_cseq();
-    let sent_by = core.sent_by(port).to_owned();
-    let to = dialog.next_hop(|a| core.permitted(port, a));
-    let sent = core.send_request(turn, (home, owner), (port, to), Method::Bye, |out, branch| {
-        let mut print = dialog_request(out, &dialog, (Method::Bye, cseq), &sent_by, branch);
-        release::reason(&mut print, Refusal::Cancelled.q850(), "not wanted any more");
-        print.finish();
-    });
-    leg.others.extend(sent);
 }
 
 /// The current candidate failed: note it, try the next if its trunk says so.
@@ -577,6 +310,7 @@ pub(crate) fn failed(
     why: Refusal,
 ) {
     close_leg(call, turn, core, place);
+    early::forget(call, place);
     if call.callee != Some(place) || call.has_ended() {
         return;
     }

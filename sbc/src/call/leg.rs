@@ -1,8 +1,13 @@
 //! A leg: one dialog and one media endpoint.
 
+use super::early::Unconfirmed;
+use super::offer_answer::Negotiation;
 use crate::dialog::Dialog;
+use crate::dialog::prack::RAck;
+use crate::message::{Message, Name};
 use base::{Instant, Key, PortId, plain};
 use media::Plan;
+use std::net::SocketAddr;
 
 /// How far a leg's dialog is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -17,6 +22,34 @@ pub enum Phase {
     Over,
 }
 
+/// What a leg's peer says it can do.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// It takes reliable provisional responses (RFC 3262).
+    pub(crate) reliable: bool,
+    /// It takes no others.
+    pub(crate) insists: bool,
+    /// It takes UPDATE (RFC 3311).
+    pub(crate) update: bool,
+}
+
+impl Peer {
+    /// Takes in what a message of the peer's says; what it does not mention stays.
+    pub(crate) fn learn(&mut self, message: &Message) {
+        if message.get(Name::Allow).is_some() {
+            self.update = message.has_option(Name::Allow, b"UPDATE");
+        }
+        if message.get(Name::Supported).is_some() {
+            self.reliable = message.has_option(Name::Supported, b"100rel");
+        }
+        if message.is_request() && message.has_option(Name::Require, b"100rel") {
+            (self.reliable, self.insists) = (true, true);
+        }
+    }
+}
+
+plain!(struct Peer { reliable, insists, update });
+
 /// A leg.
 #[derive(Clone, Debug)]
 pub struct Leg {
@@ -30,8 +63,22 @@ pub struct Leg {
     pub(crate) phase: Phase,
     /// The INVITE transaction that concerns it: ours or the peer's, the latest.
     pub(crate) invite: Option<Key>,
-    /// Our other requests within it that are not answered yet.
+    /// CSeq number of that INVITE: what its ACK and PRACKs repeat.
+    pub(crate) invite_cseq: u32,
+    /// Other requests within it, ours and the peer's, that are not answered yet.
     pub(crate) others: Vec<Key>,
+    /// What its peer can do.
+    pub(crate) peer: Peer,
+    /// Where its offer/answer exchange stands.
+    pub(crate) offer: Negotiation,
+    /// Where it stood when its first INVITE had been sent: so it does in each early dialog.
+    pub(crate) asked: Negotiation,
+    /// Number of the last reliable response we sent on it, in each early dialog; 0 before the first.
+    pub(crate) rseq: Vec<u32>,
+    /// That response, until its PRACK.
+    pub(crate) unconfirmed: Option<Unconfirmed>,
+    /// The peer's reliable response that our PRACK has not confirmed yet.
+    pub(crate) prack_owed: Option<RAck>,
     /// A CANCEL waits for the first provisional response (RFC 3261 9.1).
     pub(crate) cancel_owed: bool,
     /// A BYE waits for the ACK (RFC 3261 15).
@@ -61,7 +108,14 @@ impl Leg {
             dialog,
             phase: Phase::Trying,
             invite: None,
+            invite_cseq: 0,
             others: Vec::new(),
+            peer: Peer::default(),
+            offer: Negotiation::Stable,
+            asked: Negotiation::Stable,
+            rseq: Vec::new(),
+            unconfirmed: None,
+            prack_owed: None,
             cancel_owed: false,
             bye_owed: false,
             media: Some(media),
@@ -72,6 +126,13 @@ impl Leg {
             sdp_version: 1,
             sdp_hash: 0,
         }
+    }
+
+    /// Takes in a request that refreshes its dialog (RFC 3261 12.2.2).
+    pub(crate) fn heard(&mut self, message: &Message, source: SocketAddr) {
+        self.dialog.refresh_target(message.contact().ok().flatten());
+        self.dialog.peer = source;
+        self.peer.learn(message);
     }
 }
 
@@ -84,6 +145,7 @@ plain!(
     }
 );
 plain!(struct Leg {
-    trunk, port, dialog, phase, invite, others, cancel_owed, bye_owed, media, plan, both_ways, planned_at,
+    trunk, port, dialog, phase, invite, invite_cseq, others, peer, offer, asked, rseq, unconfirmed,
+    prack_owed, cancel_owed, bye_owed, media, plan, both_ways, planned_at,
     sdp_id, sdp_version, sdp_hash,
 });

@@ -1,15 +1,19 @@
 //! Calls: one or more legs, one CDR.
 //!
-//! `setup` takes an INVITE in, `hunt` tries candidates and hears their answers, `bridge` turns session
-//! descriptions into media plans, `exchange` carries re-INVITEs across, `release` ends it all. A call is
-//! plain data: `freeze` writes it with its transactions and media, `thaw` brings it back.
+//! `setup` takes an INVITE in, `hunt` tries candidates, `early` and `answer` hear what they say, `bridge`
+//! turns session descriptions into media plans, `exchange` carries offers across, `release` ends it all.
+//! Which description is an offer and which an answer is for `offer_answer` to say. A call is plain data: `freeze` writes it with its transactions and media, `thaw` brings it back.
 
+pub(crate) mod answer;
 pub(crate) mod bridge;
+pub(crate) mod early;
 pub(crate) mod exchange;
 pub(crate) mod hunt;
 pub(crate) mod leg;
+pub(crate) mod offer_answer;
 pub(crate) mod record;
 pub(crate) mod release;
+mod send;
 pub(crate) mod setup;
 
 pub use leg::{Leg, Phase};
@@ -50,9 +54,11 @@ pub struct Call {
     pub(crate) awaited_host: Option<Box<[u8]>>,
     /// Drawn once: weights of the decision.
     pub(crate) draw: u64,
-    /// The session description the caller was answered with, as the callee sent it.
-    pub(crate) answer_upstream: Box<[u8]>,
-    /// An INVITE transaction between the two legs.
+    /// Early dialogs with callees, until one of them answers.
+    pub(crate) early: Vec<early::Early>,
+    /// A response of the callee's that the caller is not ready for.
+    pub(crate) held: Box<[u8]>,
+    /// An offer under way between the two legs.
     pub(crate) exchange: Option<exchange::Exchange>,
     /// The last failure heard, to be told to the caller when nothing is left.
     pub(crate) failure: u16,

@@ -12,7 +12,7 @@ use control::event::CallState;
 use media::{EndRecord, Media};
 
 /// Version of the layout. A new version reads its predecessor.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 
 /// A call as it stands in the region.
 pub struct CallRecord {
@@ -103,7 +103,8 @@ impl Plain for Call {
         self.candidates.put(out);
         self.awaited_host.put(out);
         self.draw.put(out);
-        self.answer_upstream.put(out);
+        self.early.put(out);
+        self.held.put(out);
         self.exchange.put(out);
         self.failure.put(out);
         self.number.put(out);
@@ -126,7 +127,8 @@ impl Plain for Call {
             candidates: Plain::take(from)?,
             awaited_host: Plain::take(from)?,
             draw: Plain::take(from)?,
-            answer_upstream: Plain::take(from)?,
+            early: Plain::take(from)?,
+            held: Plain::take(from)?,
             exchange: Plain::take(from)?,
             failure: Plain::take(from)?,
             number: Plain::take(from)?,

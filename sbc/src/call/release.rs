@@ -2,9 +2,9 @@
 //!
 //! The CDR closes when the end is known; the call itself stays until its last BYE is answered.
 
-use super::{CALLER, Call, Phase, hunt};
+use super::{CALLER, Call, Phase, answer, early, hunt, send};
 use crate::billing::{Frame, LegMedia, Party, Stamp};
-use crate::core::{Core, Reply, Turn, dialog_request};
+use crate::core::{Core, Reply, Turn};
 use crate::message::{self, Message, Method, Name, Print};
 use crate::policy::admission;
 use crate::refusal::{Refusal, q850_of_status};
@@ -120,6 +120,15 @@ fn finish(call: &mut Call, core: &mut Core, turn: &mut Turn, party: Party, why: 
         end_leg(call, core, turn, place, why);
     }
     call.exchange = None;
+    call.held = Box::default();
+    leave_unserved(call, core, turn);
+}
+
+/// What the peers asked within dialogs that are over now, and nobody will answer any more.
+fn leave_unserved(call: &Call, core: &mut Core, turn: &mut Turn) {
+    for key in call.legs.iter().flat_map(|leg| &leg.others) {
+        core.respond(turn, *key, Reply::plain(481, None), |_| {});
+    }
 }
 
 fn close_media(call: &mut Call, turn: &mut Turn) {
@@ -148,9 +157,10 @@ pub(crate) fn end_leg(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
     let owes_ack = call.exchange.is_some_and(|e| e.answer_awaited && e.to == place);
     if owes_ack {
         // RFC 3261 15: no BYE before the ACK of the 2xx.
-        hunt::acknowledge(call, core, turn, place, None);
+        answer::acknowledge(call, core, turn, place, None);
         call.exchange = None;
     }
+    early::decline_held(call, core, turn, place);
     let Some(leg) = call.leg(place) else { return };
     let machine =
         leg.invite.and_then(|key| core.transactions.get(key)).map(|tx| tx.machine.clone());
@@ -220,21 +230,12 @@ pub(crate) fn pay_bye(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
 
 /// Sends a BYE (RFC 3261 15.1.1) with the reason of the call's end.
 pub(crate) fn send_bye(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8) {
-    let (home, owner) = (call.home, Owner { call: call.key, leg: place });
     let q850 = if call.cdr.q850 == 0 { 16 } else { call.cdr.q850 };
     let text = String::from_utf8_lossy(&call.cdr.reason).into_owned();
-    let Some(leg) = call.leg(place) else { return };
-    let cseq = leg.dialog.next_cseq();
-    let port = leg.port;
-    let to = leg.dialog.next_hop(|a| core.permitted(port, a));
-    let sent_by = core.sent_by(port).to_owned();
-    let dialog = &leg.dialog;
-    let sent = core.send_request(turn, (home, owner), (port, to), Method::Bye, |out, branch| {
-        let mut print = dialog_request(out, dialog, (Method::Bye, cseq), &sent_by, branch);
-        reason(&mut print, q850, &text);
+    send::request(call, core, turn, place, Method::Bye, |print| {
+        reason(print, q850, &text);
         print.finish();
     });
-    leg.others.extend(sent);
 }
 
 /// Cancels the INVITE we sent on `place` (RFC 3261 9.1): same branch, same CSeq number.

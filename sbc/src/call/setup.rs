@@ -1,8 +1,9 @@
 //! An INVITE that begins a call: checks, decision, first candidate.
 
+use super::offer_answer::Negotiation;
 use super::{Call, Leg, bridge, hunt, release};
 use crate::billing::{Cdr, CdrId, Frame, Party};
-use crate::core::{Core, Reply, Turn, respond_stateless};
+use crate::core::{Core, Reply, Turn, respond_stateless, unsupported};
 use crate::dialog::{Dialog, Tag};
 use crate::message::{Message, Name, NameAddr, Scheme, Uri};
 use crate::policy::decide::{Decision, Facts, decide};
@@ -85,7 +86,7 @@ fn check(
     if message.max_forwards().is_ok_and(|m| m == Some(0)) {
         return refuse(Refusal::TooManyHops);
     }
-    if message.options(Name::Require).next().is_some() {
+    if unsupported(message).next().is_some() {
         return refuse(Refusal::BadExtension);
     }
     match uri {
@@ -196,7 +197,7 @@ fn refuse(
         secret: core.random.hash(&[b"tag", &at.hash.to_le_bytes()]),
     };
     let reply = Reply::plain(refusal.status(), Some(tag));
-    match core.serve_invite(at.hash, None, (at.port, at.source), message) {
+    match core.serve(at.hash, None, (at.port, at.source), message) {
         Some(key) => core.respond(turn, key, reply, |print| explain(print, refusal, message)),
         None => respond_stateless(turn, (at.port, at.source), message, &reply, core),
     }
@@ -224,7 +225,7 @@ fn refused_view(cdr: &Cdr, at: Arrival, trunk: Option<u16>) -> CallView {
 /// The headers that go with a refusal.
 fn explain(print: &mut crate::message::Print, refusal: Refusal, message: &Message) {
     if refusal == Refusal::BadExtension {
-        message.options(Name::Require).for_each(|option| {
+        unsupported(message).for_each(|option| {
             print.header(Name::Unsupported, option);
         });
     }
@@ -257,7 +258,8 @@ fn begin(
         candidates: Default::default(),
         awaited_host: None,
         draw,
-        answer_upstream: Box::default(),
+        early: Vec::new(),
+        held: Box::default(),
         exchange: None,
         failure: 0,
         number,
@@ -284,11 +286,13 @@ fn begin(
     let Some(call) = calls.get_mut(key) else { return Err(Refusal::InternalError) };
     call.key = key;
     let owner = Some(Owner { call: key, leg: super::CALLER });
-    let served = core.serve_invite(at.hash, owner, (at.port, at.source), message);
+    let served = core.serve(at.hash, owner, (at.port, at.source), message);
     core.own(media, key, super::CALLER);
     if let Some(leg) = call.leg(super::CALLER) {
         leg.dialog.tag.call = key;
-        leg.invite = served;
+        (leg.invite, leg.invite_cseq) = (served, message.cseq().number);
+        leg.offer = Negotiation::invited(!message.body().is_empty());
+        leg.peer.learn(message);
     }
     if let Ok(session) = bridge::acceptable(message.body()) {
         bridge::program(call, core, turn, super::CALLER, &session);

@@ -1,5 +1,6 @@
 //! Dialogs: RFC 3261 section 12. One per leg; identified by our tag, which names the leg.
 
+pub mod prack;
 pub mod tag;
 
 pub use tag::Tag;

@@ -1,7 +1,7 @@
 //! Everything else that happens: answers to questions, notices of media, orders, timers.
 
 use super::Signal;
-use crate::call::{self, CALLER, Call, exchange, hunt, release, setup};
+use crate::call::{self, CALLER, Call, early, exchange, hunt, release, setup};
 use crate::core::{Alarm, Core, Turn};
 use crate::question::Answer;
 use crate::refusal::Refusal;
@@ -108,6 +108,10 @@ impl Signal {
                 self.core.rearm(key);
             }
             Due::Ended => self.core.forget(key),
+            Due::Unconfirmed => {
+                let call = owner.and_then(|o| self.calls.get_mut(o.call));
+                call.into_iter().for_each(|c| early::unconfirmed(c, &mut self.core, turn));
+            }
             Due::TimedOut => self.timed_out(turn, key),
         }
         if due != Due::Nothing {
@@ -136,7 +140,12 @@ impl Signal {
                 }
                 release::pay_bye(call, &mut self.core, turn, owner.leg);
             }
-            Machine::ClientOther(_) | Machine::ServerOther(_) => {}
+            Machine::ClientOther(_) => {
+                if call.exchange.is_some_and(|e| e.sent == key) {
+                    exchange::refused(call, &mut self.core, turn, 408);
+                }
+            }
+            Machine::ServerOther(_) => {}
         }
     }
 

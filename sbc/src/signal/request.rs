@@ -2,10 +2,11 @@
 //! 17.2).
 
 use super::{Signal, stateless_tag};
-use crate::call::{Phase, exchange, release, setup};
-use crate::core::{ALLOW, Alarm, First, Reply, Turn, method_case, respond_stateless};
+use crate::call::{MAX_FORKS, Phase, early, exchange, release, setup};
+use crate::core::{ALLOW, Alarm, First, Reply, Turn, method_case, respond_stateless, unsupported};
 use crate::counters::Dropped;
 use crate::dialog::Tag;
+use crate::dialog::prack::RAck;
 use crate::message::{self, Message, Method, Name, ParseError};
 use crate::policy::realm;
 use crate::refusal::Refusal;
@@ -42,8 +43,12 @@ impl Signal {
             }
             (Method::Invite, Some(leg)) => self.reinvite(turn, at, leg, message),
             (Method::Bye, Some(leg)) => self.bye(turn, at, leg, message),
+            (Method::Prack, Some(leg)) => self.prack(turn, at, leg, message),
+            (Method::Update, Some(leg)) => self.update(turn, at, leg, message),
             (Method::Options, _) => self.options(turn, at, message),
-            (Method::Bye, None) => self.answer_now(turn, at, message, 481),
+            (Method::Bye | Method::Prack | Method::Update, None) => {
+                self.answer_now(turn, at, message, 481)
+            }
             (Method::Other(_), _) => self.answer_now(turn, at, message, 501),
             _ => self.answer_now(turn, at, message, 405),
         }
@@ -69,7 +74,7 @@ impl Signal {
         let leg = self.calls.get(tag.call)?.legs.get(usize::from(tag.leg))?;
         let ours = leg.dialog.tag;
         let theirs = message.from().ok().and_then(|f| f.tag()).unwrap_or_default();
-        let is_ours = ours.secret == tag.secret && tag.fork <= ours.fork;
+        let is_ours = ours.secret == tag.secret && tag.fork < MAX_FORKS;
         let is_theirs = *leg.dialog.remote_tag == *theirs || leg.phase != Phase::Confirmed;
         let same_call = *leg.dialog.call_id == *message.call_id();
         (is_ours && is_theirs && same_call).then_some((tag.call, tag.leg))
@@ -207,21 +212,86 @@ impl Signal {
             let status = if in_order { 481 } else { 500 };
             return self.answer_now(turn, at, message, status);
         }
-        let other = match exchange::may_begin(call, &self.core, place) {
+        self.carry(turn, at, (key, place), message);
+    }
+
+    /// Carries an offer, or an INVITE that asks for one, to the other leg; or says why not now.
+    fn carry(
+        &mut self,
+        turn: &mut Turn,
+        at: setup::Arrival,
+        (key, place): (Key, u8),
+        message: &Message,
+    ) {
+        let Some(method) = message.method() else { return };
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let other = match exchange::may_begin(call, &self.core, place, method) {
             Ok(other) => other,
             Err(exchange::Busy::Pending) => return self.answer_now(turn, at, message, 491),
             Err(exchange::Busy::Unfinished) => return self.answer_now(turn, at, message, 500),
         };
         let owner = Some(Owner { call: key, leg: place });
-        let Some(served) = self.core.serve_invite(at.hash, owner, (at.port, at.source), message)
-        else {
+        let Some(served) = self.core.serve(at.hash, owner, (at.port, at.source), message) else {
             return self.answer_now(turn, at, message, 500);
         };
         if let Some(leg) = call.leg(place) {
-            leg.dialog.refresh_target(message.contact().ok().flatten());
-            leg.dialog.peer = at.source;
+            leg.heard(message, at.source);
         }
         exchange::begin(call, &mut self.core, turn, (place, other), served, message);
+        self.settle(turn, key);
+    }
+
+    /// RFC 3311 5.2. Without an offer it concerns this dialog alone, and is answered at once.
+    fn update(
+        &mut self,
+        turn: &mut Turn,
+        at: setup::Arrival,
+        (key, place): (Key, u8),
+        message: &Message,
+    ) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let Some(leg) = call.leg(place) else { return };
+        if !leg.dialog.admit_cseq(message.cseq().number) {
+            return self.answer_now(turn, at, message, 500);
+        }
+        if matches!(leg.phase, Phase::Trying | Phase::Over) || call.has_ended() {
+            return self.answer_now(turn, at, message, 481);
+        }
+        if !message.body().is_empty() {
+            return self.carry(turn, at, (key, place), message);
+        }
+        let Some(leg) = call.leg(place) else { return };
+        leg.heard(message, at.source);
+        let sent_by = self.core.sent_by(at.port).to_owned();
+        let reply = Reply { contact: Some(&sent_by), ..Reply::plain(200, None) };
+        self.core.respond_at_once(turn, at.hash, (at.port, at.source), message, reply, |_| {});
+        self.settle(turn, key);
+    }
+
+    /// RFC 3262 3: it confirms our last reliable response, or nothing.
+    fn prack(
+        &mut self,
+        turn: &mut Turn,
+        at: setup::Arrival,
+        (key, place): (Key, u8),
+        message: &Message,
+    ) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if !call.leg(place).is_some_and(|l| l.dialog.admit_cseq(message.cseq().number)) {
+            return self.answer_now(turn, at, message, 500);
+        }
+        let Some(rack) = RAck::read(message) else {
+            return self.answer_now(turn, at, message, 400);
+        };
+        if !early::is_confirmed_by(call, place, rack) {
+            return self.answer_now(turn, at, message, 481);
+        }
+        let owner = Some(Owner { call: key, leg: place });
+        let Some(served) = self.core.serve(at.hash, owner, (at.port, at.source), message) else {
+            // It is repeated, and so is what it confirms.
+            return self.answer_now(turn, at, message, 500);
+        };
+        early::confirmed(call, &mut self.core, turn, (place, served), message);
         self.settle(turn, key);
     }
 
@@ -269,13 +339,12 @@ impl Signal {
         let tag = stateless_tag(&self.core, message);
         let reply = Reply::plain(420, Some(tag));
         let unsupported = |print: &mut message::Print| {
-            message.options(Name::Require).for_each(|option| {
+            unsupported(message).for_each(|option| {
                 print.header(Name::Unsupported, option);
             });
         };
         if method == Method::Invite {
-            if let Some(key) = self.core.serve_invite(at.hash, None, (at.port, at.source), message)
-            {
+            if let Some(key) = self.core.serve(at.hash, None, (at.port, at.source), message) {
                 self.core.respond(turn, key, reply, unsupported);
             }
             return;
@@ -286,17 +355,21 @@ impl Signal {
     /// Answers with a status and nothing more; an INVITE within an INVITE transaction.
     fn answer_now(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message, status: u16) {
         let tag = stateless_tag(&self.core, message);
+        // RFC 3261 14.2: between 0 and 10 seconds; the same for the same request.
+        let retry_after = (tag.secret % 11) as u32;
         let fill = |print: &mut message::Print| {
             if matches!(status, 405 | 501) {
                 print.header(Name::Allow, ALLOW);
             }
             if status == 500 {
-                print.header(Name::RetryAfter, b"5");
+                print.line(Name::RetryAfter, |v| {
+                    v.u32(retry_after);
+                });
             }
         };
         let reply = Reply::plain(status, Some(tag));
         if message.method() == Some(Method::Invite) {
-            match self.core.serve_invite(at.hash, None, (at.port, at.source), message) {
+            match self.core.serve(at.hash, None, (at.port, at.source), message) {
                 Some(key) => self.core.respond(turn, key, reply, fill),
                 None => respond_stateless(turn, (at.port, at.source), message, &reply, &self.core),
             }
@@ -317,5 +390,5 @@ fn readable(message: &Message) -> Result<(), ParseError> {
 }
 
 fn unknown_extension(message: &Message) -> bool {
-    message.options(Name::Require).next().is_some()
+    unsupported(message).next().is_some()
 }

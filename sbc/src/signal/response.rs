@@ -1,7 +1,7 @@
 //! Responses: to the transaction our branch names, and through it to the call (RFC 3261 17.1.3).
 
 use super::Signal;
-use crate::call::hunt;
+use crate::call::{exchange, hunt};
 use crate::core::Turn;
 use crate::counters::{ClassCase, Dropped};
 use crate::message::{Message, Method};
@@ -20,8 +20,14 @@ impl Signal {
         self.at_work = owner.map(|o| o.call);
         match &mut tx.machine {
             Machine::ClientOther(machine) => {
-                machine.receive(status, turn.now.mono, &timers);
+                let is_final = machine.receive(status, turn.now.mono, &timers);
                 self.core.rearm(key);
+                if let Some(owner) = owner
+                    && let Some(call) = self.calls.get_mut(owner.call)
+                    && call.exchange.is_some_and(|e| is_final && e.sent == key)
+                {
+                    exchange::concluded(call, &mut self.core, turn, owner.leg, message);
+                }
                 self.settle_owner(turn, owner);
             }
             Machine::ClientInvite(machine) => {

@@ -154,7 +154,7 @@ mod tests {
                     assert_eq!(now.0, 32_000_000_000);
                     break;
                 }
-                due @ (Due::Nothing | Due::Ended) => panic!("{due:?}"),
+                due @ (Due::Nothing | Due::Ended | Due::Unconfirmed) => panic!("{due:?}"),
             }
         }
         assert_eq!(sent, [0, 500, 1500, 3500, 7500, 15500, 31500]);

@@ -1,4 +1,4 @@
-//! Non-INVITE client transaction: RFC 3261 17.1.2. Here: BYE and CANCEL.
+//! Non-INVITE client transaction: RFC 3261 17.1.2. Everything but INVITE and ACK.
 
 use super::timer::{Due, Timers};
 use base::{Instant, plain};
@@ -99,7 +99,7 @@ mod tests {
             match tx.expire(now, &t) {
                 Due::Retransmit => sent.push(now.0 / 1_000_000),
                 Due::TimedOut => break,
-                due @ (Due::Nothing | Due::Ended) => panic!("{due:?}"),
+                due @ (Due::Nothing | Due::Ended | Due::Unconfirmed) => panic!("{due:?}"),
             }
         }
         assert_eq!(sent, [0, 500, 1500, 3500, 7500, 11500, 15500, 19500, 23500, 27500, 31500]);

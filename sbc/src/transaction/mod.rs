@@ -59,7 +59,7 @@ pub struct Transaction {
     pub peer: SocketAddr,
     /// What is repeated: our request, its ACK, or our last response.
     pub text: Box<[u8]>,
-    /// The INVITE being served, until its final response: responses are built from it.
+    /// The request being served, until its final response: responses are built from it.
     pub request: Box<[u8]>,
     /// Secret part of our branch, or the keyed hash of the peer's.
     pub hash: u64,
@@ -134,7 +134,16 @@ impl Transaction {
             Machine::ClientInvite(m) => m.is_open(),
             Machine::ClientOther(m) => m.is_open(),
             Machine::ServerInvite(m) => m.is_open(),
-            Machine::ServerOther(_) => false,
+            Machine::ServerOther(m) => m.awaits_final(),
+        }
+    }
+
+    /// Whether it serves a request that has no final response yet.
+    pub fn awaits_final(&self) -> bool {
+        match &self.machine {
+            Machine::ServerInvite(m) => m.awaits_final(),
+            Machine::ServerOther(m) => m.awaits_final(),
+            Machine::ClientInvite(_) | Machine::ClientOther(_) => false,
         }
     }
 
@@ -232,6 +241,11 @@ impl Transactions {
 }
 
 impl Transaction {
+    /// Whether it serves an INVITE.
+    pub fn is_invite(&self) -> bool {
+        matches!(self.machine, Machine::ServerInvite(_))
+    }
+
     fn is_server(&self) -> bool {
         matches!(self.machine, Machine::ServerInvite(_) | Machine::ServerOther(_))
     }

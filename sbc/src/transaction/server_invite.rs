@@ -1,7 +1,8 @@
 //! INVITE server transaction: RFC 3261 17.2.1 with the Accepted state of RFC 6026 7.1.
 //!
-//! Retransmitting a 2xx until its ACK arrives is the user's duty (13.3.1.4); it has the same shape as
-//! timers G and H, so it is kept here.
+//! Retransmitting a 2xx until its ACK arrives is the user's duty (13.3.1.4), and so is retransmitting a
+//! reliable provisional response until its PRACK does (RFC 3262 3); both have the same shape as timers G
+//! and H, so they are kept here.
 
 use super::timer::{Due, Timers};
 use base::{Instant, plain};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum State {
-    /// Provisional responses only.
+    /// Provisional responses only; with a clock running, the last of them awaits its PRACK.
     Proceeding,
     /// A failure was sent, its ACK is awaited.
     Completed,
@@ -34,10 +35,10 @@ pub enum Again {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerInvite {
     state: State,
-    /// Next retransmission (timer G, or of the 2xx).
+    /// Next retransmission (timer G, or of the 2xx or the reliable provisional response).
     retransmit: Instant,
     interval_ms: u32,
-    /// Timer H, I or L.
+    /// Timer H, I or L, or the time a PRACK is waited for.
     end: Instant,
 }
 
@@ -61,6 +62,20 @@ impl ServerInvite {
         self.state = if status < 300 { State::Accepted } else { State::Completed };
         self.interval_ms = t.t1.as_millis() as u32;
         (self.retransmit, self.end) = (now + t.t1, now + t.give_up());
+    }
+
+    /// The provisional response just sent is reliable: it is repeated until `pracked`.
+    pub fn expect_prack(&mut self, now: Instant, t: &Timers) {
+        debug_assert!(self.awaits_final(), "a reliable response after the final one");
+        self.interval_ms = t.t1.as_millis() as u32;
+        (self.retransmit, self.end) = (now + t.t1, now + t.give_up());
+    }
+
+    /// The PRACK has arrived.
+    pub fn pracked(&mut self) {
+        if self.state == State::Proceeding {
+            (self.retransmit, self.end) = (Instant::NEVER, Instant::NEVER);
+        }
     }
 
     /// Whether no final response has been sent.
@@ -106,13 +121,24 @@ impl ServerInvite {
 
     /// Time has passed.
     pub fn expire(&mut self, now: Instant, t: &Timers) -> Due {
+        if now >= self.end && self.state == State::Proceeding {
+            self.pracked();
+            return Due::Unconfirmed;
+        }
         if now >= self.end {
             return if self.is_open() { Due::TimedOut } else { Due::Ended };
         }
         if now < self.retransmit {
             return Due::Nothing;
         }
-        let interval = t.back_off(Duration::from_millis(u64::from(self.interval_ms)));
+        let interval = Duration::from_millis(u64::from(self.interval_ms));
+        let interval = match self.state {
+            // RFC 3262 3: doubled each time, without a bound but the end.
+            State::Proceeding => interval * 2,
+            State::Completed | State::Confirmed | State::Accepted | State::Acknowledged => {
+                t.back_off(interval)
+            }
+        };
         self.interval_ms = interval.as_millis() as u32;
         self.retransmit = now + interval;
         Due::Retransmit
@@ -150,6 +176,30 @@ mod tests {
             assert_eq!((tx.again(), tx.is_open()), (Again::Absorb, false));
             assert_eq!(tx.expire(Instant(1) + t.give_up(), &t), Due::Ended);
         }
+    }
+
+    #[test]
+    fn a_reliable_response_is_repeated_seven_times_until_its_prack() {
+        let t = Timers::default();
+        let mut tx = ServerInvite::start();
+        tx.expect_prack(Instant(0), &t);
+        let mut sent = Vec::new();
+        loop {
+            let now = tx.deadline();
+            match tx.expire(now, &t) {
+                Due::Retransmit => sent.push(now.0 / 1_000_000),
+                Due::Unconfirmed => break,
+                due @ (Due::Nothing | Due::Ended | Due::TimedOut) => panic!("{due:?}"),
+            }
+        }
+        assert_eq!(sent, [500, 1500, 3500, 7500, 15500, 31500]);
+        assert!(tx.awaits_final() && tx.deadline() == Instant::NEVER, "a 5xx is still to come");
+        tx.expect_prack(Instant(0), &t);
+        tx.pracked();
+        assert_eq!(tx.deadline(), Instant::NEVER);
+        tx.respond(200, Instant(0), &t);
+        tx.pracked();
+        assert_ne!(tx.deadline(), Instant::NEVER, "a PRACK after the 2xx is no ACK");
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub enum Due {
     Nothing,
     /// Send the stored text again.
     Retransmit,
+    /// The PRACK of a reliable provisional response did not come; the transaction goes on.
+    Unconfirmed,
     /// What was waited for did not come; the transaction is over.
     TimedOut,
     /// The transaction is over, as it should be.

@@ -43,6 +43,16 @@ pub(super) struct Leg {
     pub(super) sequence: u16,
     /// Never acknowledges a 2xx.
     pub(super) mute: bool,
+    /// The first INVITE had no offer.
+    pub(super) late: bool,
+    /// It can do 100rel (RFC 3262), and likes to.
+    pub(super) reliable: bool,
+    /// The early dialog and the number of the last reliable response, its own or the peer's.
+    pub(super) rseq: (String, u32),
+    /// The reliable response that no PRACK has confirmed, and whether it has a description.
+    pub(super) unconfirmed: Option<(u32, bool)>,
+    /// The first offer has its answer, reliably.
+    pub(super) agreed: bool,
 }
 
 impl Leg {
@@ -69,6 +79,13 @@ impl Leg {
         }
         for repeat in self.servers.iter_mut().map(|s| &mut s.repeat) {
             repeat.again(now).into_iter().for_each(|text| line.send(text));
+        }
+        let unconfirmed =
+            |s: &Server| s.method == "INVITE" && s.status < 200 && s.repeat.is_over(now);
+        while let Some(i) = self.servers.iter().position(unconfirmed) {
+            // RFC 3262 3: nobody confirmed it.
+            self.phase = Phase::Over;
+            self.respond(now, i, 504, "", line);
         }
         let mut lost = false;
         for client in self.clients.iter().filter(|c| c.repeat.is_over(now)) {
@@ -102,6 +119,7 @@ impl Leg {
             Act::WrongBye => line.wrong_bye(self),
             Act::Reinvite(direction, moves) => self.reinvite(now, Some((direction, moves)), line),
             Act::ReinviteWithoutOffer => self.reinvite(now, None, line),
+            Act::Update(direction) => self.update(now, direction, line),
             Act::AnswerReinvite(branch, status) => self.answer_reinvite(now, &branch, status, line),
             Act::Replay => line.send(self.first.clone()),
             Act::LateResponse(status) => self.stray_answer(status, "", line),
@@ -119,8 +137,18 @@ impl Leg {
 
     fn progress(&mut self, now: Instant, status: u16, sdp: bool, line: &mut Line) {
         let Some(i) = self.first_server().filter(|i| self.servers[*i].status < 200) else { return };
+        if self.unconfirmed.is_some() {
+            return; // One at a time.
+        }
+        let sdp = sdp && !self.agreed;
+        let supported = self.servers[i].request.get("Supported").contains("100rel");
         let body = if sdp { self.description("sendrecv") } else { String::new() };
-        self.respond(now, i, status, &body, line);
+        match supported && self.reliable && status > 100 {
+            true => self.respond_reliably(now, i, status, &body, line),
+            // An offer must not be made where it may be lost.
+            false if self.late => self.respond(now, i, status, "", line),
+            false => self.respond(now, i, status, &body, line),
+        }
         if sdp {
             self.schedule(now, vec![(20, Act::Talk)]);
         }
@@ -138,7 +166,17 @@ impl Leg {
             self.phase = Phase::Over;
             return self.respond(now, i, status, "", line);
         }
+        if self.unconfirmed.is_some_and(|(_, described)| described) || self.offers() {
+            // RFC 3262 3: not before the PRACK.
+            return self.schedule(now, vec![(200, Act::Answer(200))]);
+        }
         self.phase = Phase::Up;
+        self.unconfirmed = None;
+        if self.agreed {
+            self.respond(now, i, 200, "", line);
+            let plan = plan::conversation(&mut line.random, line.hostile);
+            return self.schedule(now, plan);
+        }
         if line.chance(10) {
             self.formats = "8";
         }
@@ -158,6 +196,70 @@ impl Leg {
         let tag = if tag.is_empty() { line.tag(self.serial) } else { tag.to_owned() };
         let text = self.servers[i].request.reply(status, &tag, &line.contact(), &body);
         line.send(text);
+    }
+
+    /// Sends a reliable provisional response and repeats it (RFC 3262 3).
+    fn respond_reliably(
+        &mut self,
+        now: Instant,
+        i: usize,
+        status: u16,
+        body: &str,
+        line: &mut Line,
+    ) {
+        self.rseq.1 =
+            if self.rseq.1 == 0 { 1 + line.random.below(1_000_000) } else { self.rseq.1 + 1 };
+        let headers = format!("{}Require: 100rel\r\nRSeq: {}\r\n", line.contact(), self.rseq.1);
+        let server = &mut self.servers[i];
+        let text = server.request.reply(status, &line.tag(self.serial), &headers, body);
+        server.status = status;
+        server.repeat = Repeat::start(text.clone(), now, false);
+        self.unconfirmed = Some((self.rseq.1, !body.is_empty()));
+        line.send(text);
+    }
+
+    /// A PRACK arrived as the `i`th request.
+    fn pracked(&mut self, now: Instant, i: usize, line: &mut Line) {
+        let request = &self.servers[i].request;
+        let rack = request.get("RAck").split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        let body = request.body().to_owned();
+        let media = request.media();
+        let Some((_, described)) = self.unconfirmed.filter(|(rseq, _)| *rseq == rack) else {
+            return self.respond(now, i, 481, "", line);
+        };
+        self.unconfirmed = None;
+        if let Some(invite) = self.first_server().filter(|s| self.servers[*s].status < 200) {
+            self.servers[invite].repeat.stop(Instant::NEVER);
+        }
+        self.remote_media = media.or(self.remote_media);
+        let answers = described && self.late && !self.agreed;
+        self.agreed |= described;
+        let answer = match body.is_empty() || answers {
+            true => String::new(),
+            false => self.description(answer(&body)),
+        };
+        self.respond(now, i, 200, &answer, line);
+    }
+
+    /// An UPDATE arrived as the `i`th request.
+    fn updated(&mut self, now: Instant, i: usize, line: &mut Line) {
+        let body = self.servers[i].request.body().to_owned();
+        if body.is_empty() || self.phase == Phase::Over {
+            let status = if self.phase == Phase::Over { 481 } else { 200 };
+            return self.respond(now, i, status, "", line);
+        }
+        if self.offers() {
+            return self.respond(now, i, 491, "", line);
+        }
+        self.remote_media = self.servers[i].request.media().or(self.remote_media);
+        let status = [200, 200, 200, 488][line.random.below(4) as usize];
+        let body = if status == 200 { self.description(answer(&body)) } else { String::new() };
+        self.respond(now, i, status, &body, line);
+    }
+
+    /// Whether an offer of its own has no answer yet.
+    fn offers(&self) -> bool {
+        self.clients.iter().any(|c| c.offers && c.progress != Progress::Done)
     }
 
     /// Sends a response in the `i`th server transaction.
@@ -206,6 +308,8 @@ impl Leg {
             "INVITE" => self.reinvited(now, i, line),
             "CANCEL" => self.cancelled(now, i, line),
             "BYE" => self.ended(now, i, line),
+            "PRACK" => self.pracked(now, i, line),
+            "UPDATE" => self.updated(now, i, line),
             _ => self.respond(now, i, 200, "", line),
         }
     }
@@ -290,6 +394,7 @@ impl Leg {
             repeat: Repeat::start(text, now, true),
             ack: None,
             cancel: false,
+            offers: false,
         });
     }
 
@@ -325,11 +430,62 @@ impl Leg {
         self.request(now, "INVITE", &body.unwrap_or_default(), line);
     }
 
+    fn update(&mut self, now: Instant, direction: Option<&'static str>, line: &mut Line) {
+        let ready = match self.phase {
+            Phase::Up => true,
+            Phase::Early => self.agreed && self.remote.contains(";tag="),
+            Phase::Over => false,
+        };
+        let invited = self.servers.iter().any(|s| s.method == "INVITE" && s.status < 200);
+        let busy = self.offers() || (self.phase == Phase::Up && invited);
+        if !ready || (busy && !line.hostile) {
+            return;
+        }
+        let body = direction.map_or(String::new(), |direction| self.description(direction));
+        self.request(now, "UPDATE", &body, line);
+    }
+
+    /// Confirms a reliable response, once, and in order (RFC 3262 4).
+    fn confirm(&mut self, now: Instant, text: &Text, line: &mut Line) {
+        let Ok(rseq) = text.get("RSeq").parse::<u32>() else { return };
+        let tag = text.tag("To").to_owned();
+        if tag == self.rseq.0 && rseq != self.rseq.1 + 1 {
+            return;
+        }
+        self.rseq = (tag, rseq);
+        let described = !text.body().is_empty();
+        let body = match (self.late, described) {
+            (true, true) => self.description(answer(text.body())),
+            (false, true) if line.chance(20) => self.description("sendrecv"),
+            _ => String::new(),
+        };
+        self.agreed |= described;
+        let rack = format!("RAck: {rseq} 1 INVITE\r\n");
+        self.request_with(now, "PRACK", &rack, &body, line);
+        if self.late
+            && let Some(prack) = self.clients.last_mut()
+        {
+            prack.offers = false;
+        }
+    }
+
     /// Sends a request within the dialog.
     fn request(&mut self, now: Instant, method: &'static str, body: &str, line: &mut Line) {
+        self.request_with(now, method, "", body, line);
+    }
+
+    fn request_with(
+        &mut self,
+        now: Instant,
+        method: &'static str,
+        headers: &str,
+        body: &str,
+        line: &mut Line,
+    ) {
         self.cseq += 1;
         let branch = line.branch();
         let text = line.request_in(self, method, self.cseq, &branch, body);
+        let text = text.replacen("\r\nContact:", &format!("\r\n{headers}Contact:"), 1);
         line.send(text.clone());
         self.clients.push(Client {
             method,
@@ -339,6 +495,7 @@ impl Leg {
             repeat: Repeat::start(text, now, method != "INVITE"),
             ack: None,
             cancel: false,
+            offers: !body.is_empty(),
         });
     }
 
@@ -352,6 +509,9 @@ impl Leg {
             if status >= 200 {
                 client.progress = Progress::Done;
                 client.repeat.stop(now);
+                if client.offers && status < 300 {
+                    self.remote_media = text.media().or(self.remote_media);
+                }
             }
             return;
         }
@@ -372,6 +532,7 @@ impl Leg {
                 self.remote_media = Some(media);
                 self.schedule(now, vec![(10, Act::Talk)]);
             }
+            self.confirm(now, text, line);
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Line {
     node: SocketAddr,
     random: Random,
     hostile: bool,
+    /// It takes UPDATE, and says so.
+    pub updates: bool,
     serial: u32,
     media: u16,
     /// Whose call each media address of it is.
@@ -42,8 +44,10 @@ pub struct Phone {
 impl Phone {
     /// A phone at `address` behind `node`.
     pub fn new(address: SocketAddr, node: SocketAddr, seed: (u64, u64), hostile: bool) -> Phone {
-        let random = Random::new(seed);
+        let mut random = Random::new(seed);
+        let updates = random.below(100) < 60;
         let line = Line {
+            updates,
             address,
             node,
             random,
@@ -98,6 +102,11 @@ impl Phone {
         leg.version = 1;
         let body =
             if late { String::new() } else { wire::sdp(leg.media, 1, leg.formats, "sendrecv") };
+        leg.late = late;
+        let reliability = ["", "Supported: 100rel", "Supported: timer, 100rel", "Require: 100rel"]
+            [line.random.below(4) as usize];
+        let headers = if headers.is_empty() { reliability } else { headers };
+        leg.reliable = headers.contains("100rel");
         let branch = line.branch();
         let mut text = line.request_in(&leg, "INVITE", 1, &branch, &body);
         if headers.starts_with("Max-Forwards: 0") && line.chance(50) {
@@ -115,6 +124,7 @@ impl Phone {
             repeat: Repeat::start(text, now, false),
             ack: None,
             cancel: false,
+            offers: !late,
         });
         let plan = plan::calling(&mut line.random, line.hostile);
         leg.schedule(now, plan);
@@ -159,7 +169,11 @@ impl Line {
     }
 
     fn contact(&self) -> String {
-        format!("Contact: <sip:{}>\r\n", self.address)
+        let update = if self.updates { ", UPDATE" } else { "" };
+        format!(
+            "Contact: <sip:{}>\r\nAllow: INVITE, ACK, BYE, CANCEL, PRACK{update}\r\n",
+            self.address
+        )
     }
 
     fn branch(&mut self) -> String {
@@ -200,6 +214,11 @@ impl Line {
             talk_until: Instant::NEVER,
             sequence: 0,
             mute: false,
+            late: false,
+            reliable: self.chance(50),
+            rseq: (String::new(), 0),
+            unconfirmed: None,
+            agreed: false,
         }
     }
 
@@ -214,6 +233,7 @@ impl Line {
         leg.target = invite.uri_of("Contact").to_owned();
         leg.remote_media = invite.media();
         leg.talk_until = now + Duration::from_secs(90);
+        leg.late = invite.body().is_empty();
         let (number, method) = cseq(&invite);
         leg.servers.push(transaction::Server {
             method,

@@ -23,6 +23,8 @@ pub(super) enum Act {
     Reinvite(&'static str, bool),
     /// A re-INVITE without an offer.
     ReinviteWithoutOffer,
+    /// An UPDATE with this direction, or without an offer.
+    Update(Option<&'static str>),
     /// The answer to the re-INVITE with this branch.
     AnswerReinvite(String, u16),
     /// The first request or response once more, however late.
@@ -55,10 +57,20 @@ pub(super) fn conversation(random: &mut Random, hostile: bool) -> Plan {
         let at = random.below(length + 2_000);
         plan.push((at, reinvite(random)));
     }
+    for _ in 0..random.below(3) {
+        let at = random.below(length + 2_000);
+        plan.push((at, update(random)));
+    }
     if hostile {
         plan.extend(mischief(random, length));
     }
     plan
+}
+
+fn update(random: &mut Random) -> Act {
+    Act::Update(
+        [None, Some("sendonly"), Some("sendrecv"), Some("inactive")][random.below(4) as usize],
+    )
 }
 
 fn reinvite(random: &mut Random) -> Act {
@@ -101,6 +113,9 @@ pub(super) fn calling(random: &mut Random, hostile: bool) -> Plan {
     if chance(random, 5) {
         plan.push((random.below(3_000), Act::Bye));
     }
+    if chance(random, 30) {
+        plan.push((random.below(3_000), update(random)));
+    }
     if hostile {
         plan.extend(mischief(random, 40_000));
     }
@@ -119,6 +134,9 @@ pub(super) fn called(random: &mut Random, hostile: bool) -> Plan {
         let sdp = status == 183 || (status == 180 && chance(random, 30));
         plan.push((at, Act::Progress(status, sdp)));
         at += random.below(1_500);
+        if chance(random, 20) {
+            plan.push((at, update(random)));
+        }
     }
     at += [0, 50, 800, 5_000, 30_000][random.below(5) as usize];
     match random.below(20) {

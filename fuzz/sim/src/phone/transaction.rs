@@ -74,6 +74,8 @@ pub(super) struct Client {
     pub(super) ack: Option<String>,
     /// Whether a CANCEL is to be sent as soon as it may be.
     pub(super) cancel: bool,
+    /// It carries an offer.
+    pub(super) offers: bool,
 }
 
 /// A request the phone received.

@@ -1,0 +1,225 @@
+//! The answer of a call: the callee's 2xx, what the caller hears of it, and its ACK (RFC 3261 13.2.2.4).
+
+use super::offer_answer::{Carrier, Negotiation};
+use super::{CALLER, Call, Phase, early, exchange, hunt, release};
+use crate::billing::Frame;
+use crate::core::{Core, Reply, Turn, dialog_request};
+use crate::dialog::Dialog;
+use crate::message::{self, Message, Method, Print};
+use crate::policy::manipulate::{self, Boundary};
+use crate::refusal::Refusal;
+use crate::transaction::Owner;
+use base::{Instant, Key, PortId};
+use control::event::CallState;
+
+/// Hears a 2xx to the INVITE we sent on `place`.
+pub(crate) fn success(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    (place, key): (u8, Key),
+    message: &Message,
+) {
+    let tag = message.to().ok().and_then(|t| t.tag()).unwrap_or_default();
+    let wanted = call.callee == Some(place) && !call.has_ended();
+    let Some(leg) = call.leg(place) else { return };
+    if leg.phase == Phase::Confirmed && *leg.dialog.remote_tag == *tag {
+        // A retransmitted 2xx: the ACK was lost, or is not due yet.
+        if core.transactions.get(key).is_some_and(|tx| tx.text.starts_with(b"ACK ")) {
+            core.send_again(turn, key);
+        }
+        return;
+    }
+    if leg.phase == Phase::Confirmed || leg.phase == Phase::Over || !wanted {
+        return decline(call, core, turn, (place, key), message);
+    }
+    if early::must_wait(call) {
+        return early::hold(call, message);
+    }
+    let Some(at) = early::enter(call, core, turn, place, message) else {
+        return decline(call, core, turn, (place, key), message);
+    };
+    let Some(leg) = call.leg(place) else { return };
+    leg.phase = Phase::Confirmed;
+    match description(call, core, turn, (place, at), message) {
+        Ok(sdp) => {
+            let awaits_answer = call.leg(place).is_some_and(|l| !l.offer.is_stable());
+            if awaits_answer {
+                // The offer is in the 2xx: the caller's ACK will carry the answer.
+                call.exchange = Some(exchange::Exchange::awaiting_answer(CALLER, place));
+            } else {
+                acknowledge(call, core, turn, place, None);
+            }
+            answered(call, core, turn, place, message, sdp.as_deref());
+        }
+        Err(refusal) => {
+            acknowledge(call, core, turn, place, None);
+            hunt::give_up(call, core, turn, place, refusal);
+        }
+    }
+}
+
+/// The description the caller's 2xx needs: the answer or offer of this one, or the answer of an earlier
+/// provisional response. None, if the caller has agreed with the callee already.
+fn description(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    (place, at): (u8, usize),
+    message: &Message,
+) -> Result<Option<Vec<u8>>, Refusal> {
+    let sdp = early::described(call, core, turn, (place, at), Carrier::Success, message)?;
+    let was_told = |call: &Call| call.legs.first().is_some_and(|l| l.offer.is_stable());
+    let sdp = match sdp {
+        _ if was_told(call) => None,
+        Some(sdp) => Some(sdp),
+        None => Some(early::answer(call, core, turn, at)?),
+    };
+    let Some(caller) = call.leg(CALLER) else { return Err(Refusal::InternalError) };
+    if sdp.is_some() {
+        caller.offer = caller.offer.describing();
+    }
+    let Some(leg) = call.leg(place) else { return Err(Refusal::InternalError) };
+    if leg.offer != Negotiation::OfferReceived {
+        leg.offer = Negotiation::Stable;
+    }
+    Ok(sdp)
+}
+
+fn answered(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    place: u8,
+    message: &Message,
+    sdp: Option<&[u8]>,
+) {
+    call.state = CallState::Answered;
+    call.early.clear();
+    call.candidates.clear();
+    (call.trying_deadline, call.ring_deadline) = (Instant::NEVER, Instant::NEVER);
+    let limit = |t: u16| core.image.trunks.get(usize::from(t)).map(|t| t.max_duration);
+    let shortest = call.holds.iter().filter_map(|t| limit(*t)).min();
+    call.duration_deadline = shortest.map_or(Instant::NEVER, |d| turn.now.mono + d);
+    call.interim_deadline = turn.now.mono + hunt::INTERIM;
+    call.cdr.answer = Some(turn.now.into());
+    call.cdr.status = message.status().map_or(200, |s| s.code());
+    if let Some(last) = call.cdr.attempts.last_mut() {
+        last.status = call.cdr.status;
+        last.reason = Box::default();
+    }
+    core.counters.answered.add(1);
+    core.answered += 1;
+    core.counters.setup_delay(turn.now.mono.0.saturating_sub(call.cdr.setup.mono));
+    core.journal(turn, &Frame::Answer(call.cdr.clone()));
+    tell_caller(call, core, turn, place, message, sdp, |_| {});
+}
+
+/// Passes a provisional or 2xx response to the caller.
+pub(crate) fn tell_caller(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    place: u8,
+    message: &Message,
+    sdp: Option<&[u8]>,
+    fill: impl FnOnce(&mut Print),
+) {
+    let boundary_trust = hunt::trusted(core, call, place);
+    let image = core.image.clone();
+    let Some(caller) = call.leg(CALLER) else { return };
+    let extra = image.trunks.get(usize::from(caller.trunk)).map_or(&[][..], |t| &t.pass_headers);
+    let Some(invite) = caller.invite else { return };
+    let message::Start::Response(line) = message.start() else { return };
+    let sent_by = core.sent_by(caller.port).to_owned();
+    let reply = Reply {
+        status: line.status.code(),
+        reason: Some(line.reason),
+        tag: Some(caller.dialog.tag),
+        contact: Some(&sent_by),
+        sdp,
+    };
+    let boundary = Boundary { trusted: boundary_trust, extra };
+    core.respond(turn, invite, reply, |print| {
+        fill(print);
+        manipulate::pass(message, boundary, print);
+    });
+    caller.phase = if line.status.code() < 200 { Phase::Early } else { Phase::Confirmed };
+}
+
+/// Acknowledges the 2xx of `place`; its text replaces the INVITE in the transaction.
+pub(crate) fn acknowledge(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    place: u8,
+    sdp: Option<&[u8]>,
+) {
+    let Some(leg) = call.leg(place) else { return };
+    let Some(key) = leg.invite else { return };
+    let text = ack(core, turn, leg.port, &leg.dialog, leg.invite_cseq, sdp);
+    if let Some(tx) = core.transactions.get_mut(key) {
+        tx.text = text;
+        tx.peer = leg.dialog.next_hop(|_| true);
+    }
+}
+
+/// Sends an ACK for a 2xx: a transaction of its own that nobody answers (RFC 3261 13.2.2.4).
+fn ack(
+    core: &mut Core,
+    turn: &mut Turn,
+    port: PortId,
+    dialog: &Dialog,
+    cseq: u32,
+    sdp: Option<&[u8]>,
+) -> Box<[u8]> {
+    let to = dialog.next_hop(|a| core.permitted(port, a));
+    let mut branch = Vec::with_capacity(48);
+    branch.extend_from_slice(crate::transaction::COOKIE);
+    crate::transaction::hex(core.random.next(), 16, &mut branch);
+    let sent = turn.texts.push(port, to, |out| {
+        let mut print =
+            dialog_request(out, dialog, (Method::Ack, cseq), core.sent_by(port), &branch);
+        match sdp {
+            Some(sdp) => print.body(Some(b"application/sdp"), sdp),
+            None => print.finish(),
+        }
+    });
+    core.counters.requests_out.add(crate::counters::MethodCase::Ack.index());
+    turn.texts.get(sent).into()
+}
+
+/// A 2xx nobody waits for any more (a lost race with CANCEL, or a second fork): ACK, then BYE.
+pub(crate) fn decline(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    (place, key): (u8, Key),
+    message: &Message,
+) {
+    let (home, owner) = (call.home, Owner { call: call.key, leg: place });
+    let Some(leg) = call.leg(place) else { return };
+    let mut dialog = leg.dialog.clone();
+    hunt::learn_dialog(&mut dialog, message);
+    let number = message.cseq().number;
+    dialog.local_cseq = dialog.local_cseq.max(number);
+    let port = leg.port;
+    let text = ack(core, turn, port, &dialog, number, None);
+    if leg.phase == Phase::Over
+        && let Some(tx) = core.transactions.get_mut(key)
+    {
+        if tx.text.starts_with(b"ACK ") {
+            return; // Retransmitted: its BYE is on the way already.
+        }
+        tx.text = text;
+    }
+    let cseq = dialog.next_cseq();
+    let sent_by = core.sent_by(port).to_owned();
+    let to = dialog.next_hop(|a| core.permitted(port, a));
+    let sent = core.send_request(turn, (home, owner), (port, to), Method::Bye, |out, branch| {
+        let mut print = dialog_request(out, &dialog, (Method::Bye, cseq), &sent_by, branch);
+        release::reason(&mut print, Refusal::Cancelled.q850(), "not wanted any more");
+        print.finish();
+    });
+    leg.others.extend(sent);
+}

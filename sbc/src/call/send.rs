@@ -1,0 +1,53 @@
+//! Requests of ours within a leg's dialog (RFC 3261 12.2.1.1).
+
+use super::Call;
+use crate::core::{ALLOW, Core, Turn, contact, dialog_request};
+use crate::message::{Method, Name, Print};
+use crate::transaction::Owner;
+use base::Key;
+
+/// Sends a request on `place`; `finish` writes what is particular to it, and its body or none.
+/// `None` when there is no room for its transaction.
+pub(crate) fn request(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    place: u8,
+    method: Method,
+    finish: impl FnOnce(&mut Print),
+) -> Option<Key> {
+    let (home, owner) = (call.home, Owner { call: call.key, leg: place });
+    let leg = call.leg(place)?;
+    let cseq = leg.dialog.next_cseq();
+    let port = leg.port;
+    let to = leg.dialog.next_hop(|a| core.permitted(port, a));
+    let sent_by = core.sent_by(port).to_owned();
+    let dialog = &leg.dialog;
+    let sent = core.send_request(turn, (home, owner), (port, to), method, |out, branch| {
+        let mut print = dialog_request(out, dialog, (method, cseq), &sent_by, branch);
+        if refreshes_target(method) {
+            contact(&mut print, &sent_by);
+            print.header(Name::Allow, ALLOW);
+        }
+        finish(&mut print);
+    })?;
+    if method == Method::Invite {
+        (leg.invite, leg.invite_cseq) = (Some(sent), cseq);
+    } else {
+        leg.others.push(sent);
+    }
+    Some(sent)
+}
+
+/// Whether a request carries a Contact (RFC 3261 12.2.1.1, RFC 3311 5.1).
+fn refreshes_target(method: Method) -> bool {
+    matches!(method, Method::Invite | Method::Update)
+}
+
+/// Ends a message with a session description, or without.
+pub(crate) fn with_sdp(print: &mut Print, sdp: Option<&[u8]>) {
+    match sdp {
+        Some(sdp) => print.body(Some(b"application/sdp"), sdp),
+        None => print.finish(),
+    }
+}
