@@ -115,3 +115,24 @@ fn every_discard_is_documented() {
     }
     hold("discards.md", &page);
 }
+
+/// Tests against real peers, as the page names them.
+fn tests_of(file: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/{file}.rs"));
+    let text = std::fs::read_to_string(path).expect("the tests");
+    let tests = text.split("#[test]\n").skip(1);
+    let names = tests.filter_map(|t| t.split_once("fn ")?.1.split_once('('));
+    names.map(|(name, _)| format!("{file}::{name}")).collect()
+}
+
+#[test]
+fn every_flow_with_a_real_peer_has_its_row_and_no_row_lacks_its_test() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/interop.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let cells = page.lines().filter_map(|l| l.strip_suffix("` |")?.rsplit_once('`'));
+    let mut rows: Vec<String> = cells.map(|(_, test)| test.to_owned()).collect();
+    let mut tests: Vec<String> = ["sipp", "kamailio", "baresip"].map(tests_of).concat();
+    rows.sort();
+    tests.sort();
+    assert_eq!(rows, tests);
+}

@@ -177,6 +177,31 @@ fn hold_and_resume_from_the_callee() {
 }
 
 #[test]
+fn reliable_responses_end_to_end() {
+    all_answered(&once(play("sipp-prack", &scenario("uac-prack"), "uas-prack", &FEW)));
+}
+
+#[test]
+fn reliable_responses_to_a_caller_that_cannot() {
+    all_answered(&once(play("sipp-prack-out", &scenario("uac-early"), "uas-prack", &FEW)));
+}
+
+#[test]
+fn reliable_responses_for_a_caller_that_insists() {
+    all_answered(&once(play("sipp-prack-in", &scenario("uac-insists"), "uas-early", &FEW)));
+}
+
+#[test]
+fn hold_and_resume_by_update() {
+    all_answered(&once(play("sipp-update", &scenario("uac-update"), "uas-updated", &FEW)));
+}
+
+#[test]
+fn hold_and_resume_by_update_to_a_side_without_it() {
+    all_answered(&once(play("sipp-update-in", &scenario("uac-update"), "uas-held", &FEW)));
+}
+
+#[test]
 fn lost_datagrams_are_repeated() {
     let lab = Lab::new("sipp-lost");
     let listen = lab.udp();
