@@ -1,7 +1,7 @@
 //! The ground floor: plain values every other crate is built from.
 //!
 //! Time as data, generational keys, timers, keyed randomness, plain records with checksums, counters,
-//! and the lanes through which a shard talks to its driver. Nothing here knows about SIP, RTP, sockets
+//! money as integers, and the lanes through which a shard talks to its driver. Nothing here knows about SIP, RTP, sockets
 //! or threads, and nothing here makes a system call.
 
 pub mod address;
@@ -9,6 +9,7 @@ pub mod case;
 pub mod counter;
 pub mod id;
 pub mod lanes;
+pub mod money;
 pub mod page;
 pub mod pool;
 pub mod random;

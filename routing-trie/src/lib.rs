@@ -20,7 +20,7 @@
 //! ```
 //!
 //! [`order()`] then says in which order the candidates of a value are tried, and [`Rewrite`] how a
-//! number looks to each of them. The crate depends on nothing and knows neither SIP nor money.
+//! number looks to each of them. [`rate`] says what a call costs. The crate knows nothing of SIP.
 
 mod build;
 mod digits;
@@ -28,6 +28,7 @@ mod image;
 mod lookup;
 mod number;
 mod order;
+pub mod rate;
 
 pub use build::{Builder, Refused};
 pub use digits::{Digits, MAX_DIGITS, NotDigits, SYMBOLS};
@@ -35,3 +36,4 @@ pub use image::{Image, NotAnImage};
 pub use lookup::Matches;
 pub use number::{CannotRewrite, DialPlan, Kind, Number, Rewrite};
 pub use order::{Candidate, order, smooth};
+pub use rate::Rate;
