@@ -23,6 +23,8 @@
 //! number looks to each of them. [`rate`] says what a call costs. The crate knows nothing of SIP.
 
 mod build;
+pub mod calendar;
+pub mod deck;
 mod digits;
 mod image;
 mod lookup;
