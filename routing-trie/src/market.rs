@@ -26,6 +26,8 @@ const LAST: u16 = 1 << 15;
 const BLOCKED: u32 = u32::MAX;
 /// No offer.
 const NONE: u32 = u32::MAX;
+/// Not worked out yet.
+const UNKNOWN: u32 = u32::MAX - 1;
 
 /// A vendor's deck as it enters a market.
 #[derive(Copy, Clone, Debug)]
@@ -221,32 +223,30 @@ impl Gatherer {
     fn read(&mut self, entry: &Entry, at: i64, call_ms: u64) -> Result<Vec<(Code, u32)>, NoMarket> {
         let deck = entry.deck;
         let mut found = Vec::with_capacity(deck.len());
-        // Nearly every code has one row, and rows share terms: what those make is looked up once.
-        let mut alone: Vec<u32> = vec![NONE; deck.terms.len()];
-        let mut held: Vec<(u32, &deck::Terms)> = Vec::new();
+        // Nearly every code has one row, and rows share terms: what those make is worked out once.
+        let mut alone: Vec<u32> = vec![UNKNOWN; deck.terms.len()];
         for (code, rows) in deck.runs() {
-            held.clear();
-            deck.in_force(rows, at, |index, terms| held.push((index, terms)));
-            let offer = match held[..] {
-                [] => continue,
-                [(index, terms)] => {
-                    let known = alone.get(index as usize).copied().unwrap_or(NONE);
-                    if known != NONE {
-                        known
-                    } else {
-                        let offer = self.offer(entry, &[terms], call_ms)?;
-                        if let Some(place) = alone.get_mut(index as usize) {
-                            *place = offer;
-                        }
-                        offer
+            let offer = match deck.rows.get(rows.clone()) {
+                Some([row]) if alone.get(row.terms as usize).is_some_and(|o| *o != UNKNOWN) => {
+                    alone.get(row.terms as usize).copied().unwrap_or(NONE)
+                }
+                Some(run) => {
+                    let mut held: Vec<&deck::Terms> = Vec::new();
+                    deck.in_force(rows.clone(), at, |_, terms| held.push(terms));
+                    let offer =
+                        if held.is_empty() { NONE } else { self.offer(entry, &held, call_ms)? };
+                    if let [row] = run
+                        && let Some(place) = alone.get_mut(row.terms as usize)
+                    {
+                        *place = offer;
                     }
+                    offer
                 }
-                _ => {
-                    let terms: Vec<&deck::Terms> = held.iter().map(|(_, t)| *t).collect();
-                    self.offer(entry, &terms, call_ms)?
-                }
+                None => NONE,
             };
-            found.push((code, offer));
+            if offer != NONE {
+                found.push((code, offer));
+            }
         }
         Ok(found)
     }

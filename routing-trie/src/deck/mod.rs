@@ -112,10 +112,10 @@ impl Deck {
     pub(crate) fn runs(&self) -> impl Iterator<Item = (Code, Range<usize>)> {
         let mut at = 0;
         core::iter::from_fn(move || {
-            let code = self.rows.get(at)?.code;
-            let len = self.rows[at..].iter().take_while(|r| r.code == code).count();
+            let (first, rest) = self.rows.get(at..)?.split_first()?;
+            let len = 1 + rest.iter().take_while(|r| r.code == first.code).count();
             at += len;
-            Some((code, at - len..at))
+            Some((first.code, at - len..at))
         })
     }
 

@@ -1,0 +1,181 @@
+//! `sbcdecks DIR`: how long decks take to read and to merge, and a look-up to find its bids.
+//!
+//! DIR is what `bench/decks/world.py` writes. Each figure is a line: name, value, unit. Beside the market
+//! stands one trie per vendor over the same rows.
+
+use base::money::Ratio;
+use clap::Parser;
+use routing_trie::deck::{Code, Deck, Options, import};
+use routing_trie::market::{Entry, Market};
+use routing_trie::{Builder, Digits, Image};
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measure rate decks.
+#[derive(Parser)]
+struct Arguments {
+    /// Directory of vendor-NN.csv and traffic.csv
+    dir: PathBuf,
+    /// Compare every vendor's bid for so many random numbers with its own trie
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    prove: u64,
+}
+
+/// Length of a call that offers are compared at.
+const CALL_MS: u64 = 180_000;
+/// Read between two cold look-ups, so that nothing of the first is left in any cache.
+const EVICT: usize = 64 << 20;
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("sbcdecks: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), String> {
+    let files = vendors(&arguments.dir)?;
+    let begun = Instant::now();
+    let decks: Vec<Deck> = files.iter().map(|f| read(f)).collect::<Result<_, _>>()?;
+    let rows: usize = decks.iter().map(Deck::len).sum();
+    figure("deck_rows", rows as f64, "rows");
+    figure("deck_import", begun.elapsed().as_secs_f64(), "s");
+    let begun = Instant::now();
+    let market = compile(&decks)?;
+    figure("market_compile", begun.elapsed().as_secs_f64(), "s");
+    figure("market_codes", market.codes() as f64, "codes");
+    figure("market_bytes_per_row", market.bytes() as f64 / market.rows() as f64, "B");
+    replace(&files, decks.clone())?;
+    let numbers = numbers(&arguments.dir.join("traffic.csv"))?;
+    let tries: Vec<Image> = decks.iter().map(trie).collect();
+    measure("shortlist", &numbers, |n| market.shortlist(n).bids.len());
+    measure("gather", &numbers, |n| {
+        let mut found = 0;
+        market.gather(n, |_, _| found += 1);
+        found
+    });
+    measure("trie_per_vendor", &numbers, |n| tries.iter().filter_map(|t| t.lookup(n)).count());
+    prove(&market, &tries, arguments.prove)
+}
+
+fn figure(name: &str, value: f64, unit: &str) {
+    println!("{name} {value:.3} {unit}");
+}
+
+fn vendors(dir: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = std::fs::read_dir(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    let paths = entries.filter_map(|e| Some(e.ok()?.path()));
+    let is_vendor = |p: &PathBuf| {
+        p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("vendor-"))
+    };
+    let mut files: Vec<PathBuf> = paths.filter(is_vendor).collect();
+    files.sort();
+    if files.is_empty() { Err(format!("no vendor-NN.csv in {}", dir.display())) } else { Ok(files) }
+}
+
+fn read(file: &Path) -> Result<Deck, String> {
+    let text = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let imported = import(&text, &Options::default());
+    imported.map(|i| i.deck).map_err(|why| format!("{}: {why}", file.display()))
+}
+
+fn compile(decks: &[Deck]) -> Result<Market, String> {
+    let entry = |deck| Entry { deck, fx: Ratio::ONE, profiles: &[] };
+    let entries: Vec<Entry> = decks.iter().map(entry).collect();
+    Market::compile(&entries, i64::MAX / 4, CALL_MS).map_err(|why| why.to_string())
+}
+
+/// One vendor sends a new deck: read, and everything merged anew.
+fn replace(files: &[PathBuf], mut decks: Vec<Deck>) -> Result<(), String> {
+    let begun = Instant::now();
+    decks[0] = read(&files[0])?;
+    let market = compile(&decks)?;
+    figure("vendor_replace", begun.elapsed().as_secs_f64(), "s");
+    drop(market);
+    Ok(())
+}
+
+fn trie(deck: &Deck) -> Image {
+    let mut builder = Builder::new();
+    for (value, (code, _)) in (0..).zip(deck.rows()) {
+        let _same_code_other_date = builder.insert(code.digits(), value);
+    }
+    builder.build()
+}
+
+fn numbers(file: &Path) -> Result<Vec<Digits>, String> {
+    let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    Ok(text.lines().filter_map(|l| l.split(',').next()?.parse().ok()).collect())
+}
+
+/// Times `look` number by number: with the traffic's own locality, and after everything was evicted.
+fn measure(name: &str, numbers: &[Digits], mut look: impl FnMut(Digits) -> usize) {
+    let clock = percentiles((0..10_000).map(|_| timed(|| 0)).collect()).0;
+    let hot = numbers.iter().take(200_000).map(|n| timed(|| look(*n))).collect();
+    report(name, "hot", percentiles(hot), clock);
+    let mut evict = vec![1u8; EVICT];
+    let cold = numbers.iter().rev().take(1_500).map(|n| {
+        evict.iter_mut().step_by(64).for_each(|b| *b = b.wrapping_add(1));
+        black_box(&evict);
+        timed(|| look(*n))
+    });
+    report(name, "cold", percentiles(cold.collect()), clock);
+}
+
+fn timed(act: impl FnOnce() -> usize) -> Duration {
+    let begun = Instant::now();
+    black_box(act());
+    begun.elapsed()
+}
+
+fn percentiles(mut times: Vec<Duration>) -> (f64, f64) {
+    times.sort_unstable();
+    let at =
+        |share: usize| times.get(times.len() * share / 100).map_or(0.0, |d| d.as_nanos() as f64);
+    (at(50), at(99))
+}
+
+fn report(name: &str, how: &str, (p50, p99): (f64, f64), clock: f64) {
+    figure(&format!("{name}_{how}_p50"), (p50 - clock).max(0.0), "ns");
+    figure(&format!("{name}_{how}_p99"), (p99 - clock).max(0.0), "ns");
+}
+
+/// Every vendor's longest code by the market must be the one its own trie finds.
+fn prove(market: &Market, tries: &[Image], count: u64) -> Result<(), String> {
+    let mut state = 1u64;
+    let begun = Instant::now();
+    for _ in 0..count {
+        let mut digits = Digits::EMPTY;
+        for _ in 0..12 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            digits.push((state >> 33) as u8 % 10);
+        }
+        let mut found = BTreeMap::new();
+        market.gather(digits, |depth, bid| {
+            found.insert(usize::from(bid.vendor), depth);
+        });
+        for (vendor, trie) in tries.iter().enumerate() {
+            let expected = trie.lookup(digits).map(|(depth, _)| depth);
+            if found.get(&vendor).copied() != expected {
+                let code = Code::of(digits);
+                return Err(format!(
+                    "vendor {vendor} has another code for {code} than the market says"
+                ));
+            }
+        }
+    }
+    figure("equal_to_tries", count as f64, "numbers");
+    figure("equal_to_tries_took", begun.elapsed().as_secs_f64(), "s");
+    Ok(())
+}
