@@ -126,8 +126,8 @@ def slab():
 
 
 class Ours(Measured):
-    def __init__(self, driver, name=None):
-        super().__init__(name or f"sbcd ({driver})")
+    def __init__(self, driver, sockets="shared"):
+        super().__init__(f"sbcd ({driver}, {sockets} sockets)")
         run = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=SCRATCH))
         config = run / "sbcd.toml"
         config.write_text(f"""
@@ -138,6 +138,7 @@ max_cps = 10000
 shards = 1
 pin = false
 driver = "{driver}"
+media_sockets = "{sockets}"
 [[interface]]
 name = "loop"
 bind = "{IP}:{self.port}"
@@ -254,10 +255,10 @@ def media_window(target, calls, seconds):
 def media():
     seconds = 3 if QUICK else 8
     per_packet, rows = {}, []
-    makers = [lambda: Ours("io_uring"), lambda: Ours("epoll"),
-              lambda: Kamailio("rtpengine (userspace)", "WITH_MEDIA")]
+    makers = [lambda: Ours("io_uring"), lambda: Kamailio("rtpengine (userspace)", "WITH_MEDIA"),
+              lambda: Ours("epoll"), lambda: Ours("io_uring", "own")]
     for calls in (500,) if QUICK else (500, 2000):
-        for make in makers if calls == 500 else (makers[0], makers[2]):
+        for make in makers if calls == 500 else makers[:2]:
             with make() as target:
                 cost, share, beside, memory, report = media_window(target, calls, seconds)
                 rtp = report["rtp"]
@@ -326,8 +327,9 @@ def main():
     print(f"commit {commit}; {os.cpu_count()} cores, {model}; Linux {platform.release()}; "
           f"load average {os.getloadavg()[0]:.1f}", flush=True)
     try:
-        media()
-        signalling()
+        for part in (media, signalling):
+            if part.__name__ in os.environ.get("PARTS", "media signalling"):
+                part()
         print(f"appended to {RESULTS.relative_to(ROOT)}; load average {os.getloadavg()[0]:.1f}")
     finally:
         shutil.rmtree(SCRATCH, ignore_errors=True)
