@@ -76,7 +76,7 @@ pub fn run(config: Config) -> Result<(), Fault> {
     }
     let scribe_counters = scribe.counters().clone();
     let config = Arc::new(config);
-    let page = Page::new(config.image.words());
+    let page = Page::new(Image::WORDS);
     let image = config.image.clone();
     let secrets = secrets(run.path(), limits.shards.len())?;
     let (meshes, gate_mesh) = Mesh::new(&limits)?;
@@ -404,7 +404,7 @@ mod tests {
                 epoch,
                 key: (1, 2),
                 steer_key: (3, 4),
-                page: Page::new(image.words()),
+                page: Page::new(Image::WORDS),
                 image,
             };
             let limits = Limits { shards: vec![shard], mesh_letters: 1, events: 1 };

@@ -74,6 +74,8 @@ mutant "thaw forgets what a call holds" sbc/src/signal/record.rs \
     's/self\.core\.page\.restore\(Image::calls_word\(\*trunk\)\);/let _ = trunk;/'
 mutant "no 487 after a CANCEL" sbc/src/signal/request.rs \
     's/release::cancelled\(call, &mut self\.core, turn\);/let _ = call;/'
+mutant "a reload gives a trunk the number of another" sbc/src/policy/succession.rs \
+    's/ids\.get\(&trunk\.name\)\.copied\(\)\.unwrap_or\(trunks\.len\(\)\)/id_of.len()/'
 
 echo "missed $missed"
 [ "$missed" -eq 0 ]

@@ -173,6 +173,8 @@ counters! {
         calls: counter "tandem_calls_total",
         /// Calls answered.
         answered: counter "tandem_calls_answered_total",
+        /// The configuration in force: 1, and one more with each reload.
+        generation: gauge "tandem_config_generation",
         /// Calls held now.
         calls_held: gauge "tandem_calls",
         /// Calls answered and not ended now.

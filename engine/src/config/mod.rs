@@ -106,6 +106,7 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
     let index = |name: &str| interfaces.iter().position(|i| i.is_named(name));
     let trunk_index = |name: &str| trunks.iter().position(|t| t.is_named(name));
     let image = Image {
+        generation: 1,
         node: node.name.clone(),
         interfaces: interfaces.iter().filter_map(|i| i.compile()).collect(),
         trunks: trunks.iter().filter_map(|t| t.compile(index)).collect(),

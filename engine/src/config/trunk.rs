@@ -132,6 +132,7 @@ impl Draft {
             learn: settings.learn,
             media_sources: self.media_sources.iter().map(|p| p.value).collect(),
             pass_headers: settings.pass_headers.clone(),
+            retired: false,
             name,
         })
     }

@@ -77,7 +77,7 @@ impl World {
 
     fn succeed(&mut self) {
         self.epoch += 1;
-        self.page = Page::new(self.image.words());
+        self.page = Page::new(Image::WORDS);
         let mut ledger = Ledger::default();
         for frame in self.regions.iter().flat_map(|r| &r.journal) {
             assert!(ledger.read(frame), "a frame that cannot be read");

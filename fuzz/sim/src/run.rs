@@ -204,8 +204,8 @@ impl Show {
             Event::Hangup => self.hang_up(),
             Event::Resync => self.every(|| Letter::Command(Command::Resync)),
             Event::Reload => {
-                let image = self.world.image();
-                self.every(|| Letter::Config(image.clone()));
+                let written = script::rewritten(&self.world.image());
+                self.world.reload(written);
             }
             Event::Calm => {
                 self.world.calm();

@@ -43,6 +43,7 @@ pub fn trunk(name: &str, address: &str) -> Trunk {
         learn: Learn::Off,
         media_sources: Vec::new(),
         pass_headers: Vec::new(),
+        retired: false,
     }
 }
 
@@ -58,6 +59,7 @@ pub fn image() -> Image {
     let target =
         |trunk, priority| RouteTarget { trunk, priority, weight: 1, rewrite: Rewrite::default() };
     Image {
+        generation: 1,
         node: "sim".into(),
         interfaces: vec![Interface {
             name: "public".into(),

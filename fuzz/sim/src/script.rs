@@ -74,6 +74,29 @@ pub struct Script {
     pub names: (u32, bool),
 }
 
+/// The same configuration from a file that lists its trunks in another order, with a trunk nobody uses
+/// or without it.
+pub fn rewritten(image: &Image) -> Image {
+    let mut written = image.clone();
+    let live: Vec<usize> =
+        (0..image.trunks.len()).filter(|t| !image.trunks[*t].retired).rev().collect();
+    written.trunks = live.iter().map(|t| image.trunks[*t].clone()).collect();
+    for target in written.routes.iter_mut().flat_map(|r| &mut r.targets) {
+        let place = live.iter().position(|t| *t == usize::from(target.trunk));
+        target.trunk = place.expect("a trunk that is there") as u16;
+    }
+    match written.trunks.iter().position(|t| &*t.name == "spare") {
+        // It is in no route, so only the numbers after it move.
+        Some(spare) => {
+            written.trunks.remove(spare);
+            let targets = written.routes.iter_mut().flat_map(|r| &mut r.targets);
+            targets.for_each(|t| t.trunk -= u16::from(usize::from(t.trunk) > spare));
+        }
+        None => written.trunks.push(scene::trunk("spare", "192.0.2.250:5060")),
+    }
+    written
+}
+
 struct Dice(Random);
 
 impl Dice {

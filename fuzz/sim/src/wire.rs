@@ -111,6 +111,21 @@ pub fn finish(mut head: String, body: &str) -> String {
     head
 }
 
+/// The CANCEL of an INVITE, or the ACK of its failure with the To of the response.
+pub fn companion(invite: &str, method: &str, to: Option<&str>) -> String {
+    let head = invite.split("\r\n\r\n").next().unwrap_or("");
+    let keep = |l: &&str| !l.starts_with("Content") && !l.starts_with("Contact");
+    let mut text = String::new();
+    for line in head.split("\r\n").filter(keep) {
+        match to {
+            Some(to) if line.starts_with("To:") => text += &format!("To: {to}"),
+            _ => text += &line.replace("INVITE", method),
+        }
+        text += "\r\n";
+    }
+    finish(text, "")
+}
+
 /// A session description of one audio line.
 pub fn sdp(at: SocketAddr, version: u32, formats: &str, attributes: &str) -> String {
     let family = if at.is_ipv4() { "IP4" } else { "IP6" };

@@ -161,7 +161,7 @@ impl World {
         let limits = limits(&image, &options);
         let mut world = World {
             random: Random::new((options.seed, 0x7761_6c64)),
-            page: Page::new(image.words()),
+            page: Page::new(Image::WORDS),
             image: Arc::new(image),
             ports: BTreeMap::new(),
             limits,
@@ -285,6 +285,15 @@ impl World {
         self.mail[shard].push(letter);
         self.step(shard, None);
         self.bury();
+    }
+
+    /// Publishes a configuration, as the gate does with a file that was read again.
+    pub fn reload(&mut self, written: Image) {
+        let next = written.after(&self.image).expect("numbers for its trunks");
+        self.image = Arc::new(next);
+        for shard in 0..self.shards.len() {
+            self.post(shard, Letter::Config(self.image.clone()));
+        }
     }
 
     /// Makes a shard fail on packets that `poison` picks.

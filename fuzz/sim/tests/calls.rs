@@ -191,7 +191,7 @@ fn the_caller_cancels_while_it_rings() {
     let invite = s.expect(s.callee, "INVITE");
     s.world.send(s.callee, s.node, invite.reply(180, "b", CONTACT, ""));
     s.expect_status(s.caller, 180);
-    s.world.send(s.caller, s.node, cancel_of(&sent));
+    s.world.send(s.caller, s.node, wire::companion(&sent.raw, "CANCEL", None));
     s.expect_status(s.caller, 200);
     s.expect_status(s.caller, 487);
     let cancel = s.expect(s.callee, "CANCEL");
@@ -210,7 +210,7 @@ fn a_cancel_before_any_response_waits_for_one() {
     let sent = s.invite("c1");
     s.expect_status(s.caller, 100);
     let invite = s.expect(s.callee, "INVITE");
-    s.world.send(s.caller, s.node, cancel_of(&sent));
+    s.world.send(s.caller, s.node, wire::companion(&sent.raw, "CANCEL", None));
     s.expect_status(s.caller, 200);
     s.expect_status(s.caller, 487);
     assert!(
@@ -233,7 +233,7 @@ fn a_200_that_crosses_the_cancel_is_acknowledged_and_ended() {
     let invite = s.expect(s.callee, "INVITE");
     s.world.send(s.callee, s.node, invite.reply(180, "b", CONTACT, ""));
     s.expect_status(s.caller, 180);
-    s.world.send(s.caller, s.node, cancel_of(&sent));
+    s.world.send(s.caller, s.node, wire::companion(&sent.raw, "CANCEL", None));
     s.world.run(Duration::from_millis(1));
     s.world.send(s.callee, s.node, invite.reply(200, "b", CONTACT, &s.answer()));
     s.expect_status(s.caller, 200);
@@ -244,16 +244,6 @@ fn a_200_that_crosses_the_cancel_is_acknowledged_and_ended() {
     let bye = s.expect(s.callee, "BYE");
     s.world.send(s.callee, s.node, bye.reply(200, "", "", ""));
     s.assert_clean(1);
-}
-
-fn cancel_of(invite: &Text) -> String {
-    let head: Vec<&str> =
-        invite.raw.split("\r\n\r\n").next().expect("a head").split("\r\n").collect();
-    let keep = |l: &&str| !l.starts_with("Content") && !l.starts_with("Contact");
-    let lines: Vec<&str> = head.into_iter().filter(keep).collect();
-    let text =
-        lines.join("\r\n").replace("INVITE sip", "CANCEL sip").replace("1 INVITE", "1 CANCEL");
-    format!("{text}\r\nContent-Length: 0\r\n\r\n")
 }
 
 #[test]

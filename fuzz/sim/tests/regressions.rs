@@ -11,15 +11,6 @@ use std::time::Duration;
 
 const CONTACT: &str = "Contact: <sip:203.0.113.20:5060>\r\n";
 
-fn cancel_of(invite: &str) -> String {
-    let head = invite.split("\r\n\r\n").next().expect("a head");
-    let keep = |l: &&str| !l.starts_with("Content") && !l.starts_with("Contact");
-    let lines: Vec<&str> = head.split("\r\n").filter(keep).collect();
-    let text =
-        lines.join("\r\n").replace("INVITE sip", "CANCEL sip").replace("1 INVITE", "1 CANCEL");
-    format!("{text}\r\nContent-Length: 0\r\n\r\n")
-}
-
 #[test]
 fn an_answer_for_a_cancelled_call_routes_nothing() {
     let mut named = image();
@@ -27,7 +18,7 @@ fn an_answer_for_a_cancelled_call_routes_nothing() {
     let mut s = Scene::with(named, Default::default());
     let sent = s.invite("c1");
     s.expect_status(s.caller, 100);
-    s.world.send(s.caller, s.node, cancel_of(&sent.raw));
+    s.world.send(s.caller, s.node, wire::companion(&sent.raw, "CANCEL", None));
     s.expect_status(s.caller, 200);
     s.expect_status(s.caller, 487);
     // The caller's ACK is still to come when the name server answers.

@@ -1,12 +1,16 @@
 //! Configuration compiled to plain values, and the decisions taken from it.
 //!
 //! An [`Image`] is immutable and published: the gate compiles it, shards swap a pointer. Indexes of
-//! interfaces and trunks are its own; what must outlive it (CDRs) copies names.
+//! interfaces and trunks hold for the life of the process (see `succession`); what must outlive that
+//! (CDRs) copies names.
 
 pub mod admission;
 pub mod decide;
 pub mod manipulate;
 pub mod realm;
+mod succession;
+
+pub use succession::TooManyTrunks;
 
 use crate::transaction::Timers;
 use base::Prefix;
@@ -15,14 +19,19 @@ use routing_trie::{DialPlan, Digits, Rewrite};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+/// The most trunks there may be from start to end of a process.
+pub const MAX_TRUNKS: usize = 65_535;
+
 /// A compiled configuration.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Image {
+    /// Which configuration of this process: 1, and one more with each reload.
+    pub generation: u64,
     /// Name of the node, in CDR ids and metrics.
     pub node: Box<str>,
     /// Interfaces; the SIP listener of interface `i` is port `i` on every shard.
     pub interfaces: Vec<Interface>,
-    /// Trunks.
+    /// Trunks, retired ones included.
     pub trunks: Vec<Trunk>,
     /// Called-number prefixes to indexes of `routes`.
     pub prefixes: routing_trie::Image,
@@ -35,7 +44,7 @@ pub struct Image {
 }
 
 /// A local address with its SIP listener and media ports.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     /// Name in the configuration.
     pub name: Box<str>,
@@ -52,7 +61,7 @@ pub struct Interface {
 }
 
 /// A peer we exchange calls with.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trunk {
     /// Name in the configuration.
     pub name: Box<str>,
@@ -94,6 +103,8 @@ pub struct Trunk {
     pub media_sources: Vec<Prefix>,
     /// Further headers passed to this trunk, lower case.
     pub pass_headers: Vec<Box<[u8]>>,
+    /// It is in the configuration no more: calls that are on it go on, others do not come.
+    pub retired: bool,
 }
 
 /// An endpoint of a trunk.
@@ -147,8 +158,6 @@ impl Image {
         usize::from(trunk) * 2 + 1
     }
 
-    /// Words a page needs for this image.
-    pub fn words(&self) -> usize {
-        self.trunks.len() * 2
-    }
+    /// Words a page needs for this image and all that may come after it.
+    pub const WORDS: usize = MAX_TRUNKS * 2;
 }

@@ -4,6 +4,7 @@
 //! decides, then the domain, then the trunk that asks for neither.
 
 use super::{Image, Source, Trunk};
+use base::page::Page;
 use std::net::SocketAddr;
 
 /// The trunk that a request with this called number and Request-URI host belongs to.
@@ -14,8 +15,9 @@ pub fn trunk_of(
     number: &[u8],
     host: &[u8],
 ) -> Option<u16> {
-    let candidates = image.trunks.iter().enumerate().filter(|(_, t)| t.interface == interface);
+    let candidates = image.trunks.iter().enumerate();
     candidates
+        .filter(|(_, trunk)| trunk.interface == interface && !trunk.retired)
         .filter(|(_, trunk)| selects(trunk, number, host))
         .filter_map(|(i, trunk)| {
             let place = trunk.sources.iter().filter_map(|s| specificity(s, source)).max()?;
@@ -28,10 +30,12 @@ pub fn trunk_of(
         .map(|(_, i)| i as u16)
 }
 
-/// Whether any trunk of the interface admits this source: everyone else gets silence.
-pub fn is_known(image: &Image, interface: u16, source: SocketAddr) -> bool {
-    let mut trunks = image.trunks.iter().filter(|t| t.interface == interface);
-    trunks.any(|t| admits(t, source))
+/// Whether any trunk of the interface admits this source: everyone else gets silence. A retired trunk does
+/// for as long as there are calls on it, which may yet be cancelled.
+pub fn is_known(image: &Image, page: &Page, interface: u16, source: SocketAddr) -> bool {
+    let has_calls = |id: u16| page.read(Image::calls_word(id)) > 0;
+    let mut trunks = (0..).zip(&image.trunks).filter(|(_, t)| t.interface == interface);
+    trunks.any(|(id, t)| admits(t, source) && (!t.retired || has_calls(id)))
 }
 
 /// Whether this trunk's calls may come from `source`.

@@ -73,6 +73,8 @@ pub struct Signal {
 impl Signal {
     /// Signalling without calls; `thaw` adds those of a predecessor.
     pub fn new(setup: Setup, now: Instant) -> Signal {
+        let counters = Counters::default();
+        counters.generation.set(setup.image.generation);
         let core = Core {
             shard: setup.shard,
             epoch: setup.epoch,
@@ -86,7 +88,7 @@ impl Signal {
             waiting: Vec::new(),
             ends: Vec::new(),
             wheel: Wheel::new(now),
-            counters: Arc::new(Counters::default()),
+            counters: Arc::new(counters),
             index: Index::new(),
             draining: false,
             answered: 0,
@@ -136,6 +138,7 @@ impl Signal {
 
     /// Routes by another configuration from now on; calls keep what they have decided.
     pub fn reload(&mut self, image: Arc<Image>) {
+        self.core.counters.generation.set(image.generation);
         self.core.image = image;
     }
 
@@ -223,7 +226,7 @@ impl Signal {
             return core.counters.dropped.add(Dropped::KeepAlive.index());
         }
         core.counters.parse_errors.add(error.kind.index());
-        if !realm::is_known(&core.image, port.0 as u16, source) {
+        if !realm::is_known(&core.image, &core.page, port.0 as u16, source) {
             return core.counters.dropped.add(Dropped::UnknownSource.index());
         }
         let Some(request) = request else {

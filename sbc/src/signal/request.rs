@@ -57,7 +57,8 @@ impl Signal {
     /// Whether this source may say anything: a trunk's address, or the peer of the dialog.
     fn may_speak(&self, at: setup::Arrival, dialog: Option<(Key, u8)>) -> bool {
         let Some((key, place)) = dialog else {
-            return realm::is_known(&self.core.image, at.port.0 as u16, at.source);
+            let (image, page) = (&self.core.image, &self.core.page);
+            return realm::is_known(image, page, at.port.0 as u16, at.source);
         };
         let leg = self.calls.get(key).and_then(|c| c.legs.get(usize::from(place)));
         leg.is_some_and(|leg| {
