@@ -27,8 +27,9 @@ impl Page {
         w.try_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1)).is_ok()
     }
 
-    /// Adds one regardless of any limit: for calls that exist already when the page is rebuilt.
-    pub fn restore(&self, word: usize) {
+    /// Adds one regardless of any limit: what only counts, and calls that exist already when the page is
+    /// rebuilt.
+    pub fn add(&self, word: usize) {
         if let Some(w) = self.words.get(word) {
             w.fetch_add(1, Ordering::AcqRel);
         }

@@ -69,6 +69,12 @@ pub enum Op {
     },
     /// Take no new calls; end when the last has ended.
     Drain,
+    /// Read the configuration again, and put it in force: [`ReloadLine`].
+    Reload {
+        /// Only say whether it could be.
+        #[serde(default)]
+        check: bool,
+    },
 }
 
 /// What can be asked for.
@@ -150,6 +156,9 @@ pub struct Status {
     pub driver: String,
     /// Number of shards.
     pub shards: usize,
+    /// Which configuration is in force: 1 at the start, and one more with each reload.
+    #[serde(default)]
+    pub config_generation: u64,
     /// Whether new calls are refused because the node is ending.
     pub draining: bool,
     /// Calls held now.
@@ -228,6 +237,9 @@ pub struct TrunkLine {
     pub interface: String,
     /// Where its calls go.
     pub endpoints: Vec<String>,
+    /// It is in the configuration no more; the calls on it go on.
+    #[serde(default)]
+    pub removed: bool,
     /// Calls on it now, both directions.
     pub calls: u64,
     /// The most it may carry.
@@ -246,6 +258,25 @@ pub struct TrunkLine {
     pub pdd_ms: Option<f64>,
     /// Average mean opinion score of what the trunk sent.
     pub mos: Option<f64>,
+}
+
+/// What a reload did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReloadLine {
+    /// The configuration in force now.
+    pub generation: u64,
+    /// Whether it was put in force, or only checked.
+    pub published: bool,
+    /// Trunks it has and the one before had not.
+    pub trunks_added: Vec<String>,
+    /// Trunks it has no more; the calls on them go on.
+    pub trunks_removed: Vec<String>,
+    /// Trunks that are described otherwise.
+    pub trunks_changed: Vec<String>,
+    /// How many trunks there are.
+    pub trunks: usize,
+    /// How many routes there are.
+    pub routes: usize,
 }
 
 /// A shard.

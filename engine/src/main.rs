@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         (None, None) => return ExitCode::from(BAD_CONFIG),
     };
     let Some(config) = load(&file) else { return ExitCode::from(BAD_CONFIG) };
-    let outcome = if check { start::check(&config) } else { start::run(config) };
+    let outcome = if check { start::check(&config) } else { start::run(config, &file) };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {

@@ -22,12 +22,14 @@ use crate::io::{self, epoll::Epoll};
 use base::ShardId;
 use base::page::Page;
 use node::{Birth, Fault, Inbox, Io, Limits, Outbox, Past, Shard};
+use sbc::policy::Image;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
+use tokio::sync::watch;
 
 /// Segments kept after they were written out.
 const SEGMENTS_KEPT: usize = 8;
@@ -44,8 +46,8 @@ pub fn check(config: &Config) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Runs the node until it has been drained.
-pub fn run(config: Config) -> Result<(), Fault> {
+/// Runs the node on what was read from `file` until it has been drained.
+pub fn run(config: Config, file: &Path) -> Result<(), Fault> {
     pin::small_pages();
     let shares = shares(&config)?;
     let topology = topology(shares.is_ok())?;
@@ -77,7 +79,7 @@ pub fn run(config: Config) -> Result<(), Fault> {
     let scribe_counters = scribe.counters().clone();
     let config = Arc::new(config);
     let page = Page::new(Image::WORDS);
-    let image = config.image.clone();
+    let (publish, image) = watch::channel(config.image.clone());
     let secrets = secrets(run.path(), limits.shards.len())?;
     let (meshes, gate_mesh) = Mesh::new(&limits)?;
     let sharing = topology.share_media.then(|| Sharing::new(&limits)).transpose();
@@ -94,7 +96,7 @@ pub fn run(config: Config) -> Result<(), Fault> {
             epoch,
             key: secrets[shard + 1],
             steer_key: secrets[0],
-            image: image.clone(),
+            image: config.image.clone(),
             page: page.clone(),
         };
         let past = Past { records: records.clone(), ledger: ledger.clone(), resume: false };
@@ -121,12 +123,15 @@ pub fn run(config: Config) -> Result<(), Fault> {
     let exposition = Exposition {
         shards: counters,
         scribe: scribe_counters,
+        reloads: Arc::default(),
         page: page.clone(),
-        trunks: config.image.trunks.iter().map(|t| t.name.to_string()).collect(),
+        image,
     };
     let gate = Gate {
         mesh: gate_mesh,
         config,
+        file: std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf()),
+        publish,
         exposition: Arc::new(exposition),
         page,
         epoch,

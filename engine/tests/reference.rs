@@ -3,10 +3,12 @@
 
 use base::counter::{Kind, Metric};
 use base::page::Page;
+use engine::config::Config;
 use engine::disk::scribe::ScribeCounters;
-use engine::gate::{Exposition, ShardCounters};
+use engine::gate::{Exposition, SINGLE, ShardCounters};
 use engine::io::mesh::IoCounters;
 use sbc::Refusal;
+use sbc::policy::Image;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -19,11 +21,14 @@ fn exposition() -> Exposition {
         io: Arc::new(IoCounters::default()),
         thread: Arc::default(),
     };
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples/carrier.toml");
+    let config = Config::load(&example).expect("the example");
     Exposition {
         shards: vec![shard],
         scribe: Arc::new(ScribeCounters::default()),
-        page: Page::new(2),
-        trunks: vec!["carrier".to_owned()],
+        reloads: Arc::default(),
+        page: Page::new(Image::WORDS),
+        image: tokio::sync::watch::channel(config.image).1,
     }
 }
 
@@ -63,9 +68,13 @@ fn every_metric_is_documented() {
         let _ = writeln!(page, "| `{name}` | {kind} | {} | {label} |", metric.help);
     }
     page.push_str(
-        "| `tandem_setup_delay_seconds` | histogram | Time from INVITE to its 200, of answered calls. | |\n\
-         | `tandem_trunk_calls` | gauge | Calls on the trunk now, both directions together. | `trunk`: its name |\n",
+        "| `tandem_setup_delay_seconds` | histogram | Time from INVITE to its 200, of answered calls. | |\n",
     );
+    for (name, kind, help) in SINGLE {
+        let kind = if kind == Kind::Counter { "counter" } else { "gauge" };
+        let label = if name.starts_with("tandem_trunk_") { "`trunk`: its name " } else { "" };
+        let _ = writeln!(page, "| `{name}` | {kind} | {help} | {label}|");
+    }
     hold("metrics.md", &page);
 }
 

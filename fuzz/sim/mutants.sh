@@ -71,7 +71,7 @@ mutant "a CDR that stands already is written again" node/src/shard.rs \
 mutant "an open call is not closed from the journal" node/src/shard.rs \
     's/signal\.close\(&mut turn, cdr, last_known\);/let _ = (cdr, last_known);/'
 mutant "thaw forgets what a call holds" sbc/src/signal/record.rs \
-    's/self\.core\.page\.restore\(Image::calls_word\(\*trunk\)\);/let _ = trunk;/'
+    's/self\.core\.page\.add\(Image::calls_word\(\*trunk\)\);/let _ = trunk;/'
 mutant "no 487 after a CANCEL" sbc/src/signal/request.rs \
     's/release::cancelled\(call, &mut self\.core, turn\);/let _ = call;/'
 mutant "a reload gives a trunk the number of another" sbc/src/policy/succession.rs \

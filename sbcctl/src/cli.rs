@@ -67,6 +67,9 @@ pub(crate) enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Change the configuration of the running engine
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Read call detail records
     #[command(subcommand)]
     Cdr(CdrCommand),
@@ -107,6 +110,17 @@ pub(crate) enum CallCommand {
     Hangup {
         /// Its id, as `sbcctl calls` prints it
         id: String,
+    },
+}
+
+/// What to do with the configuration.
+#[derive(Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Read the file again and put it in force; calls go on, and a file with a mistake changes nothing
+    Reload {
+        /// Only say whether it could be loaded, and what would change
+        #[arg(long)]
+        check: bool,
     },
 }
 

@@ -62,11 +62,16 @@ impl Engine {
 
     /// Sends a command and awaits its result; events that come meanwhile are kept for [`Engine::hear`].
     pub(crate) fn ask(&mut self, op: Op) -> Result<Value, Problem> {
+        self.ask_within(op, PATIENCE)
+    }
+
+    /// The same for a command that may take this long.
+    pub(crate) fn ask_within(&mut self, op: Op, patience: Duration) -> Result<Value, Problem> {
         let id = self.send(op)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             let Some(heard) = self.next(deadline)? else {
-                return Err(Problem::Silent(PATIENCE.as_secs()));
+                return Err(Problem::Silent(patience.as_secs()));
             };
             match heard.answer {
                 Answer::R { id: of, ok, error, result } if of == id => {

@@ -22,6 +22,7 @@ pub(crate) fn status() -> Status {
         pid: 4711,
         uptime_s: 357_120,
         epoch: 17,
+        config_generation: 3,
         driver: "io_uring, collecting packets under load".into(),
         shards: 2,
         draining: false,
@@ -58,6 +59,7 @@ pub(crate) fn troubled() -> Status {
 pub(crate) fn trunks() -> Vec<TrunkLine> {
     let trunk = |name: &str, calls, capacity, cps, ended, asr, mos| TrunkLine {
         name: name.into(),
+        removed: name == "cheap-route",
         interface: "core".into(),
         endpoints: vec!["192.0.2.10:5060".into(), "sip.example.net:5060".into()],
         calls,

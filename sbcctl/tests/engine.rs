@@ -308,3 +308,26 @@ fn nobody_there_and_nothing_understood() {
     let script = sbcctl(nowhere, &["completions", "bash"]);
     assert!(script.status.success() && script.stdout.starts_with(b"_sbcctl"));
 }
+
+#[test]
+fn the_configuration_is_read_again() {
+    let sbcd = Sbcd::start();
+    let file = sbcd.dir.join("sbcd.toml");
+    let text = std::fs::read_to_string(&file).expect("the configuration");
+    std::fs::write(&file, text.replace("name = \"out\"\n", "name = \"away\"\n")).expect("written");
+    let refused = sbcd.ctl(&["config", "reload"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("error:") && said.contains("sbcd.toml:"), "{said}");
+    assert!(said.contains("expected: `in` or `away`"), "{said}");
+
+    let text = text.replace("\"out\"", "\"away\"");
+    std::fs::write(&file, &text).expect("written");
+    let told = sbcd.text(&["config", "reload", "--check"]);
+    assert!(told.starts_with("it can be loaded; configuration 1 stays in force"), "{told}");
+    let told = sbcd.text(&["config", "reload"]);
+    assert!(told.starts_with("configuration 2 is in force\n  2 trunks, 1 route\n"), "{told}");
+    assert!(told.contains("added: away") && told.contains("removed: out"), "{told}");
+    assert!(sbcd.text(&["status"]).contains("configuration 2"));
+    assert_eq!(sbcd.json(&["trunks"])[1]["name"], "away");
+}

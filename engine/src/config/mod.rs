@@ -12,6 +12,7 @@ mod node;
 mod read;
 mod report;
 mod route;
+mod succeed;
 mod trunk;
 
 pub use interface::MediaPorts;
@@ -44,14 +45,7 @@ impl Config {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
         let name = path.display().to_string();
-        match std::fs::read_to_string(path) {
-            Ok(text) => Config::parse(&name, &text),
-            Err(error) => {
-                let problem = Problem::new(0..0, format!("cannot read the file: {error}"))
-                    .help("give the path of a configuration this user may read");
-                Err(ConfigErrors::new(&name, "", vec![problem]))
-            }
-        }
+        Config::parse(&name, &text_of(path, &name)?)
     }
 
     /// Checks the text of a file called `name`.
@@ -62,6 +56,14 @@ impl Config {
             _ => Err(ConfigErrors::new(name, text, report.problems)),
         }
     }
+}
+
+fn text_of(path: &Path, name: &str) -> Result<String, ConfigErrors> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let problem = Problem::new(0..0, format!("cannot read the file: {error}"))
+            .help("give the path of a configuration this user may read");
+        ConfigErrors::new(name, "", vec![problem])
+    })
 }
 
 /// Everything that can be said about a text, and the configuration if nothing is wrong with it.

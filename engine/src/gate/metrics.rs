@@ -1,6 +1,7 @@
 //! Prometheus exposition: every counter of every shard, from the declarations they were made with.
 
 use super::fault;
+use super::reload::ReloadCounters;
 use crate::disk::scribe::ScribeCounters;
 use crate::io::mesh::IoCounters;
 use axum::http::header::CONTENT_TYPE;
@@ -19,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 /// The set-up delay histogram and the parts it is declared as.
 const SETUP: &str = "tandem_setup_delay_seconds";
@@ -87,11 +89,31 @@ pub struct Exposition {
     pub shards: Vec<ShardCounters>,
     /// Of the scribe.
     pub scribe: Arc<ScribeCounters>,
+    /// Of reloads.
+    pub reloads: Arc<ReloadCounters>,
     /// Words that trunks are counted in.
     pub page: Page,
-    /// Names of the trunks.
-    pub trunks: Vec<String>,
+    /// The configuration in force.
+    pub image: watch::Receiver<Arc<Image>>,
 }
+
+/// What is told of each trunk, and of the process.
+pub const SINGLE: [(&str, Kind, &str); 6] = [
+    ("tandem_trunk_calls", Kind::Gauge, "Calls on the trunk now, both directions together."),
+    ("tandem_trunk_capacity", Kind::Gauge, "The most calls the trunk may have."),
+    (
+        "tandem_trunk_begun_total",
+        Kind::Counter,
+        "Calls begun on the trunk, both directions together.",
+    ),
+    (
+        "tandem_trunk_cps_limit",
+        Kind::Gauge,
+        "The most calls per second that may begin on the trunk.",
+    ),
+    ("process_cpu_seconds_total", Kind::Counter, "CPU time of the process, user and system."),
+    ("process_resident_memory_bytes", Kind::Gauge, "Memory of the process that is in RAM."),
+];
 
 impl Exposition {
     /// Sums over the shards, and what is wrong.
@@ -122,7 +144,10 @@ impl Exposition {
                 group.visit(&mut |metric, value| visit(metric, Some(number), value));
             }
         }
-        self.scribe.visit(&mut |metric, value| visit(metric, None, value));
+        let groups: [&dyn Group; 2] = [&*self.scribe, &*self.reloads];
+        for group in groups {
+            group.visit(&mut |metric, value| visit(metric, None, value));
+        }
     }
 
     /// The exposition in Prometheus' text format.
@@ -140,7 +165,7 @@ impl Exposition {
             family.mut_metric().push(sample(metric.kind, &labels, value as f64));
         });
         families.insert(SETUP.to_owned(), self.setup());
-        families.insert("tandem_trunk_calls".to_owned(), self.trunk_calls());
+        families.extend(self.single().map(|f| (f.name().to_owned(), f)));
         let families: Vec<MetricFamily> = families.into_values().collect();
         let mut text = Vec::new();
         let encoded = TextEncoder::new().encode(&families, &mut text);
@@ -172,20 +197,53 @@ impl Exposition {
         family
     }
 
-    fn trunk_calls(&self) -> MetricFamily {
-        let mut family = MetricFamily::default();
-        family.set_name("tandem_trunk_calls".to_owned());
-        family.set_help("Calls on the trunk now, both directions together.".to_owned());
-        family.set_field_type(MetricType::GAUGE);
-        for (i, name) in self.trunks.iter().enumerate() {
-            let value = self.page.read(Image::calls_word(i as u16)) as f64;
-            family.mut_metric().push(sample(
-                Kind::Gauge,
-                &[Some(("trunk", name.clone())), None],
-                value,
-            ));
+    /// The families of [`SINGLE`], in its order.
+    fn single(&self) -> impl Iterator<Item = MetricFamily> {
+        let mut values: [Vec<(Option<String>, f64)>; 6] = Default::default();
+        let image = self.image.borrow().clone();
+        for (id, trunk) in (0..).zip(&image.trunks) {
+            let calls = self.page.read(Image::calls_word(id));
+            // One that is gone counts while calls are left on it.
+            if trunk.retired && calls == 0 {
+                continue;
+            }
+            let begun = self.page.read(Image::begun_word(id));
+            let told = [calls, u64::from(trunk.capacity), begun, u64::from(trunk.cps)];
+            for (family, value) in values.iter_mut().zip(told) {
+                family.push((Some(trunk.name.to_string()), value as f64));
+            }
         }
-        family
+        let process = Process::read();
+        values[4].push((None, process.cpu_s));
+        values[5].push((None, process.resident as f64));
+        SINGLE.into_iter().zip(values).map(|((name, kind, help), samples)| {
+            let mut out = family(&Metric { name, help, kind, label: None });
+            for (trunk, value) in samples {
+                out.mut_metric().push(sample(kind, &[trunk.map(|name| ("trunk", name))], value));
+            }
+            out
+        })
+    }
+}
+
+/// What the kernel says of this process.
+struct Process {
+    cpu_s: f64,
+    resident: u64,
+}
+
+impl Process {
+    fn read() -> Process {
+        let read = |file| std::fs::read_to_string(file).unwrap_or_default();
+        let number = |text: Option<&str>| text.and_then(|t| t.parse::<u64>().ok()).unwrap_or(0);
+        let stat = read("/proc/self/stat");
+        // The name in parentheses may have blanks in it. Fields 14 and 15 of proc(5) are ticks of 1/100 s.
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
+        let ticks = number(fields.next()) + number(fields.next());
+        let status = read("/proc/self/status");
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = number(resident.and_then(|r| r.split_whitespace().next()));
+        Process { cpu_s: ticks as f64 / 100.0, resident: kib * 1024 }
     }
 }
 

@@ -6,9 +6,11 @@
 mod client;
 mod metrics;
 mod model;
+mod reload;
 mod socket;
 
-pub use metrics::{Exposition, ShardCounters};
+pub use metrics::{Exposition, SINGLE, ShardCounters};
+pub use reload::ReloadCounters;
 
 use crate::config::Config;
 use crate::io::mesh::GateMesh;
@@ -20,13 +22,16 @@ use control::{Command, Event};
 use hickory_resolver::TokioResolver;
 use model::Model;
 use node::{Fault, Letter};
+use sbc::policy::Image;
 use sbc::question::Answer;
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::{interval, sleep, timeout};
 
 /// After the drain timeout calls are released; their last BYEs may take this long.
@@ -41,6 +46,10 @@ pub struct Gate {
     pub mesh: GateMesh,
     /// The configuration.
     pub config: Arc<Config>,
+    /// Where it was read from, to be read again.
+    pub file: PathBuf,
+    /// Tells who reads metrics which image is in force.
+    pub publish: watch::Sender<Arc<Image>>,
     /// Everything that is counted.
     pub exposition: Arc<Exposition>,
     /// Words shared by the shards.
@@ -71,6 +80,9 @@ impl Doors {
 pub(crate) struct State {
     mesh: GateMesh,
     pub(crate) config: Arc<Config>,
+    file: PathBuf,
+    publish: watch::Sender<Arc<Image>>,
+    reloading: bool,
     pub(crate) exposition: Arc<Exposition>,
     pub(crate) page: Page,
     pub(crate) model: Model,
@@ -101,6 +113,9 @@ impl Gate {
         let state = Rc::new(RefCell::new(State {
             model,
             config: self.config,
+            file: self.file,
+            publish: self.publish,
+            reloading: false,
             exposition: self.exposition,
             page: self.page,
             epoch: self.epoch,
@@ -183,21 +198,28 @@ async fn tick(state: Shared) {
     }
 }
 
-/// SIGTERM and SIGINT drain; a second one releases what is left.
+/// SIGTERM and SIGINT drain; a second one releases what is left. SIGHUP reads the configuration again.
 fn signals(state: Shared) -> Result<impl Future<Output = ()>, Fault> {
     let listen = |kind| signal(kind).map_err(|e| fault("listen for signals", &e));
     let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let mut hangup = listen(SignalKind::hangup())?;
     Ok(async move {
-        for asked in 0.. {
+        let mut asked = 0;
+        loop {
             tokio::select! {
                 _ = term.recv() => {}
                 _ = int.recv() => {}
+                _ = hangup.recv() => {
+                    reload::reload_and_tell(&state).await;
+                    continue;
+                }
             }
             match asked {
                 0 => drain(&state),
                 1 => state.borrow_mut().tell_all(Command::ReleaseAll),
                 _ => std::process::exit(1),
             }
+            asked += 1;
         }
     })
 }
@@ -273,6 +295,7 @@ impl State {
             epoch: self.epoch,
             driver: self.driver.clone(),
             shards: self.shards,
+            config_generation: self.config.image.generation,
             draining: self.draining,
             calls: totals.calls_held,
             calls_answered: totals.calls_answered,

@@ -149,6 +149,12 @@ impl Model {
         }
     }
 
+    /// Another configuration is in force: trunks keep their numbers, new ones follow.
+    pub(crate) fn reload(&mut self, image: &Image) {
+        self.trunks = image.trunks.iter().map(|t| t.name.to_string()).collect();
+        self.windows.resize_with(image.trunks.len(), Window::new);
+    }
+
     /// Takes an event; returns the call as clients see it.
     pub(crate) fn hear(&mut self, view: &CallView) -> CallLine {
         let before = self.calls.get(&view.id).copied();

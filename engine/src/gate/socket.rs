@@ -1,6 +1,7 @@
 //! The control socket: a Unix stream in the run directory, JSON Lines.
 
 use super::client::Client;
+use super::reload::reload;
 use super::{Fault, Shared, State, drain};
 use control::event::{CallId, CallState};
 use control::frame::{Answer, MAX_LINE, Op, PROTO, Request, TrunkLine, What, line};
@@ -118,7 +119,7 @@ async fn serve(
             continue;
         }
         let answer = match serde_json::from_slice(&text) {
-            Ok(request) => obey(request, &client, role, &state, &memory),
+            Ok(request) => obey(request, &client, role, &state, &memory).await,
             Err(e) => refused("", &format!("not a request: {e}")),
         };
         client.send(&line(&answer));
@@ -134,7 +135,7 @@ fn done(id: &str, result: Value) -> Answer {
     Answer::R { id: id.to_owned(), ok: true, error: None, result: Some(result) }
 }
 
-fn obey(
+async fn obey(
     request: Request,
     client: &Rc<Client>,
     role: Role,
@@ -154,7 +155,7 @@ fn obey(
             if let Some(answer) = idem.as_ref().and_then(|key| memory.borrow_mut().recall(key)) {
                 return answer;
             }
-            let answer = match act(&id, op, client, role, state) {
+            let answer = match act(&id, op, client, role, state).await {
                 Ok(result) => done(&id, result),
                 Err(error) => refused(&id, &error),
             };
@@ -166,8 +167,14 @@ fn obey(
     }
 }
 
-fn act(id: &str, op: Op, client: &Rc<Client>, role: Role, state: &Shared) -> Result<Value, String> {
-    let changes = matches!(op, Op::Hangup { .. } | Op::Drain);
+async fn act(
+    id: &str,
+    op: Op,
+    client: &Rc<Client>,
+    role: Role,
+    state: &Shared,
+) -> Result<Value, String> {
+    let changes = matches!(op, Op::Hangup { .. } | Op::Drain | Op::Reload { .. });
     if changes && role != Role::Admin {
         return Err("this needs the engine's own user or root".to_owned());
     }
@@ -204,7 +211,21 @@ fn act(id: &str, op: Op, client: &Rc<Client>, role: Role, state: &Shared) -> Res
             drain(state);
             Ok(Value::Null)
         }
+        Op::Reload { check } => {
+            let line = reload(state, check).await.map_err(|error| fitting(&error))?;
+            serde_json::to_value(line).map_err(|e| e.to_string())
+        }
     }
+}
+
+/// As much of a text as fits into one line, escapes included.
+fn fitting(text: &str) -> String {
+    let mut end = text.len().min(MAX_LINE / 4);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let more = if end < text.len() { "\n… and more: `sbcd check` shows it all" } else { "" };
+    format!("{}{more}", &text[..end])
 }
 
 fn known_call(state: &State, text: &str) -> Result<CallId, String> {
@@ -242,14 +263,18 @@ fn get(state: &State, what: What, call: Option<String>, limit: usize) -> Result<
 
 fn trunks(state: &State) -> Vec<TrunkLine> {
     let image: &Image = &state.config.image;
-    let lines =
-        image.trunks.iter().zip(&state.model.windows).enumerate().map(|(i, (trunk, window))| {
+    let calls = |i: usize| state.page.read(Image::calls_word(i as u16));
+    let lines = image.trunks.iter().zip(&state.model.windows).enumerate();
+    // One that is gone is shown while calls are left on it.
+    let lines = lines.filter(|(i, (trunk, _))| !trunk.retired || calls(*i) > 0).map(
+        |(i, (trunk, window))| {
             let interface = image.interfaces.get(usize::from(trunk.interface));
             TrunkLine {
                 name: trunk.name.to_string(),
                 interface: interface.map_or_else(String::new, |i| i.name.to_string()),
                 endpoints: trunk.endpoints.iter().map(endpoint).collect(),
-                calls: state.page.read(Image::calls_word(i as u16)),
+                calls: calls(i),
+                removed: trunk.retired,
                 capacity: trunk.capacity,
                 cps: window.cps(),
                 cps_limit: trunk.cps,
@@ -259,7 +284,8 @@ fn trunks(state: &State) -> Vec<TrunkLine> {
                 pdd_ms: window.pdd_ms(),
                 mos: window.mos(),
             }
-        });
+        },
+    );
     lines.collect()
 }
 

@@ -34,7 +34,7 @@ fn by_second(s: &mut Scene, call: &str) -> Text {
     s.expect_status(s.caller, 100);
     let invite = s.expect(s.second, "INVITE");
     let contact = format!("Contact: <sip:{SECOND}>\r\n");
-    let sdp = wire::sdp("203.0.113.30:4000".parse().unwrap(), 1, "0", "sendrecv");
+    let sdp = wire::sdp("203.0.113.30:4000".parse().expect("an address"), 1, "0", "sendrecv");
     s.world.send(s.second, s.node, invite.reply(200, "x", &contact, &sdp));
     s.expect(s.second, "ACK");
     let ok = s.expect_status(s.caller, 200);

@@ -17,6 +17,7 @@ pub fn enter(image: &Image, page: &Page, trunk: u16, now: Instant) -> Result<(),
         page.leave(Image::calls_word(trunk));
         return Err(Refusal::TrunkRate);
     }
+    page.add(Image::begun_word(trunk));
     Ok(())
 }
 

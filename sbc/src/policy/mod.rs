@@ -150,14 +150,19 @@ pub struct RouteTarget {
 impl Image {
     /// The word of the shared page that counts a trunk's calls.
     pub fn calls_word(trunk: u16) -> usize {
-        usize::from(trunk) * 2
+        usize::from(trunk) * 3
     }
 
     /// The word of the shared page that paces a trunk's new calls.
     pub fn pace_word(trunk: u16) -> usize {
-        usize::from(trunk) * 2 + 1
+        usize::from(trunk) * 3 + 1
+    }
+
+    /// The word of the shared page that counts the calls ever begun on a trunk.
+    pub fn begun_word(trunk: u16) -> usize {
+        usize::from(trunk) * 3 + 2
     }
 
     /// Words a page needs for this image and all that may come after it.
-    pub const WORDS: usize = MAX_TRUNKS * 2;
+    pub const WORDS: usize = MAX_TRUNKS * 3;
 }

@@ -116,7 +116,7 @@ impl Signal {
         }
         self.core.answered += u64::from(call.state == CallState::Answered);
         for trunk in &call.holds {
-            self.core.page.restore(Image::calls_word(*trunk));
+            self.core.page.add(Image::calls_word(*trunk));
         }
         if call.awaited_host.is_some() {
             self.core.waiting.push(key);

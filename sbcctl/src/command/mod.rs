@@ -4,6 +4,7 @@ mod call;
 mod calls;
 mod cdr;
 mod completions;
+mod config;
 mod drain;
 mod events;
 mod shards;
@@ -11,7 +12,7 @@ mod status;
 mod top;
 mod trunks;
 
-use crate::cli::{Arguments, CallCommand, CdrCommand, Command, Global};
+use crate::cli::{Arguments, CallCommand, CdrCommand, Command, ConfigCommand, Global};
 use crate::engine::Engine;
 use crate::paint::Paint;
 use crate::problem::Problem;
@@ -39,6 +40,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Problem> {
         Command::Trunks => trunks::run(&context),
         Command::Shards => shards::run(&context),
         Command::Drain { wait } => drain::run(&context, *wait),
+        Command::Config(ConfigCommand::Reload { check }) => config::reload(&context, *check),
         Command::Cdr(CdrCommand::Tail { lines, follow }) => cdr::tail(&context, *lines, *follow),
         Command::Events { prefixes, count } => events::run(&context, prefixes, *count),
         Command::Top { once, size } => top::run(&context, *once, *size),

@@ -25,11 +25,12 @@ fn render(paint: Paint, s: &Status) -> String {
     let mut lines = vec![
         format!("{}  {}", paint.bold(&safe(&s.node)), state(paint, s)),
         paint.dim(&format!(
-            "tandem {}, pid {}, up {}, epoch {}",
+            "tandem {}, pid {}, up {}, epoch {}, configuration {}",
             s.version,
             s.pid,
             duration(s.uptime_s),
-            s.epoch
+            s.epoch,
+            s.config_generation
         )),
         paint.dim(&format!("{} on {}", plural(s.shards as u64, "shard"), safe(&s.driver))),
         String::new(),

@@ -41,7 +41,7 @@ fn render(paint: Paint, trunks: &[TrunkLine]) -> String {
         let calls = judge::fill(t.calls as f64, f64::from(t.capacity));
         let cps = judge::fill(t.cps, f64::from(t.cps_limit));
         vec![
-            cut(&t.name, 24),
+            format!("{}{}", cut(&t.name, 24), if t.removed { " (removed)" } else { "" }),
             cut(&t.interface, 16),
             paint.level(calls, &t.calls.to_string()),
             t.capacity.to_string(),
