@@ -5,4 +5,5 @@ pub mod config;
 pub mod disk;
 pub mod gate;
 pub mod io;
+pub mod sandbox;
 pub mod start;

@@ -19,6 +19,7 @@ use crate::io::rundir::RunDir;
 use crate::io::share::{self, Sharing};
 use crate::io::uring::Uring;
 use crate::io::{self, epoll::Epoll};
+use crate::sandbox;
 use base::ShardId;
 use base::page::Page;
 use node::{Birth, Fault, Inbox, Io, Limits, Outbox, Past, Shard};
@@ -118,6 +119,9 @@ pub fn run(config: Config, file: &Path) -> Result<(), Fault> {
     while recovered.recv().is_ok() {}
     claimed.pasts.into_iter().try_for_each(|(_, past)| past.done())?;
     privileges::give_up().map_err(|e| fault("give up capabilities", &e))?;
+    if let Err(fault) = sandbox::close() {
+        eprintln!("sbcd: note: {}\n      {}", fault.what, fault.remedy);
+    }
     let scribe = scribe.spawn(|fault| eprintln!("sbcd: {} ({})", fault.what, fault.remedy));
     let scribe = scribe.map_err(|e| fault("start the scribe", &e))?;
     let exposition = Exposition {
