@@ -290,6 +290,9 @@ impl World {
     /// Publishes a configuration, as the gate does with a file that was read again.
     pub fn reload(&mut self, written: Image) {
         let next = written.after(&self.image).expect("numbers for its trunks");
+        for (before, after) in self.image.trunks.iter().zip(&next.trunks) {
+            assert_eq!(before.name, after.name, "a number went to another trunk");
+        }
         self.image = Arc::new(next);
         for shard in 0..self.shards.len() {
             self.post(shard, Letter::Config(self.image.clone()));
