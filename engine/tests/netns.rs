@@ -4,74 +4,36 @@
 
 mod common;
 
-use common::process::{Running, need, need_root};
+use common::netns::{Namespace, ip};
+use common::process::Running;
 use common::wire::{Peer, header, respond, sdp};
 use common::{Lab, Node, Setup};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Two namespaces that end with this value.
-struct Cable {
-    names: [String; 2],
-}
-
-fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
-    assert!(status.success(), "ip {arguments}");
-}
-
-impl Cable {
-    /// Addresses 10.99.0.1 and 10.99.0.2.
-    fn lay() -> Cable {
-        need_root("it makes network namespaces");
-        need("ip", "iproute2");
-        let names = ["a", "b"].map(|side| format!("tandem-{}-{side}", std::process::id()));
-        let cable = Cable { names };
-        let [a, b] = &cable.names;
-        ip(&format!("netns add {a}"));
-        ip(&format!("netns add {b}"));
-        ip(&format!(
-            "link add wire netns {a} mtu 1500 type veth peer name wire netns {b} mtu 1500"
-        ));
-        for (name, address) in [(a, "10.99.0.1/24"), (b, "10.99.0.2/24")] {
-            ip(&format!("-n {name} addr add {address} dev wire"));
-            ip(&format!("-n {name} link set wire up"));
-            ip(&format!("-n {name} link set lo up"));
-        }
-        cable
+/// Addresses 10.99.0.1 and 10.99.0.2, each in a namespace.
+fn lay_cable() -> [Namespace; 2] {
+    let ends = ["a", "b"].map(Namespace::make);
+    let [a, b] = ends.each_ref().map(|end| &end.name);
+    ip(&format!("link add wire netns {a} mtu 1500 type veth peer name wire netns {b} mtu 1500"));
+    for (name, address) in [(a, "10.99.0.1/24"), (b, "10.99.0.2/24")] {
+        ip(&format!("-n {name} addr add {address} dev wire"));
+        ip(&format!("-n {name} link set wire up"));
     }
-
-    /// Moves this thread, and what it opens from now on, to one end.
-    fn enter(&self, side: usize) {
-        let file = std::fs::File::open(format!("/run/netns/{}", self.names[side])).unwrap();
-        #[expect(unsafe_code, reason = "setns has no safe wrapper")]
-        // SAFETY: takes plain integers; the descriptor is open for the length of the call.
-        let moved = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
-        assert_eq!(moved, 0, "{}", std::io::Error::last_os_error());
-    }
-}
-
-impl Drop for Cable {
-    fn drop(&mut self) {
-        for name in &self.names {
-            let _gone = Command::new("ip").args(["netns", "del", name]).status();
-        }
-    }
+    ends
 }
 
 /// `sbcd` at end 0 of the cable.
-fn node(lab: &Lab, cable: &Cable, callee: SocketAddr) -> Node {
+fn node(lab: &Lab, cable: &[Namespace; 2], callee: SocketAddr) -> Node {
     let mut setup = Setup::new(lab, callee);
     setup.sip = "10.99.0.1:5060".parse().unwrap();
     let text = setup.text().replace("127.0.0.0/8", "10.99.0.2/32");
     let text = text.replace("allow = [\"loopback\"]\n", "");
     let file = lab.write("sbcd.toml", &text);
     let run = lab.file("run");
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", &cable.names[0], env!("CARGO_BIN_EXE_sbcd"), "--config"]);
-    command.arg(file).env("TANDEM_RUN", &run);
+    let mut command = cable[0].command(env!("CARGO_BIN_EXE_sbcd"));
+    command.arg("--config").arg(file).env("TANDEM_RUN", &run);
     let process = Running::start(command, &lab.file("sbcd.log"));
     let mut node = Node { process, run, sip: setup.sip, metrics: setup.metrics };
     node.await_ready();
@@ -132,8 +94,8 @@ const EF: u8 = 46 << 2;
 
 #[test]
 fn a_large_invite_crosses_and_dscp_is_on_the_wire() {
-    let (lab, cable) = (Lab::new("netns"), Cable::lay());
-    cable.enter(1);
+    let (lab, cable) = (Lab::new("netns"), lay_cable());
+    cable[1].enter();
     let caller = on_the_wire("10.99.0.2:5070");
     let callee = on_the_wire("10.99.0.2:5080");
     let (caller_media, callee_media) =
