@@ -77,9 +77,11 @@ struct Run<'a> {
     calls: u32,
     rate: &'a str,
     more: &'a [&'a str],
+    /// INVITEs that begin a call as we see it, for each call of SIPp's.
+    attempts: u32,
 }
 
-const FEW: Run<'static> = Run { calls: 5, rate: "10", more: &[] };
+const FEW: Run<'static> = Run { calls: 5, rate: "10", more: &[], attempts: 1 };
 
 /// Nothing was repeated, so nothing was misunderstood.
 fn once((records, repeated): (Vec<Value>, u64)) -> Vec<Value> {
@@ -89,14 +91,21 @@ fn once((records, repeated): (Vec<Value>, u64)) -> Vec<Value> {
 
 /// Plays a pair of scenarios through a node; the records it left, and the repetitions of both sides.
 fn play(name: &str, caller: &Path, callee: &str, run: &Run) -> (Vec<Value>, u64) {
+    play_on("", name, caller, callee, run)
+}
+
+/// The same, with these settings of the callee's trunk.
+fn play_on(trunk: &str, name: &str, caller: &Path, callee: &str, run: &Run) -> (Vec<Value>, u64) {
     let lab = Lab::new(name);
     let listen = lab.udp();
-    let mut node = Node::start(&lab, &Setup::new(&lab, listen));
+    let mut setup = Setup::new(&lab, listen);
+    setup.trunks[0].2 = trunk.into();
+    let mut node = Node::start(&lab, &setup);
     let uas = Sipp::start(&lab, &scenario(callee), listen, run.calls, run.more);
     let called = call(&lab, &node, caller, run);
     let (ended, repeated) = uas.finish(&lab);
     assert_eq!((called.0, ended), (run.calls.into(), run.calls.into()));
-    let records = node.await_records(run.calls as usize);
+    let records = node.await_records((run.calls * run.attempts) as usize);
     assert_eq!(node.drain(), Some(0));
     (records, called.1 + repeated)
 }
@@ -201,6 +210,40 @@ fn hold_and_resume_by_update_to_a_side_without_it() {
     all_answered(&once(play("sipp-update-in", &scenario("uac-update"), "uas-held", &FEW)));
 }
 
+const ASK: &str = "session_timer = \"ask\"\n";
+
+#[test]
+fn a_session_timer_the_caller_asks_for() {
+    let run = Run { attempts: 2, ..FEW };
+    let records = once(play("sipp-timer", &scenario("uac-timer"), "uas", &run));
+    let answered = records.iter().filter(|r| r["status"] == 200).count();
+    assert_eq!((answered, reasons(&records)["session_too_short"]), (5, 5));
+}
+
+#[test]
+fn a_session_timer_we_refresh_by_update() {
+    let caller = scenario("uac-long");
+    all_answered(&once(play_on(ASK, "sipp-refresh", &caller, "uas-refreshed", &FEW)));
+}
+
+#[test]
+fn a_session_timer_we_refresh_by_reinvite() {
+    let (caller, callee) = (scenario("uac-long"), "uas-refreshed-by-invite");
+    all_answered(&once(play_on(ASK, "sipp-refresh-invite", &caller, callee, &FEW)));
+}
+
+#[test]
+fn a_session_that_nobody_refreshes() {
+    let caller = scenario("uac-released");
+    let records = once(play_on(ASK, "sipp-expiry", &caller, "uas-forgets", &FEW));
+    assert_eq!(reasons(&records)["session_expired"], 5);
+}
+
+#[test]
+fn a_callee_whose_least_interval_is_longer() {
+    all_answered(&once(play_on(ASK, "sipp-422", &scenario("uac"), "uas-422", &FEW)));
+}
+
 #[test]
 fn lost_datagrams_are_repeated() {
     let lab = Lab::new("sipp-lost");
@@ -214,7 +257,7 @@ fn lost_datagrams_are_repeated() {
     // SIPp as the called side forgets to repeat a lost 200 once the INVITE came again; ours does not.
     // The caller's SIPp loses INVITEs and BYEs.
     let _uas = Answering::start(&lab, listen, &["--no-media", "--t1-ms", "100"]);
-    let run = Run { calls: 40, rate: "20", more: &[] };
+    let run = Run { calls: 40, rate: "20", more: &[], attempts: 1 };
     let (ended, repeated) = call(&lab, &node, &scenario("uac-lossy"), &run);
     assert_eq!(ended, 40);
     all_answered(&node.await_records(40));
@@ -232,7 +275,7 @@ fn two_hundred_calls_with_audio_both_ways() {
     std::fs::write(&file, audio).unwrap();
     let text = std::fs::read_to_string(scenario("uac-rtp")).unwrap();
     let caller = lab.write("uac-rtp.xml", &text.replace("AUDIO", file.to_str().unwrap()));
-    let run = Run { calls: 200, rate: "50", more: &["-rtp_echo"] };
+    let run = Run { calls: 200, rate: "50", more: &["-rtp_echo"], attempts: 1 };
     let records = once(play("sipp-rtp", &caller, "uas", &run));
     all_answered(&records);
     for record in &records {

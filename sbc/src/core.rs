@@ -24,14 +24,24 @@ use std::sync::Arc;
 /// Methods we serve: the Allow header (RFC 3261 20.5).
 pub(crate) const ALLOW: &[u8] = b"INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE";
 
-/// Extensions we know: the Supported header (RFC 3261 20.37).
-pub(crate) const SUPPORTED: &[u8] = b"100rel";
+/// Extensions we know: the Supported header (RFC 3261 20.37). `reliable`: 100rel may be used in this
+/// dialog; `timers`: its trunk has session timers.
+pub(crate) fn supported(reliable: bool, timers: bool) -> Option<&'static [u8]> {
+    match (reliable, timers) {
+        (true, true) => Some(b"100rel, timer"),
+        (true, false) => Some(b"100rel"),
+        (false, true) => Some(b"timer"),
+        (false, false) => None,
+    }
+}
 
 /// What a request requires and we do not know (RFC 3261 8.2.2.3).
-pub(crate) fn unsupported<'m>(message: &Message<'m>) -> impl Iterator<Item = &'m [u8]> {
-    let is_known = |option: &[u8]| {
-        let mut known = SUPPORTED.split(|byte| *byte == b',');
-        known.any(|known| known.trim_ascii().eq_ignore_ascii_case(option))
+pub(crate) fn unsupported<'m>(
+    message: &Message<'m>,
+    timers: bool,
+) -> impl Iterator<Item = &'m [u8]> {
+    let is_known = move |option: &[u8]| {
+        option.eq_ignore_ascii_case(b"100rel") || (timers && option.eq_ignore_ascii_case(b"timer"))
     };
     message.options(Name::Require).filter(move |option| !is_known(option))
 }

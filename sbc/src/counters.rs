@@ -169,6 +169,8 @@ counters! {
         transactions_held: gauge "tandem_sip_transactions",
         /// Provisional responses left unanswered and unheard, by reason.
         unheard: counter "tandem_provisional_ignored_total" of Unheard by "reason",
+        /// Session refreshes sent (RFC 4028).
+        refreshes: counter "tandem_session_refreshes_sent_total",
         /// Calls begun, refused ones included.
         calls: counter "tandem_calls_total",
         /// Calls answered.

@@ -35,6 +35,8 @@ cases! {
         BadNumber = "bad_number",
         /// The body is of a type that is not understood.
         BadContentType = "bad_content_type",
+        /// The session interval asked for is shorter than the trunk's `min_se_s` (RFC 4028 9).
+        SessionTooShort = "session_too_short",
         /// The session description cannot be parsed.
         BadSdp = "bad_sdp",
         /// The session description offers no media that can be relayed.
@@ -61,6 +63,8 @@ cases! {
         MediaTimeout = "media_timeout",
         /// The call reached its maximum duration.
         MaxDuration = "max_duration",
+        /// Nobody refreshed the session of one side in time (RFC 4028 10).
+        SessionExpired = "session_expired",
         /// A dialog of the call vanished at its peer (481 or 408 to a request within it).
         DialogLost = "dialog_lost",
         /// An operator released the call.
@@ -101,9 +105,13 @@ impl Refusal {
             Refusal::NotAcceptable => 488,
             Refusal::TooLarge => 513,
             Refusal::RingTimeout => 480,
-            Refusal::NoResponse | Refusal::NoAck | Refusal::MediaTimeout => 408,
+            Refusal::NoResponse
+            | Refusal::NoAck
+            | Refusal::MediaTimeout
+            | Refusal::SessionExpired => 408,
             Refusal::EarlyMediaConflict => 480,
             Refusal::NoPrack => 504,
+            Refusal::SessionTooShort => 422,
             Refusal::Cancelled | Refusal::CallerHungUp => 487,
             Refusal::MaxDuration | Refusal::DialogLost | Refusal::InternalError => 500,
             Refusal::CalleeHungUp => 480,
@@ -122,7 +130,10 @@ impl Refusal {
             | Refusal::TransactionsFull
             | Refusal::JournalFull
             | Refusal::Draining => 42,
-            Refusal::BadExtension | Refusal::BadContentType | Refusal::BadSdp => 111,
+            Refusal::BadExtension
+            | Refusal::BadContentType
+            | Refusal::BadSdp
+            | Refusal::SessionTooShort => 111,
             Refusal::TooLarge => 111,
             Refusal::NotAcceptable | Refusal::EarlyMediaConflict => 88,
             Refusal::NameUnresolved | Refusal::DialogLost | Refusal::Restart => 41,
@@ -130,7 +141,11 @@ impl Refusal {
             Refusal::NoResponse => 18,
             Refusal::RouteRefused => 21,
             Refusal::Cancelled | Refusal::CallerHungUp | Refusal::CalleeHungUp => 16,
-            Refusal::NoAck | Refusal::NoPrack | Refusal::MediaTimeout | Refusal::MaxDuration => 102,
+            Refusal::NoAck
+            | Refusal::NoPrack
+            | Refusal::SessionExpired
+            | Refusal::MediaTimeout
+            | Refusal::MaxDuration => 102,
             Refusal::Operator => 31,
             Refusal::InternalError => 41,
         }

@@ -7,6 +7,7 @@ use super::report::Problem;
 use base::Prefix;
 use media::{Learn, MAX_SOURCES};
 use routing_trie::{DialPlan, Digits, MAX_DIGITS, Rewrite};
+use sbc::dialog::session_timer::{LEAST_MIN_SE_S, LONGEST_S, Mode, Refresher, Terms};
 use sbc::policy::{Source, Target, Trunk};
 use std::time::Duration;
 
@@ -60,6 +61,7 @@ struct Settings {
     media_timeout: Option<Duration>,
     learn: Learn,
     pass_headers: Vec<Box<[u8]>>,
+    session: Terms,
 }
 
 impl Draft {
@@ -133,6 +135,7 @@ impl Draft {
             media_sources: self.media_sources.iter().map(|p| p.value).collect(),
             pass_headers: settings.pass_headers.clone(),
             retired: false,
+            session: settings.session,
             name,
         })
     }
@@ -174,6 +177,7 @@ impl Settings {
             },
             learn: learn(s, report),
             pass_headers: pass_headers(s, report),
+            session: session(s, report),
         }
     }
 }
@@ -274,6 +278,42 @@ fn note_learn_keys(report: &mut Report) {
     let mut section = Section::new("`learn`", None, 0..0);
     section.get("first_ms");
     section.finish(report);
+}
+
+/// Session timers (RFC 4028).
+fn session(s: &mut Section<'_>, report: &mut Report) -> Terms {
+    let plain = Terms::default();
+    let mode = s.parsed(report, "session_timer", "\"serve\", \"ask\" or \"off\"", |text| {
+        Some(match text {
+            "serve" => Mode::Serve,
+            "ask" => Mode::Ask,
+            "off" => Mode::Off,
+            _ => return None,
+        })
+    });
+    let refresher = s.parsed(report, "session_refresher", "\"peer\" or \"us\"", |text| {
+        Some(match text {
+            "peer" => Refresher::Peer,
+            "us" => Refresher::Us,
+            _ => return None,
+        })
+    });
+    let bounds = u64::from(LEAST_MIN_SE_S)..=u64::from(LONGEST_S);
+    let min_se_s = s.number(report, "min_se_s", bounds.clone(), plain.min_se_s);
+    let expires_s = s.number(report, "session_expires_s", bounds, plain.expires_s.max(min_se_s));
+    if expires_s < min_se_s {
+        let problem = Problem::new(
+            s.place("session_expires_s"),
+            format!("`session_expires_s` is shorter than `min_se_s`, {min_se_s}"),
+        );
+        report.push(problem.expected("an interval the trunk would accept itself"));
+    }
+    Terms {
+        mode: mode.map_or(plain.mode, |m| m.value),
+        refresher: refresher.map_or(plain.refresher, |r| r.value),
+        expires_s,
+        min_se_s,
+    }
 }
 
 fn pass_headers(s: &mut Section<'_>, report: &mut Report) -> Vec<Box<[u8]>> {

@@ -292,7 +292,10 @@ impl Model {
             }
             Some(200..=299) => {
                 // RFC 3262 3: not before the PRACK of every description.
-                let waits = |u: &(SocketAddr, String, String)| u.0 == passed.to && u.1 == call_id;
+                let tag = text.tag("To");
+                let waits = |u: &(SocketAddr, String, String)| {
+                    u.0 == passed.to && u.1 == call_id && u.2.ends_with(tag)
+                };
                 if self.unconfirmed.iter().any(waits) {
                     self.wrong(format!("a 2xx before the PRACK of a description\n{}", text.raw));
                 }

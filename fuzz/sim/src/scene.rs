@@ -5,6 +5,7 @@ use crate::world::{Options, World};
 use base::Prefix;
 use media::Learn;
 use routing_trie::{Builder, DialPlan, Digits, Rewrite};
+use sbc::dialog::session_timer::Terms;
 use sbc::policy::{Image, Interface, Route, RouteTarget, Source, Target, Trunk};
 use sbc::transaction::Timers;
 use std::net::SocketAddr;
@@ -44,6 +45,7 @@ pub fn trunk(name: &str, address: &str) -> Trunk {
         media_sources: Vec::new(),
         pass_headers: Vec::new(),
         retired: false,
+        session: Terms::default(),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::world::Options;
 use base::random::Random;
 use base::{Instant, Prefix};
 use routing_trie::{Builder, Digits, Rewrite};
+use sbc::dialog::session_timer::{Mode, Refresher, Terms};
 use sbc::policy::{Image, Interface, Route, RouteTarget, Source, Target};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -178,6 +179,12 @@ fn image(dice: &mut Dice) -> Image {
         trunk.trying_timeout = Duration::from_millis(dice.pick(&[600, 2_000, 4_000]));
         trunk.ring_timeout = Duration::from_secs(dice.pick(&[3, 15, 40]));
         trunk.max_duration = Duration::from_secs(dice.pick(&[5, 30, 3_600, 3_600]));
+        trunk.session = Terms {
+            mode: dice.pick(&[Mode::Serve, Mode::Serve, Mode::Ask, Mode::Off]),
+            expires_s: dice.pick(&[20, 60, 1_800]),
+            min_se_s: dice.pick(&[10, 10, 15]),
+            refresher: dice.pick(&[Refresher::Us, Refresher::Peer]),
+        };
         trunk.media_timeout = dice.pick(&[None, Some(5), Some(30)]).map(Duration::from_secs);
         if dice.chance(12) {
             trunk.capacity = 1 + dice.below(3);

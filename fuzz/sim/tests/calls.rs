@@ -22,7 +22,7 @@ fn a_plain_call_hides_each_side_from_the_other() {
     assert!(!ok.raw.contains("203.0.113.20"), "{}", ok.raw);
     assert_eq!(invite.uri(), format!("sip:442079460000@{CALLEE}"));
     assert_eq!(invite.get("Max-Forwards"), "69");
-    assert_eq!(invite.get("Supported"), "100rel");
+    assert_eq!(invite.get("Supported"), "100rel, timer");
     bye_from_caller(&mut s, &ok);
     s.assert_clean(1);
     let cdr = &s.world.cdrs()[0];

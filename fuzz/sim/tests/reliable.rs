@@ -51,7 +51,7 @@ fn finish(s: &mut Scene, ok: &Text) {
 fn end_to_end_each_side_confirms_its_own() {
     let mut s = Scene::new();
     let invite = ring(&mut s, SUPPORTED, true);
-    assert_eq!((invite.get("Supported"), invite.get("Require")), ("100rel", ""));
+    assert_eq!((invite.get("Supported"), invite.get("Require")), ("100rel, timer", ""));
     let answer = s.answer();
     reliably(&mut s, &invite, 183, "b", 4711, &answer);
     let progress = s.expect_status(s.caller, 183);
@@ -78,7 +78,11 @@ fn end_to_end_each_side_confirms_its_own() {
 fn for_a_caller_that_cannot_we_confirm() {
     let mut s = Scene::new();
     let invite = ring(&mut s, "", true);
-    assert_eq!(invite.get("Supported"), "100rel", "what the callee hears of is what we can do");
+    assert_eq!(
+        invite.get("Supported"),
+        "100rel, timer",
+        "what the callee hears of is what we can do"
+    );
     let answer = s.answer();
     reliably(&mut s, &invite, 183, "b", 1, &answer);
     let own = s.expect(s.callee, "PRACK");
@@ -204,7 +208,7 @@ fn an_answer_need_not_wait_for_the_prack_of_a_mere_ringing() {
 fn an_offer_in_a_reliable_response_is_answered_in_the_prack() {
     let mut s = Scene::new();
     let invite = ring(&mut s, SUPPORTED, false);
-    assert_eq!((invite.body(), invite.get("Supported")), ("", "100rel"));
+    assert_eq!((invite.body(), invite.get("Supported")), ("", "100rel, timer"));
     let offer = s.answer();
     reliably(&mut s, &invite, 183, "b", 1, &offer);
     let progress = s.expect_status(s.caller, 183);
@@ -227,10 +231,28 @@ fn an_offer_in_a_reliable_response_is_answered_in_the_prack() {
 }
 
 #[test]
+fn the_prack_of_a_ringing_is_no_answer_to_a_later_offer() {
+    let mut s = Scene::new();
+    let invite = ring(&mut s, SUPPORTED, false);
+    reliably(&mut s, &invite, 180, "b", 1, "");
+    let ringing = s.expect_status(s.caller, 180);
+    let offer = s.answer();
+    s.world.send(s.callee, s.node, invite.reply(200, "b", CONTACT, &offer));
+    let ok = s.expect_status(s.caller, 200);
+    assert!(ok.media().is_some());
+    confirm(&mut s, 2, &ringing);
+    assert_eq!(s.expect(s.callee, "PRACK").get("RAck"), "1 1 INVITE");
+    let answer = wire::sdp(CALLER_MEDIA.parse().unwrap(), 1, "0", "");
+    let ack = s.in_dialog("ACK", 1, &ok, &answer);
+    s.world.send(s.caller, s.node, ack);
+    assert!(s.expect(s.callee, "ACK").media().is_some());
+}
+
+#[test]
 fn without_an_offer_a_caller_that_cannot_is_not_made_one_early() {
     let mut s = Scene::new();
     let invite = ring(&mut s, "", false);
-    assert_eq!(invite.get("Supported"), "", "so the offer has to come in the 2xx");
+    assert_eq!(invite.get("Supported"), "timer", "so the offer has to come in the 2xx");
     // One that comes all the same cannot be answered.
     let offer = s.answer();
     reliably(&mut s, &invite, 183, "b", 1, &offer);

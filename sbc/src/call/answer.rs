@@ -1,7 +1,7 @@
 //! The answer of a call: the callee's 2xx, what the caller hears of it, and its ACK (RFC 3261 13.2.2.4).
 
 use super::offer_answer::{Carrier, Negotiation};
-use super::{CALLER, Call, Phase, early, exchange, hunt, release};
+use super::{CALLER, Call, Phase, early, exchange, hunt, release, session};
 use crate::billing::Frame;
 use crate::core::{Core, Reply, Turn, dialog_request};
 use crate::dialog::Dialog;
@@ -112,7 +112,12 @@ fn answered(
     core.answered += 1;
     core.counters.setup_delay(turn.now.mono.0.saturating_sub(call.cdr.setup.mono));
     core.journal(turn, &Frame::Answer(call.cdr.clone()));
-    tell_caller(call, core, turn, place, message, sdp, |_| {});
+    if let Some(leg) = call.leg(place) {
+        session::granted(leg, core, turn.now.mono, message);
+    }
+    let Some(caller) = call.leg(CALLER) else { return };
+    let timer = session::grant(caller, turn.now.mono);
+    tell_caller(call, core, turn, place, message, sdp, timer);
 }
 
 /// Passes a provisional or 2xx response to the caller.

@@ -116,13 +116,12 @@ pub(crate) fn rewritten(
     };
     // RFC 3264 8: the version grows when, and only when, the description changes.
     let body = print(leg.sdp_version);
-    let hash = core.random.hash(&[&body]);
-    if hash == leg.sdp_hash {
+    if *body == *leg.said {
         return Some(body);
     }
-    let body = if leg.sdp_hash == 0 { body } else { print(leg.sdp_version + 1) };
-    leg.sdp_version += u64::from(leg.sdp_hash != 0);
-    leg.sdp_hash = core.random.hash(&[&body]);
+    let body = if leg.said.is_empty() { body } else { print(leg.sdp_version + 1) };
+    leg.sdp_version += u64::from(!leg.said.is_empty());
+    leg.said = body.as_slice().into();
     Some(body)
 }
 

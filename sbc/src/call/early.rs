@@ -435,7 +435,7 @@ pub(crate) fn confirmed(
     message: &Message,
 ) {
     let Some(leg) = call.leg(place) else { return };
-    leg.unconfirmed = None;
+    let described = leg.unconfirmed.take().is_some_and(|u| u.described);
     leg.peer.learn(message);
     let (invite, offer) = (leg.invite, leg.offer);
     if let Some(invite) = invite {
@@ -443,7 +443,9 @@ pub(crate) fn confirmed(
     }
     let callee = call.callee.filter(|_| !call.has_ended());
     let owed = callee.and_then(|c| Some((c, call.leg(c)?.prack_owed.take()?)));
+    // The PRACK of a mere ringing is no answer to what came after it.
     let role = offer.role(Carrier::Prack);
+    let role = if role == Role::Answer && !described { Role::Misplaced } else { role };
     let ok = Reply::plain(200, None);
     match (role, message.body().is_empty()) {
         (Role::Answer, _) => {
@@ -506,6 +508,7 @@ fn offered(
         owed.and_then(|owed| confirm(call, core, turn, owed, None));
         return;
     };
+    exchange::remember(call, callee);
     let sdp = bridge::rewritten(call, core, turn, callee, &session);
     let sent = confirm(call, core, turn, (callee, rack), sdp.as_deref());
     exchange::begun(call, core, turn, (place, callee), served, sent, true);

@@ -5,7 +5,7 @@
 //! which is carried across as well. A side that does not know UPDATE gets a re-INVITE.
 
 use super::offer_answer::{Carrier, Negotiation, Role};
-use super::{Call, Phase, answer, bridge, early, hunt, release, send, setup};
+use super::{Call, Phase, answer, bridge, early, hunt, release, send, session, setup};
 use crate::core::{Core, Reply, Turn};
 use crate::message::{self, Message, Method, Name};
 use crate::refusal::Refusal;
@@ -106,6 +106,7 @@ pub(crate) fn begin(
         // The session stays as it is (RFC 3261 14.2).
         return core.respond(turn, served, Reply::plain(488, None), |_| {});
     }
+    remember(call, to);
     let sdp = offer.and_then(|s| bridge::rewritten(call, core, turn, to, &s));
     let by = carrier(call, to, method);
     let sent = send::request(call, core, turn, to, by, |print| {
@@ -115,6 +116,13 @@ pub(crate) fn begin(
         core.respond(turn, served, Reply::plain(100, None), |_| {});
     }
     begun(call, core, turn, (from, to), served, sent, has_body);
+}
+
+/// An offer may be refused: then what was said before holds.
+pub(crate) fn remember(call: &mut Call, to: u8) {
+    if let Some(leg) = call.leg(to) {
+        leg.before = leg.said.clone();
+    }
 }
 
 /// A request that `served` serves was sent on to `to`; or there was no room for it.
@@ -158,7 +166,7 @@ pub(crate) fn heard(
         Heard::FailureAgain => core.send_again(turn, key),
         Heard::Failure => {
             hunt::acknowledge_failure(core, turn, key, message);
-            refused(call, core, turn, message.status().map_or(500, |s| s.code()));
+            failed(call, core, turn, (place, Method::Invite), message);
         }
         Heard::Success => accepted(call, core, turn, (place, true), message),
     }
@@ -174,13 +182,41 @@ pub(crate) fn concluded(
 ) {
     match message.status().map_or(500, |s| s.code()) {
         200..=299 => accepted(call, core, turn, (place, false), message),
-        status => refused(call, core, turn, status),
+        _ => failed(call, core, turn, (place, message.cseq().method), message),
     }
+}
+
+/// A failure. One that is about the session interval alone is followed (RFC 4028 7.3).
+fn failed(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    (place, method): (u8, Method),
+    message: &Message,
+) {
+    let status = message.status().map_or(500, |s| s.code());
+    let follows = method != Method::Prack && session::too_small(call, place, message);
+    if follows && let Some(exchange) = call.exchange {
+        let leg = call.leg(place);
+        let offer = leg.filter(|l| l.offer == Negotiation::OfferSent).map(|l| l.said.clone());
+        let sent = send::request(call, core, turn, place, method, |print| {
+            send::with_sdp(print, offer.as_deref());
+        });
+        if let Some(sent) = sent {
+            call.exchange = Some(Exchange { sent, ..exchange });
+            return;
+        }
+    }
+    refused(call, core, turn, status);
 }
 
 /// The offer was refused, or nobody answered it: nothing changes, and its sender is told.
 pub(crate) fn refused(call: &mut Call, core: &mut Core, turn: &mut Turn, status: u16) {
     let Some(exchange) = end(call) else { return };
+    if let Some(leg) = call.leg(exchange.to) {
+        // Our offer counts for nothing: what was agreed before it still holds.
+        leg.said = core::mem::take(&mut leg.before);
+    }
     let is_invite = core.transactions.get(exchange.served).is_some_and(|tx| tx.is_invite());
     // RFC 4320 4.2: no 408 to anything but an INVITE.
     let told = if status == 408 && !is_invite { 504 } else { status };
@@ -222,6 +258,8 @@ fn accepted(
     let Some(leg) = call.leg(place) else { return };
     leg.dialog.refresh_target(message.contact().ok().flatten());
     leg.peer.learn(message);
+    leg.before = Box::default();
+    session::granted(leg, core, turn.now.mono, message);
     let role = leg.offer.role(Carrier::Success);
     let Ok(session) = bridge::readable(message.body()) else {
         // A 2xx without a usable description ends the exchange; the session stays as it was.
@@ -266,7 +304,12 @@ fn answer_sender(
     let Some(leg) = call.leg(exchange.from) else { return };
     let sent_by = core.sent_by(leg.port).to_owned();
     let reply = Reply { contact: Some(&sent_by), sdp, ..Reply::plain(200, None) };
-    core.respond(turn, exchange.served, reply, |_| {});
+    let is_prack =
+        core.transactions.get(exchange.served).is_some_and(|tx| tx.serves(Method::Prack));
+    match is_prack {
+        true => core.respond(turn, exchange.served, reply, |_| {}),
+        false => core.respond(turn, exchange.served, reply, session::grant(leg, turn.now.mono)),
+    }
 }
 
 /// The offer in the request that is being served; empty if it had none.

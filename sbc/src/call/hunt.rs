@@ -1,9 +1,12 @@
 //! Trying candidates one after the other, and hearing what they say.
 
 use super::offer_answer::Negotiation;
-use super::{CALLER, Call, Leg, MAX_LEGS, Phase, answer, bridge, early, exchange, release};
+use super::{
+    CALLER, Call, Leg, MAX_LEGS, Phase, answer, bridge, early, exchange, release, session,
+};
 use crate::billing::{Attempt, Frame};
-use crate::core::{ALLOW, Core, SUPPORTED, Turn, contact, via};
+use crate::core::{ALLOW, Core, Turn, contact, supported, via};
+use crate::dialog::session_timer::Mode;
 use crate::dialog::{Dialog, Tag};
 use crate::message::{self, Index, Message, Method, Name, NameAddr, Print};
 use crate::policy::admission;
@@ -168,18 +171,19 @@ fn send_invite(
     let session = bridge::acceptable(invite.body()).ok();
     let sdp = session.and_then(|s| bridge::rewritten(call, core, turn, place, &s));
     // An offer in a reliable response is answered in the caller's PRACK, or it must not be made.
-    let extensions = sdp.is_some() || call.legs.first().is_some_and(|l| l.peer.reliable);
+    let reliable = sdp.is_some() || call.legs.first().is_some_and(|l| l.peer.reliable);
     let boundary_trust = trusted(core, call, place);
     let image = core.image.clone();
     let (home, key, hops) = (call.home, call.key, call.max_forwards);
     let Some(leg) = call.leg(place) else { return Err(Refusal::InternalError) };
     leg.asked = Negotiation::inviting(sdp.is_some());
     leg.offer = leg.asked;
+    let trunk = &image.trunks[usize::from(leg.trunk)];
     let sent_by = core.sent_by(leg.port).to_owned();
     let cseq = leg.dialog.next_cseq();
     leg.invite_cseq = cseq;
+    let (timer, terms) = (leg.timer, trunk.session);
     let (port, peer, dialog) = (leg.port, leg.dialog.peer, leg.dialog.clone());
-    let trunk = &image.trunks[usize::from(leg.trunk)];
     let boundary = Boundary { trusted: boundary_trust, extra: &trunk.pass_headers };
     let owner = Owner { call: key, leg: place };
     let sent =
@@ -199,9 +203,10 @@ fn send_invite(
             });
             contact(&mut print, &sent_by);
             print.header(Name::Allow, ALLOW);
-            if extensions {
-                print.header(Name::Supported, SUPPORTED);
+            if let Some(known) = supported(reliable, terms.mode != Mode::Off) {
+                print.header(Name::Supported, known);
             }
+            timer.ask(&terms, &mut print);
             if !image.software.is_empty() {
                 print.header(Name::UserAgent, image.software.as_bytes());
             }
@@ -241,15 +246,34 @@ pub(crate) fn heard(
     if call.exchange.as_ref().is_some_and(|e| e.to == place && e.sent == key) {
         return exchange::heard(call, core, turn, (place, key), heard, message);
     }
+    if session::is_refresh(call, place, key) {
+        return session::heard(call, core, turn, (place, key), heard, message);
+    }
     match heard {
         Heard::Nothing => {}
         Heard::FailureAgain => core.send_again(turn, key),
         Heard::Failure => {
             acknowledge_failure(core, turn, key, message);
+            if call.callee == Some(place) && session::too_small(call, place, message) {
+                return again(call, core, turn, place);
+            }
             failed(call, core, turn, place, status, Refusal::RouteRefused);
         }
         Heard::Provisional => early::heard(call, core, turn, place, message),
         Heard::Success => answer::success(call, core, turn, (place, key), message),
+    }
+}
+
+/// Sends the INVITE of a leg once more, in the same dialog to be (RFC 4028 7.3).
+fn again(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8) {
+    let request = caller_invite(call, core).unwrap_or_default();
+    let mut index = Index::new();
+    let sent = match message::parse(&request, &mut index) {
+        Ok(message) => send_invite(call, core, turn, place, &message),
+        Err(_) => Err(Refusal::InternalError),
+    };
+    if let Err(refusal) = sent {
+        failed(call, core, turn, place, refusal.status(), refusal);
     }
 }
 
@@ -339,7 +363,7 @@ fn towards_caller(status: u16) -> u16 {
     match status {
         300..=399 => 480,
         401 | 407 => 403,
-        408 | 420 | 421 | 423 | 481 | 482 | 483 | 503 => 503,
+        408 | 420 | 421 | 422 | 423 | 481 | 482 | 483 | 503 => 503,
         other => other,
     }
 }

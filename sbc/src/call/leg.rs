@@ -4,6 +4,7 @@ use super::early::Unconfirmed;
 use super::offer_answer::Negotiation;
 use crate::dialog::Dialog;
 use crate::dialog::prack::RAck;
+use crate::dialog::session_timer::SessionTimer;
 use crate::message::{Message, Name};
 use base::{Instant, Key, PortId, plain};
 use media::Plan;
@@ -31,6 +32,8 @@ pub(crate) struct Peer {
     pub(crate) insists: bool,
     /// It takes UPDATE (RFC 3311).
     pub(crate) update: bool,
+    /// It knows session timers (RFC 4028).
+    pub(crate) timer: bool,
 }
 
 impl Peer {
@@ -41,14 +44,16 @@ impl Peer {
         }
         if message.get(Name::Supported).is_some() {
             self.reliable = message.has_option(Name::Supported, b"100rel");
+            self.timer = message.has_option(Name::Supported, b"timer");
         }
+        self.timer |= Leg::requires_timer(message);
         if message.is_request() && message.has_option(Name::Require, b"100rel") {
             (self.reliable, self.insists) = (true, true);
         }
     }
 }
 
-plain!(struct Peer { reliable, insists, update });
+plain!(struct Peer { reliable, insists, update, timer });
 
 /// A leg.
 #[derive(Clone, Debug)]
@@ -95,8 +100,14 @@ pub struct Leg {
     pub(crate) sdp_id: u64,
     /// Version of what we sent last.
     pub(crate) sdp_version: u64,
-    /// Keyed hash of what we sent last, version apart.
-    pub(crate) sdp_hash: u64,
+    /// The description we sent last.
+    pub(crate) said: Box<[u8]>,
+    /// The one before, while the last is an offer that may be refused.
+    pub(crate) before: Box<[u8]>,
+    /// How long its session lives, and who keeps it alive.
+    pub(crate) timer: SessionTimer,
+    /// Our refresh that is not answered yet.
+    pub(crate) refresh: Option<Key>,
 }
 
 impl Leg {
@@ -124,8 +135,16 @@ impl Leg {
             planned_at: Instant::NEVER,
             sdp_id: session >> 2,
             sdp_version: 1,
-            sdp_hash: 0,
+            said: Box::default(),
+            before: Box::default(),
+            timer: SessionTimer::default(),
+            refresh: None,
         }
+    }
+
+    /// Whether a message can only come from a peer that knows session timers.
+    pub(crate) fn requires_timer(message: &Message) -> bool {
+        message.has_option(Name::Require, b"timer") || message.has_option(Name::Supported, b"timer")
     }
 
     /// Takes in a request that refreshes its dialog (RFC 3261 12.2.2).
@@ -147,5 +166,5 @@ plain!(
 plain!(struct Leg {
     trunk, port, dialog, phase, invite, invite_cseq, others, peer, offer, asked, rseq, unconfirmed,
     prack_owed, cancel_owed, bye_owed, media, plan, both_ways, planned_at,
-    sdp_id, sdp_version, sdp_hash,
+    sdp_id, sdp_version, said, before, timer, refresh,
 });

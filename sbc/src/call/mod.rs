@@ -1,7 +1,7 @@
 //! Calls: one or more legs, one CDR.
 //!
 //! `setup` takes an INVITE in, `hunt` tries candidates, `early` and `answer` hear what they say, `bridge`
-//! turns session descriptions into media plans, `exchange` carries offers across, `release` ends it all.
+//! turns session descriptions into media plans, `exchange` carries offers across, `session` keeps dialogs alive, `release` ends it all.
 //! Which description is an offer and which an answer is for `offer_answer` to say. A call is plain data: `freeze` writes it with its transactions and media, `thaw` brings it back.
 
 pub(crate) mod answer;
@@ -14,6 +14,7 @@ pub(crate) mod offer_answer;
 pub(crate) mod record;
 pub(crate) mod release;
 mod send;
+pub(crate) mod session;
 pub(crate) mod setup;
 
 pub use leg::{Leg, Phase};
@@ -108,7 +109,7 @@ impl Call {
             self.duration_deadline,
             self.interim_deadline,
         ];
-        all.into_iter().min().unwrap_or(Instant::NEVER)
+        all.into_iter().min().unwrap_or(Instant::NEVER).min(session::deadline(self))
     }
 
     /// A leg by its place.

@@ -1,7 +1,8 @@
 //! Requests of ours within a leg's dialog (RFC 3261 12.2.1.1).
 
-use super::Call;
+use super::{Call, session};
 use crate::core::{ALLOW, Core, Turn, contact, dialog_request};
+use crate::dialog::session_timer::Mode;
 use crate::message::{Method, Name, Print};
 use crate::transaction::Owner;
 use base::Key;
@@ -22,12 +23,16 @@ pub(crate) fn request(
     let port = leg.port;
     let to = leg.dialog.next_hop(|a| core.permitted(port, a));
     let sent_by = core.sent_by(port).to_owned();
-    let dialog = &leg.dialog;
+    let (dialog, timer, terms) = (&leg.dialog, leg.timer, session::terms(core, leg.trunk));
     let sent = core.send_request(turn, (home, owner), (port, to), method, |out, branch| {
         let mut print = dialog_request(out, dialog, (method, cseq), &sent_by, branch);
         if refreshes_target(method) {
             contact(&mut print, &sent_by);
             print.header(Name::Allow, ALLOW);
+            if terms.mode != Mode::Off {
+                print.header(Name::Supported, b"timer");
+                timer.ask(&terms, &mut print);
+            }
         }
         finish(&mut print);
     })?;
@@ -39,7 +44,7 @@ pub(crate) fn request(
     Some(sent)
 }
 
-/// Whether a request carries a Contact (RFC 3261 12.2.1.1, RFC 3311 5.1).
+/// Whether a request carries a Contact (RFC 3261 12.2.1.1, RFC 3311 5.1), and refreshes the session.
 fn refreshes_target(method: Method) -> bool {
     matches!(method, Method::Invite | Method::Update)
 }

@@ -1,11 +1,12 @@
 //! An INVITE that begins a call: checks, decision, first candidate.
 
 use super::offer_answer::Negotiation;
-use super::{Call, Leg, bridge, hunt, release};
+use super::{Call, Leg, bridge, hunt, release, session};
 use crate::billing::{Cdr, CdrId, Frame, Party};
 use crate::core::{Core, Reply, Turn, respond_stateless, unsupported};
+use crate::dialog::session_timer::{LEAST_MIN_SE_S, SessionTimer};
 use crate::dialog::{Dialog, Tag};
-use crate::message::{Message, Name, NameAddr, Scheme, Uri};
+use crate::message::{Message, Name, NameAddr, Print, Scheme, Uri};
 use crate::policy::decide::{Decision, Facts, decide};
 use crate::policy::{admission, realm};
 use crate::question::{self, Question};
@@ -86,8 +87,14 @@ fn check(
     if message.max_forwards().is_ok_and(|m| m == Some(0)) {
         return refuse(Refusal::TooManyHops);
     }
-    if unsupported(message).next().is_some() {
+    let timers = trunk.is_none_or(|t| session::is_known(core, t));
+    if unsupported(message, timers).next().is_some() {
         return refuse(Refusal::BadExtension);
+    }
+    if let Some(trunk) = trunk
+        && too_short(core, trunk, message).is_some()
+    {
+        return refuse(Refusal::SessionTooShort);
     }
     match uri {
         Ok(uri) if matches!(uri.scheme, Scheme::Sip | Scheme::Tel) => {}
@@ -114,6 +121,12 @@ fn check(
     admission::enter(&core.image, &core.page, trunk, turn.now.mono)
         .map_err(|r| (Some(trunk), r))?;
     Ok((trunk, number))
+}
+
+/// The Min-SE of the 422 that refuses an INVITE (RFC 4028 9).
+fn too_short(core: &Core, trunk: u16, message: &Message) -> Option<u32> {
+    let knows = Leg::requires_timer(message);
+    SessionTimer::default().asked(message, knows, &session::terms(core, trunk)).err()
 }
 
 /// Whether the body is a session description.
@@ -198,7 +211,13 @@ fn refuse(
     };
     let reply = Reply::plain(refusal.status(), Some(tag));
     match core.serve(at.hash, None, (at.port, at.source), message) {
-        Some(key) => core.respond(turn, key, reply, |print| explain(print, refusal, message)),
+        Some(key) => {
+            let timers = trunk.is_none_or(|t| session::is_known(core, t));
+            let min_se = trunk.and_then(|t| too_short(core, t, message));
+            core.respond(turn, key, reply, |print| {
+                explain(print, refusal, message, (timers, min_se));
+            });
+        }
         None => respond_stateless(turn, (at.port, at.source), message, &reply, core),
     }
 }
@@ -223,9 +242,19 @@ fn refused_view(cdr: &Cdr, at: Arrival, trunk: Option<u16>) -> CallView {
 }
 
 /// The headers that go with a refusal.
-fn explain(print: &mut crate::message::Print, refusal: Refusal, message: &Message) {
+fn explain(
+    print: &mut Print,
+    refusal: Refusal,
+    message: &Message,
+    (timers, min_se): (bool, Option<u32>),
+) {
+    if refusal == Refusal::SessionTooShort {
+        print.line(Name::MinSe, |v| {
+            v.u32(min_se.unwrap_or(LEAST_MIN_SE_S));
+        });
+    }
     if refusal == Refusal::BadExtension {
-        unsupported(message).for_each(|option| {
+        unsupported(message, timers).for_each(|option| {
             print.header(Name::Unsupported, option);
         });
     }
@@ -293,6 +322,8 @@ fn begin(
         (leg.invite, leg.invite_cseq) = (served, message.cseq().number);
         leg.offer = Negotiation::invited(!message.body().is_empty());
         leg.peer.learn(message);
+        // It was not too short when it was checked.
+        let _agreed = session::asked(leg, core, message);
     }
     if let Ok(session) = bridge::acceptable(message.body()) {
         bridge::program(call, core, turn, super::CALLER, &session);

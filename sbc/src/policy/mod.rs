@@ -12,6 +12,7 @@ mod succession;
 
 pub use succession::TooManyTrunks;
 
+use crate::dialog::session_timer::Terms;
 use crate::transaction::Timers;
 use base::Prefix;
 use media::Learn;
@@ -105,6 +106,8 @@ pub struct Trunk {
     pub pass_headers: Vec<Box<[u8]>>,
     /// It is in the configuration no more: calls that are on it go on, others do not come.
     pub retired: bool,
+    /// Session timers.
+    pub session: Terms,
 }
 
 /// An endpoint of a trunk.

@@ -1,7 +1,7 @@
 //! Everything else that happens: answers to questions, notices of media, orders, timers.
 
 use super::Signal;
-use crate::call::{self, CALLER, Call, early, exchange, hunt, release, setup};
+use crate::call::{self, CALLER, Call, early, exchange, hunt, release, session, setup};
 use crate::core::{Alarm, Core, Turn};
 use crate::question::Answer;
 use crate::refusal::Refusal;
@@ -130,6 +130,8 @@ impl Signal {
             Machine::ClientInvite(_) => {
                 if call.exchange.is_some_and(|e| e.sent == key) {
                     exchange::refused(call, &mut self.core, turn, 408);
+                } else if session::is_refresh(call, owner.leg, key) {
+                    session::lost(call, &mut self.core, turn, owner.leg);
                 } else {
                     hunt::failed(call, &mut self.core, turn, owner.leg, 408, Refusal::NoResponse);
                 }
@@ -143,6 +145,8 @@ impl Signal {
             Machine::ClientOther(_) => {
                 if call.exchange.is_some_and(|e| e.sent == key) {
                     exchange::refused(call, &mut self.core, turn, 408);
+                } else if session::is_refresh(call, owner.leg, key) {
+                    session::lost(call, &mut self.core, turn, owner.leg);
                 }
             }
             Machine::ServerOther(_) => {}
@@ -164,6 +168,8 @@ impl Signal {
         } else if now >= call.ring_deadline {
             call.ring_deadline = Instant::NEVER;
             hunt::give_up(call, core, turn, callee, Refusal::RingTimeout);
+        } else if now >= session::deadline(call) {
+            session::due(call, core, turn);
         } else if now >= call.interim_deadline {
             hunt::interim(call, core, turn);
         }

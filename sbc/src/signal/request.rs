@@ -2,7 +2,7 @@
 //! 17.2).
 
 use super::{Signal, stateless_tag};
-use crate::call::{MAX_FORKS, Phase, early, exchange, release, setup};
+use crate::call::{MAX_FORKS, Phase, early, exchange, release, session, setup};
 use crate::core::{ALLOW, Alarm, First, Reply, Turn, method_case, respond_stateless, unsupported};
 use crate::counters::Dropped;
 use crate::dialog::Tag;
@@ -38,8 +38,9 @@ impl Signal {
             (Method::Cancel, _) => self.cancel(turn, at, message),
             (_, None) if tag.is_some() => self.answer_now(turn, at, message, 481),
             (Method::Invite, None) => self.invite(turn, at, message),
-            (method, _) if unknown_extension(message) => {
-                self.bad_extension(turn, at, message, method)
+            (method, dialog) if unsupported(message, self.has_timers(dialog)).next().is_some() => {
+                let timers = self.has_timers(dialog);
+                self.bad_extension(turn, at, message, method, timers)
             }
             (Method::Invite, Some(leg)) => self.reinvite(turn, at, leg, message),
             (Method::Bye, Some(leg)) => self.bye(turn, at, leg, message),
@@ -231,6 +232,9 @@ impl Signal {
             Err(exchange::Busy::Pending) => return self.answer_now(turn, at, message, 491),
             Err(exchange::Busy::Unfinished) => return self.answer_now(turn, at, message, 500),
         };
+        if let Some(Err(min_se)) = call.leg(place).map(|l| session::asked(l, &self.core, message)) {
+            return self.too_short(turn, at, message, min_se);
+        }
         let owner = Some(Owner { call: key, leg: place });
         let Some(served) = self.core.serve(at.hash, owner, (at.port, at.source), message) else {
             return self.answer_now(turn, at, message, 500);
@@ -262,11 +266,32 @@ impl Signal {
             return self.carry(turn, at, (key, place), message);
         }
         let Some(leg) = call.leg(place) else { return };
+        if let Err(min_se) = session::asked(leg, &self.core, message) {
+            return self.too_short(turn, at, message, min_se);
+        }
         leg.heard(message, at.source);
+        let timer = session::grant(leg, turn.now.mono);
         let sent_by = self.core.sent_by(at.port).to_owned();
         let reply = Reply { contact: Some(&sent_by), ..Reply::plain(200, None) };
-        self.core.respond_at_once(turn, at.hash, (at.port, at.source), message, reply, |_| {});
+        self.core.respond_at_once(turn, at.hash, (at.port, at.source), message, reply, timer);
         self.settle(turn, key);
+    }
+
+    /// RFC 4028 9.
+    fn too_short(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message, min_se: u32) {
+        self.answer_with(turn, at, message, 422, |print| {
+            print.line(Name::MinSe, |v| {
+                v.u32(min_se);
+            });
+        });
+    }
+
+    /// Whether a dialog's trunk has session timers; outside dialogs we know them.
+    fn has_timers(&self, dialog: Option<(Key, u8)>) -> bool {
+        let leg = dialog.and_then(|(key, place)| {
+            self.calls.get(key).and_then(|call| call.legs.get(usize::from(place)))
+        });
+        leg.is_none_or(|leg| session::is_known(&self.core, leg.trunk))
     }
 
     /// RFC 3262 3: it confirms our last reliable response, or nothing.
@@ -336,11 +361,12 @@ impl Signal {
         at: setup::Arrival,
         message: &Message,
         method: Method,
+        timers: bool,
     ) {
         let tag = stateless_tag(&self.core, message);
         let reply = Reply::plain(420, Some(tag));
         let unsupported = |print: &mut message::Print| {
-            unsupported(message).for_each(|option| {
+            unsupported(message, timers).for_each(|option| {
                 print.header(Name::Unsupported, option);
             });
         };
@@ -355,10 +381,9 @@ impl Signal {
 
     /// Answers with a status and nothing more; an INVITE within an INVITE transaction.
     fn answer_now(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message, status: u16) {
-        let tag = stateless_tag(&self.core, message);
         // RFC 3261 14.2: between 0 and 10 seconds; the same for the same request.
-        let retry_after = (tag.secret % 11) as u32;
-        let fill = |print: &mut message::Print| {
+        let retry_after = (stateless_tag(&self.core, message).secret % 11) as u32;
+        self.answer_with(turn, at, message, status, |print| {
             if matches!(status, 405 | 501) {
                 print.header(Name::Allow, ALLOW);
             }
@@ -367,8 +392,18 @@ impl Signal {
                     v.u32(retry_after);
                 });
             }
-        };
-        let reply = Reply::plain(status, Some(tag));
+        });
+    }
+
+    fn answer_with(
+        &mut self,
+        turn: &mut Turn,
+        at: setup::Arrival,
+        message: &Message,
+        status: u16,
+        fill: impl FnOnce(&mut message::Print),
+    ) {
+        let reply = Reply::plain(status, Some(stateless_tag(&self.core, message)));
         if message.method() == Some(Method::Invite) {
             match self.core.serve(at.hash, None, (at.port, at.source), message) {
                 Some(key) => self.core.respond(turn, key, reply, fill),
@@ -388,8 +423,4 @@ fn readable(message: &Message) -> Result<(), ParseError> {
     message.contact()?;
     message.max_forwards()?;
     message.record_routes().try_for_each(|r| r.map(|_| ()))
-}
-
-fn unknown_extension(message: &Message) -> bool {
-    unsupported(message).next().is_some()
 }

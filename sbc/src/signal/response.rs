@@ -1,7 +1,7 @@
 //! Responses: to the transaction our branch names, and through it to the call (RFC 3261 17.1.3).
 
 use super::Signal;
-use crate::call::{exchange, hunt};
+use crate::call::{exchange, hunt, session};
 use crate::core::Turn;
 use crate::counters::{ClassCase, Dropped};
 use crate::message::{Message, Method};
@@ -22,11 +22,14 @@ impl Signal {
             Machine::ClientOther(machine) => {
                 let is_final = machine.receive(status, turn.now.mono, &timers);
                 self.core.rearm(key);
-                if let Some(owner) = owner
+                if let Some(owner) = owner.filter(|_| is_final)
                     && let Some(call) = self.calls.get_mut(owner.call)
-                    && call.exchange.is_some_and(|e| is_final && e.sent == key)
                 {
-                    exchange::concluded(call, &mut self.core, turn, owner.leg, message);
+                    if call.exchange.is_some_and(|e| e.sent == key) {
+                        exchange::concluded(call, &mut self.core, turn, owner.leg, message);
+                    } else if session::is_refresh(call, owner.leg, key) {
+                        session::concluded(call, &mut self.core, turn, owner.leg, message);
+                    }
                 }
                 self.settle_owner(turn, owner);
             }

@@ -15,6 +15,7 @@ pub use server_invite::{Again, ServerInvite};
 pub use server_other::ServerOther;
 pub use timer::{Due, Timers};
 
+use crate::message::Method;
 use base::random::HashedMap;
 use base::record::{Plain, Unreadable};
 use base::wheel::TimerKey;
@@ -244,6 +245,11 @@ impl Transaction {
     /// Whether it serves an INVITE.
     pub fn is_invite(&self) -> bool {
         matches!(self.machine, Machine::ServerInvite(_))
+    }
+
+    /// Whether the request it serves, still unanswered, has this method.
+    pub fn serves(&self, method: Method) -> bool {
+        self.request.starts_with(method.as_bytes())
     }
 
     fn is_server(&self) -> bool {

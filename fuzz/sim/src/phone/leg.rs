@@ -53,6 +53,8 @@ pub(super) struct Leg {
     pub(super) unconfirmed: Option<(u32, bool)>,
     /// The first offer has its answer, reliably.
     pub(super) agreed: bool,
+    /// Its session timer, in seconds, and whether it refreshes.
+    pub(super) timer: Option<(u32, bool)>,
 }
 
 impl Leg {
@@ -120,6 +122,12 @@ impl Leg {
             Act::Reinvite(direction, moves) => self.reinvite(now, Some((direction, moves)), line),
             Act::ReinviteWithoutOffer => self.reinvite(now, None, line),
             Act::Update(direction) => self.update(now, direction, line),
+            Act::Refresh => {
+                if !line.chance(15) {
+                    self.update(now, None, line);
+                    self.refresh_later(now);
+                }
+            }
             Act::AnswerReinvite(branch, status) => self.answer_reinvite(now, &branch, status, line),
             Act::Replay => line.send(self.first.clone()),
             Act::LateResponse(status) => self.stray_answer(status, "", line),
@@ -172,6 +180,8 @@ impl Leg {
         }
         self.phase = Phase::Up;
         self.unconfirmed = None;
+        self.timer = line.timer();
+        self.refresh_later(now);
         if self.agreed {
             self.respond(now, i, 200, "", line);
             let plan = plan::conversation(&mut line.random, line.hostile);
@@ -196,6 +206,13 @@ impl Leg {
         let tag = if tag.is_empty() { line.tag(self.serial) } else { tag.to_owned() };
         let text = self.servers[i].request.reply(status, &tag, &line.contact(), &body);
         line.send(text);
+    }
+
+    /// Where it is to refresh, it does so at half the interval; not every phone remembers.
+    fn refresh_later(&mut self, now: Instant) {
+        if let Some((s, true)) = self.timer {
+            self.schedule(now, vec![(s * 500, Act::Refresh)]);
+        }
     }
 
     /// Sends a reliable provisional response and repeats it (RFC 3262 3).
@@ -266,7 +283,13 @@ impl Leg {
     fn respond(&mut self, now: Instant, i: usize, status: u16, body: &str, line: &mut Line) {
         let tag = if status == 100 { String::new() } else { line.tag(self.serial) };
         let server = &mut self.servers[i];
-        let text = server.request.reply(status, &tag, &line.contact(), body);
+        let timer =
+            self.timer.filter(|_| status == 200 && matches!(&*server.method, "INVITE" | "UPDATE"));
+        let timer = timer.map_or(String::new(), |(s, us)| {
+            let who = if us { "uas" } else { "uac" };
+            format!("Session-Expires: {s};refresher={who}\r\n")
+        });
+        let text = server.request.reply(status, &tag, &format!("{}{timer}", line.contact()), body);
         server.status = status;
         server.repeat = match (server.method.as_str(), status) {
             ("INVITE", 0..=199) => Repeat::kept(text.clone(), Instant::NEVER),
@@ -579,6 +602,10 @@ impl Leg {
             let gave_up = self.phase == Phase::Over
                 || self.clients.iter().any(|c| c.method == "CANCEL" || c.cancel);
             self.phase = Phase::Up;
+            let granted = text.get("Session-Expires").to_owned();
+            let seconds = granted.split(';').next().and_then(|s| s.parse().ok());
+            self.timer = seconds.map(|s| (s, granted.contains("refresher=uac")));
+            self.refresh_later(now);
             if gave_up {
                 return self.hang_up(now, line);
             }

@@ -107,8 +107,16 @@ impl Phone {
             [line.random.below(4) as usize];
         let headers = if headers.is_empty() { reliability } else { headers };
         leg.reliable = headers.contains("100rel");
+        leg.timer = line.timer();
+        let timer = leg.timer.map_or(String::new(), |(s, us)| {
+            let who = if us { ";refresher=uac" } else { "" };
+            format!("Session-Expires: {s}{who}\r\n")
+        });
+        // Supported may already be there: one line more is legal.
+        let timer = if timer.is_empty() { timer } else { format!("Supported: timer\r\n{timer}") };
         let branch = line.branch();
         let mut text = line.request_in(&leg, "INVITE", 1, &branch, &body);
+        text = text.replacen("\r\nContact:", &format!("\r\n{timer}Contact:"), 1);
         if headers.starts_with("Max-Forwards: 0") && line.chance(50) {
             text = text.replacen("Max-Forwards: 70", headers, 1);
         } else if !headers.is_empty() {
@@ -168,6 +176,12 @@ impl Line {
         format!("t{serial}x{}", self.address.port() as u32 + u32::from(self.address.is_ipv4()))
     }
 
+    /// A session timer to ask for or to grant, and whether the phone itself refreshes.
+    fn timer(&mut self) -> Option<(u32, bool)> {
+        let s = [12, 12, 20, 40, 90][self.random.below(5) as usize];
+        self.chance(30).then(|| (s, self.chance(40)))
+    }
+
     fn contact(&self) -> String {
         let update = if self.updates { ", UPDATE" } else { "" };
         format!(
@@ -219,6 +233,7 @@ impl Line {
             rseq: (String::new(), 0),
             unconfirmed: None,
             agreed: false,
+            timer: None,
         }
     }
 

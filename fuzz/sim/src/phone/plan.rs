@@ -25,6 +25,8 @@ pub(super) enum Act {
     ReinviteWithoutOffer,
     /// An UPDATE with this direction, or without an offer.
     Update(Option<&'static str>),
+    /// Its session's refresh.
+    Refresh,
     /// The answer to the re-INVITE with this branch.
     AnswerReinvite(String, u16),
     /// The first request or response once more, however late.
