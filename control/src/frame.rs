@@ -13,6 +13,7 @@ pub const MAX_LINE: usize = 64 * 1024;
 
 /// What a client sends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "t", rename_all = "lowercase")]
 pub enum Request {
     /// The first line.
@@ -38,6 +39,7 @@ pub enum Request {
 
 /// Commands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "op", rename_all = "lowercase")]
 pub enum Op {
     /// Is anybody there?
@@ -79,6 +81,7 @@ pub enum Op {
 
 /// What can be asked for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum What {
     /// [`Status`].
@@ -95,6 +98,7 @@ pub enum What {
 
 /// What the engine sends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "t", rename_all = "lowercase")]
 pub enum Answer {
     /// Answers `hello`.
@@ -141,6 +145,7 @@ pub enum Answer {
 
 /// The node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Status {
     /// Name of the node.
     pub node: String,
@@ -190,8 +195,37 @@ pub struct Status {
     pub alarms: Vec<String>,
 }
 
+/// Calls held now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CallList {
+    /// How many there are.
+    pub total: usize,
+    /// As many as were asked for and fit into one line, the oldest id first.
+    pub calls: Vec<CallLine>,
+}
+
+/// Answers `snap`, after the events.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Snap {
+    /// How many calls it was.
+    pub calls: u64,
+    /// Position of the last event: a gap that begins at or before it is of the snapshot itself.
+    pub seq: u64,
+}
+
+/// Answers `hangup`: the call is being released.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Released {
+    /// Its id.
+    pub call: String,
+}
+
 /// A call.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CallLine {
     /// Its id.
     pub id: String,
@@ -230,6 +264,7 @@ pub struct CallLine {
 
 /// A trunk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TrunkLine {
     /// Its name.
     pub name: String,
@@ -262,6 +297,7 @@ pub struct TrunkLine {
 
 /// What a reload did, or would do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReloadLine {
     /// The configuration in force now.
     pub generation: u64,
@@ -281,6 +317,7 @@ pub struct ReloadLine {
 
 /// A shard.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ShardLine {
     /// Its number.
     pub shard: usize,

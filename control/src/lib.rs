@@ -5,6 +5,8 @@
 pub mod command;
 pub mod event;
 pub mod frame;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod text;
 
 pub use command::Command;

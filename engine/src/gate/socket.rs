@@ -4,7 +4,9 @@ use super::client::Client;
 use super::reload::reload;
 use super::{Fault, Shared, State, drain};
 use control::event::{CallId, CallState};
-use control::frame::{Answer, MAX_LINE, Op, PROTO, Request, TrunkLine, What, line};
+use control::frame::{
+    Answer, CallList, MAX_LINE, Op, PROTO, Released, Request, Snap, TrunkLine, What, line,
+};
 use sbc::policy::{Image, Target};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -199,23 +201,25 @@ async fn act(
                 client.snap(&call);
                 calls += 1;
             }
-            // A later gap that begins at or before `seq` is of the snapshot itself.
-            Ok(json!({ "calls": calls, "seq": client.seq() }))
+            value(&Snap { calls, seq: client.seq() })
         }
         Op::Hangup { call } => {
             let id = known_call(&state.borrow(), &call)?;
             state.borrow_mut().hangup(id);
-            Ok(json!({ "call": call }))
+            value(&Released { call })
         }
         Op::Drain => {
             drain(state);
             Ok(Value::Null)
         }
         Op::Reload { check } => {
-            let line = reload(state, check).await.map_err(|error| fitting(&error))?;
-            serde_json::to_value(line).map_err(|e| e.to_string())
+            value(&reload(state, check).await.map_err(|error| fitting(&error))?)
         }
     }
+}
+
+fn value<T: serde::Serialize>(result: &T) -> Result<Value, String> {
+    serde_json::to_value(result).map_err(|e| e.to_string())
 }
 
 /// As much of a text as fits into one line, escapes included.
@@ -249,7 +253,7 @@ fn get(state: &State, what: What, call: Option<String>, limit: usize) -> Result<
                 room > 0
             });
             let calls: Vec<_> = fitting.collect();
-            Ok(json!({ "total": state.model.calls().count(), "calls": calls }))
+            serde_json::to_value(CallList { total: state.model.calls().count(), calls })
         }
         What::Call => {
             let text = call.ok_or("`call` is missing: the id of the call")?;
