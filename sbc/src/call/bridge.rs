@@ -94,13 +94,43 @@ pub(crate) fn join(call: &Call, turn: &mut Turn) {
     }
 }
 
-/// A description as `place` is to see it: our address and ports in place of the other side's.
+/// Whether we can carry an offer: it has something to relay, or closes everything.
+pub(crate) fn is_offer(session: &Session) -> bool {
+    relayed(session).is_some() || session.media().iter().all(Media::is_refused)
+}
+
+/// An offer as `place` is to see it: our address and ports in place of the other side's.
 pub(crate) fn rewritten(
     call: &mut Call,
     core: &Core,
     turn: &Turn,
     place: u8,
     session: &Session,
+) -> Option<Vec<u8>> {
+    describe(call, core, turn, place, (session.media(), session))
+}
+
+/// The answer of `from` as `to` is to see it. It has the media lines that were offered to `from`,
+/// whatever `from` made of them.
+pub(crate) fn answered(
+    call: &mut Call,
+    core: &Core,
+    turn: &Turn,
+    (from, to): (u8, u8),
+    session: &Session,
+) -> Option<Vec<u8>> {
+    let said = call.leg(from)?.said.clone();
+    let offer = sdp::parse(&said).ok();
+    let media = offer.as_ref().map_or(session.media(), Session::media);
+    describe(call, core, turn, to, (media, session))
+}
+
+fn describe(
+    call: &mut Call,
+    core: &Core,
+    turn: &Turn,
+    place: u8,
+    (offer, session): (&[Media], &Session),
 ) -> Option<Vec<u8>> {
     let line = relayed(session);
     let leg = call.leg(place)?;
@@ -111,7 +141,8 @@ pub(crate) fn rewritten(
     let print = |version| {
         let mut out = Vec::with_capacity(512);
         let origin = origin(leg.sdp_id, version, interface.advertise);
-        sdp::rewrite(&mut out, session, origin, |i| (Some(i) == line).then_some(local));
+        let local = |i| (Some(i) == line).then_some(local);
+        sdp::rewrite_answer(&mut out, offer, session, origin, local);
         out
     };
     // RFC 3264 8: the version grows when, and only when, the description changes.

@@ -39,9 +39,11 @@ pub(crate) struct Early {
     fork: u8,
     /// The caller was told the answer reliably.
     told: bool,
+    /// Version of the description it was told.
+    version: u64,
 }
 
-plain!(struct Early { leg, tag, rseq, answer, agreed, fork, told });
+plain!(struct Early { leg, tag, rseq, answer, agreed, fork, told, version });
 
 /// A reliable response of ours that no PRACK has confirmed.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -194,6 +196,10 @@ fn switch(call: &mut Call, core: &Core, turn: &mut Turn, place: u8, at: usize) {
 fn listen(call: &mut Call, early: &Early) {
     if let Some(caller) = call.leg(CALLER) {
         caller.offer = if early.told { Negotiation::Stable } else { Negotiation::OfferReceived };
+        if caller.dialog.tag.fork != early.fork && early.version > 0 {
+            // The same answer to the letter (RFC 3261 13.2.1).
+            (caller.sdp_version, caller.said) = (early.version, Box::default());
+        }
         caller.dialog.tag.fork = early.fork;
     }
 }
@@ -210,6 +216,7 @@ fn begin(call: &mut Call, leg: u8, tag: &[u8]) -> Option<usize> {
         agreed: false,
         fork: call.legs.first().map_or(0, |caller| caller.dialog.tag.fork),
         told: false,
+        version: 0,
     });
     Some(call.early.len() - 1)
 }
@@ -256,7 +263,9 @@ pub(crate) fn described(
                 call.legs[usize::from(place)].offer = Negotiation::Stable;
             }
             bridge::program(call, core, turn, place, &session);
-            Ok(bridge::rewritten(call, core, turn, CALLER, &session))
+            let sdp = bridge::answered(call, core, turn, (place, CALLER), &session);
+            call.early[at].version = call.legs.first().map_or(0, |caller| caller.sdp_version);
+            Ok(sdp)
         }
         Role::Offer => {
             let session = bridge::acceptable(message.body())?;
@@ -275,14 +284,15 @@ pub(crate) fn described(
 fn place_answer(call: &mut Call, at: usize, session: &Session) -> Result<(), Refusal> {
     let fits =
         |e: &&Early| sdp::parse(&e.answer).is_ok_and(|earlier| sdp::compatible(&earlier, session));
-    let known = call.early.iter().find(fits).map(|e| (e.fork, e.told));
+    let known = call.early.iter().find(fits).map(|e| (e.fork, e.told, e.version));
     let first = call.early.iter().all(|e| e.answer.is_empty());
-    let (fork, told) = match known {
+    let (fork, told, version) = match known {
         Some(known) => known,
-        None if first => (call.early[at].fork, false),
-        None => (next_fork(call)?, false),
+        None if first => (call.early[at].fork, false, 0),
+        None => (next_fork(call)?, false, 0),
     };
-    (call.early[at].fork, call.early[at].told) = (fork, told);
+    let early = &mut call.early[at];
+    (early.fork, early.told, early.version) = (fork, told, version);
     let early = call.early[at].clone();
     listen(call, &early);
     Ok(())
@@ -317,7 +327,9 @@ pub(crate) fn answer(
     let earlier = call.early.get(at).map(|e| e.answer.clone()).unwrap_or_default();
     let session = bridge::acceptable(&earlier).map_err(|_| Refusal::NotAcceptable)?;
     place_answer(call, at, &session)?;
-    bridge::rewritten(call, core, turn, CALLER, &session).ok_or(Refusal::NotAcceptable)
+    let from = call.early[at].leg;
+    let sdp = bridge::answered(call, core, turn, (from, CALLER), &session);
+    sdp.ok_or(Refusal::NotAcceptable)
 }
 
 // ---- holding back ----
@@ -479,7 +491,7 @@ fn answered_offer(
         return hunt::give_up(call, core, turn, callee, Refusal::NotAcceptable);
     };
     bridge::program(call, core, turn, CALLER, &session);
-    let sdp = bridge::rewritten(call, core, turn, callee, &session);
+    let sdp = bridge::answered(call, core, turn, (CALLER, callee), &session);
     for place in [CALLER, callee] {
         if let Some(leg) = call.leg(place) {
             leg.offer = Negotiation::Stable;
@@ -501,7 +513,8 @@ fn offered(
     owed: Option<(u8, RAck)>,
     message: &Message,
 ) {
-    let session = bridge::readable(message.body()).ok().filter(|_| setup::is_sdp(message));
+    let session = bridge::readable(message.body()).ok();
+    let session = session.filter(|s| setup::is_sdp(message) && bridge::is_offer(s));
     let (Some((callee, rack)), Some(session)) = (owed, session) else {
         // The confirmation counts; the session stays as it is.
         core.respond(turn, served, Reply::plain(488, None), |_| {});

@@ -101,7 +101,8 @@ pub(crate) fn begin(
         };
         return core.respond(turn, served, Reply::plain(415, None), accept);
     }
-    let offer = bridge::readable(message.body()).ok().filter(|_| has_body);
+    let offer = bridge::readable(message.body()).ok();
+    let offer = offer.filter(|session| has_body && bridge::is_offer(session));
     if has_body && offer.is_none() {
         // The session stays as it is (RFC 3261 14.2).
         return core.respond(turn, served, Reply::plain(488, None), |_| {});
@@ -269,7 +270,12 @@ fn accepted(
         return refused(call, core, turn, 488);
     };
     bridge::program(call, core, turn, place, &session);
-    let sdp = bridge::rewritten(call, core, turn, exchange.from, &session);
+    let from = exchange.from;
+    let sdp = if role == Role::Offer {
+        bridge::rewritten(call, core, turn, from, &session)
+    } else {
+        bridge::answered(call, core, turn, (place, from), &session)
+    };
     if role == Role::Offer {
         for (place, state) in
             [(place, Negotiation::OfferReceived), (exchange.from, Negotiation::OfferSent)]
@@ -339,7 +345,7 @@ pub(crate) fn acknowledged(
         return release::release(call, core, turn, Refusal::NotAcceptable);
     };
     bridge::program(call, core, turn, place, &session);
-    let sdp = bridge::rewritten(call, core, turn, exchange.to, &session);
+    let sdp = bridge::answered(call, core, turn, (place, exchange.to), &session);
     answer::acknowledge(call, core, turn, exchange.to, sdp.as_deref());
 }
 

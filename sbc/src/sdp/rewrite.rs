@@ -41,10 +41,25 @@ pub fn rewrite(
     origin: Origin,
     local: impl Fn(usize) -> Option<Local>,
 ) {
+    rewrite_answer(out, session.media(), session, origin, local);
+}
+
+/// The same for the answer to an offer with these media lines: it has as many, in their order (RFC 3264
+/// §6). A line that is missing, of another kind, or was not open in the offer, is refused.
+pub fn rewrite_answer(
+    out: &mut Vec<u8>,
+    offer: &[Media<'_>],
+    session: &Session<'_>,
+    origin: Origin,
+    local: impl Fn(usize) -> Option<Local>,
+) {
     let mut print = Lines { out };
     head(&mut print, session, origin);
-    for (i, media) in session.media().iter().enumerate() {
-        match if media.is_refused() { None } else { local(i) } {
+    for (i, offered) in offer.iter().enumerate() {
+        let answered = session.media().get(i).filter(|m| m.raw_kind == offered.raw_kind);
+        let media = answered.unwrap_or(offered);
+        let is_open = answered.is_some_and(|m| !m.is_refused()) && !offered.is_refused();
+        match if is_open { local(i) } else { None } {
             None => print.media(media.raw_kind, 0, media.raw_protocol, media.raw_formats),
             Some(local) => section(&mut print, session, media, origin, local),
         }
