@@ -53,6 +53,31 @@ pub enum Letter {
         /// The whole message.
         bytes: Box<[u8]>,
     },
+    /// A SIP message that arrived on a stream of this shard's; it may be any shard's.
+    Stream {
+        /// The listener of the stream.
+        port: PortId,
+        /// The other end of the stream.
+        source: SocketAddr,
+        /// The whole message.
+        bytes: Box<[u8]>,
+    },
+    /// A message for a stream that belongs to this shard.
+    Forward {
+        /// The listener of the stream.
+        port: PortId,
+        /// The other end of the stream.
+        to: SocketAddr,
+        /// The whole message.
+        bytes: Box<[u8]>,
+    },
+    /// A message of any shard's that a stream of this shard's did not take: broken, refused, too full.
+    Unsent {
+        /// The whole message.
+        bytes: Box<[u8]>,
+        /// Another shard found that it is ours.
+        relayed: bool,
+    },
     /// A question's answer.
     Answer(sbc::question::Answer),
     /// An operator's order, from the gate.

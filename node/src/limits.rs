@@ -1,5 +1,6 @@
 //! Every capacity of a node, decided once at start.
 
+use sbc::policy::Transport;
 use std::net::SocketAddr;
 
 /// What a port is for.
@@ -7,6 +8,8 @@ use std::net::SocketAddr;
 pub enum Role {
     /// SIP over UDP; every shard binds it with SO_REUSEPORT.
     Sip,
+    /// SIP over streams, of every shard alike. Not a socket: connections come and go behind it.
+    Stream(Transport),
     /// RTP of one media endpoint.
     Rtp,
     /// RTCP of the RTP port before it.

@@ -124,9 +124,7 @@ impl Shard {
     /// Takes everything that happened and pushes everything to be done.
     pub fn step(&mut self, now: Now, inbox: &mut Inbox, outbox: &mut Outbox) {
         let room = inbox.journal_room;
-        for letter in inbox.letters.drain(..) {
-            self.letter(letter, now, room, outbox);
-        }
+        self.letters(now, room, inbox, outbox);
         self.packets(now, room, inbox, outbox);
         for failed in &inbox.undeliverable {
             self.media.undeliverable(failed.port);
@@ -144,6 +142,34 @@ impl Shard {
         if self.signal.is_drained() && !self.told_drained {
             self.told_drained = true;
             outbox.events.push(Event::Drained);
+        }
+    }
+
+    /// Every letter of the turn, with the same care as for datagrams.
+    fn letters(&mut self, now: Now, room: usize, inbox: &mut Inbox, outbox: &mut Outbox) {
+        for letter in inbox.letters.drain(..) {
+            let source = match &letter {
+                Letter::Signal { source, .. } | Letter::Stream { source, .. } => Some(*source),
+                Letter::Forward { .. }
+                | Letter::Unsent { .. }
+                | Letter::Answer(_)
+                | Letter::Command(_)
+                | Letter::Config(_) => None,
+            };
+            let Some(source) = source else {
+                self.letter(letter, now, room, outbox);
+                continue;
+            };
+            if self.quarantine.holds(source.ip(), now.mono) {
+                self.signal.quarantined();
+                continue;
+            }
+            let mark = Mark::of(outbox);
+            let heard = AssertUnwindSafe(|| self.letter(letter, now, room, outbox));
+            if let Err(panic) = catch_unwind(heard) {
+                mark.rewind(outbox);
+                self.failed(now, room, source, panic, outbox);
+            }
         }
     }
 
@@ -244,10 +270,31 @@ impl Shard {
     }
 
     fn letter(&mut self, letter: Letter, now: Now, room: usize, outbox: &mut Outbox) {
+        if let (Some(poison), Letter::Signal { bytes, .. } | Letter::Stream { bytes, .. }) =
+            (self.poison, &letter)
+            && poison(bytes)
+        {
+            panic!("a poisoned message");
+        }
         let (signal, mut turn) = self.turn(now, outbox, room);
         match letter {
             Letter::Signal { port, source, bytes } => {
                 signal.receive(&mut turn, port, source, &bytes, true);
+            }
+            Letter::Stream { port, source, bytes } => {
+                let outcome = signal.receive(&mut turn, port, source, &bytes, false);
+                if let Outcome::Elsewhere(shard) = outcome {
+                    outbox.mesh.push((shard, Letter::Signal { port, source, bytes }));
+                }
+            }
+            Letter::Forward { port, to, bytes } => {
+                outbox.texts.push(port, to, |out| out.extend_from_slice(&bytes));
+            }
+            Letter::Unsent { bytes, relayed } => {
+                let outcome = signal.unsent(&mut turn, &bytes, relayed);
+                if let Outcome::Elsewhere(shard) = outcome {
+                    outbox.mesh.push((shard, Letter::Unsent { bytes, relayed: true }));
+                }
             }
             Letter::Answer(answer) => signal.answer(&mut turn, answer),
             Letter::Command(command) => signal.command(&mut turn, command),
@@ -294,7 +341,8 @@ impl Shard {
 }
 
 fn sip_ports(limits: &ShardLimits) -> u32 {
-    limits.ports.iter().take_while(|p| p.role == Role::Sip).count() as u32
+    let is_sip = |role| matches!(role, Role::Sip | Role::Stream(_));
+    limits.ports.iter().take_while(|p| is_sip(p.role)).count() as u32
 }
 
 /// RTP ports with the RTCP port after each.

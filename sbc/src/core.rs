@@ -6,11 +6,11 @@ use crate::billing::Frame;
 use crate::counters::{ClassCase, Counters, MethodCase};
 use crate::dialog::{Dialog, Tag};
 use crate::message::{self, Index, Message, Method, Name, Print, Status, response_head};
-use crate::policy::Image;
+use crate::policy::{Face, Image};
 use crate::question::Names;
 use crate::transaction::{
     Branch, ClientInvite, ClientOther, Machine, Owner, ServerInvite, ServerOther, Transaction,
-    Transactions,
+    Timers, Transactions,
 };
 use base::page::Page;
 use base::random::{HashedMap, Random};
@@ -113,7 +113,7 @@ pub(crate) struct Reply<'a> {
     pub(crate) reason: Option<&'a [u8]>,
     pub(crate) tag: Option<Tag>,
     /// The Contact we give, when the response creates or refreshes a dialog.
-    pub(crate) contact: Option<&'a str>,
+    pub(crate) contact: Option<&'a Face>,
     /// Session description.
     pub(crate) sdp: Option<&'a [u8]>,
 }
@@ -133,11 +133,20 @@ pub(crate) fn status(code: u16) -> Status {
 impl Core {
     /// Whether a message may be sent to `to` from this interface.
     pub(crate) fn permitted(&self, port: PortId, to: SocketAddr) -> bool {
-        let Some(interface) = self.image.interfaces.get(port.0 as usize) else { return false };
+        let Some(interface) = self.image.interface_of(port) else { return false };
         let same_family = interface.sip.is_ipv4() == to.is_ipv4();
         same_family
             && to.port() != 0
             && base::address::permitted(to.ip(), allow(interface.allow_loopback))
+    }
+
+    /// Where the next request of a dialog goes. Over a stream that is the connection its peer came by: who
+    /// dialled us cannot always be dialled.
+    pub(crate) fn next_hop(&self, port: PortId, dialog: &Dialog) -> SocketAddr {
+        if self.timers(port).reliable {
+            return dialog.peer;
+        }
+        dialog.next_hop(|a| self.permitted(port, a))
     }
 
     /// Sends a text that is kept elsewhere: a retransmission.
@@ -189,11 +198,11 @@ impl Core {
         reply: Reply,
         fill: impl FnOnce(&mut Print),
     ) {
+        let timers = &self.timers_of(key);
         let Some(tx) = self.transactions.get_mut(key) else { return };
         if !tx.awaits_final() {
             return;
         }
-        let timers = &self.image.timers;
         match &mut tx.machine {
             Machine::ServerInvite(machine) => machine.respond(reply.status, turn.now.mono, timers),
             Machine::ServerOther(machine) => machine.respond(turn.now.mono, timers),
@@ -227,12 +236,12 @@ impl Core {
         self.counters.responses_out.add(ClassCase::of(reply.status).index());
         self.counters.transactions.add(1);
         let mut machine = ServerOther::start();
-        machine.respond(turn.now.mono, &self.image.timers);
+        machine.respond(turn.now.mono, &self.timers(port));
         let inserted = self.transactions.insert(Transaction {
             machine: Machine::ServerOther(machine),
             owner: None,
             port,
-            peer: response_target(request, peer),
+            peer: response_target(&self.image, port, request, peer),
             text: turn.texts.get(sent).into(),
             request: Box::default(),
             hash,
@@ -247,10 +256,11 @@ impl Core {
 
     /// The provisional response just sent in an INVITE's transaction is reliable (RFC 3262 3).
     pub(crate) fn expect_prack(&mut self, turn: &Turn, key: Key) {
+        let timers = self.timers_of(key);
         if let Some(tx) = self.transactions.get_mut(key)
             && let Machine::ServerInvite(machine) = &mut tx.machine
         {
-            machine.expect_prack(turn.now.mono, &self.image.timers);
+            machine.expect_prack(turn.now.mono, &timers);
             self.rearm(key);
         }
     }
@@ -274,7 +284,7 @@ impl Core {
         method: Method,
         print: impl FnOnce(&mut Vec<u8>, &[u8]),
     ) -> Option<Key> {
-        let timers = self.image.timers;
+        let timers = self.timers(port);
         let machine = if method == Method::Invite {
             Machine::ClientInvite(ClientInvite::start(turn.now.mono, &timers))
         } else {
@@ -318,10 +328,11 @@ impl Core {
 
     /// An INVITE of ours whose final response is not waited for without limit any more.
     pub(crate) fn abandon(&mut self, turn: &Turn, key: Key) {
+        let timers = self.timers_of(key);
         if let Some(tx) = self.transactions.get_mut(key)
             && let Machine::ClientInvite(machine) = &mut tx.machine
         {
-            machine.abandoned(turn.now.mono, &self.image.timers);
+            machine.abandoned(turn.now.mono, &timers);
             self.rearm(key);
         }
     }
@@ -361,9 +372,21 @@ impl Core {
         self.ends[place] = Some(Owner { call, leg });
     }
 
-    /// Our `host:port` on an interface.
-    pub(crate) fn sent_by(&self, port: PortId) -> &str {
-        self.image.interfaces.get(port.0 as usize).map_or("", |i| &i.sent_by)
+    /// How a listener stands in messages.
+    pub(crate) fn face(&self, port: PortId) -> Face {
+        self.image.listener(port).map(|(_, face)| face).unwrap_or_default()
+    }
+
+    /// The timers of transactions over a port (RFC 3261 17, table 4).
+    pub(crate) fn timers(&self, port: PortId) -> Timers {
+        // Streams follow the interfaces.
+        let reliable = port.0 as usize >= self.image.interfaces.len();
+        Timers { reliable, ..self.image.timers }
+    }
+
+    /// The timers of a transaction.
+    pub(crate) fn timers_of(&self, key: Key) -> Timers {
+        self.transactions.get(key).map_or(self.image.timers, |tx| self.timers(tx.port))
     }
 }
 
@@ -372,11 +395,12 @@ pub(crate) fn allow(loopback: bool) -> base::Allow {
     if loopback { base::Allow::LOOPBACK } else { base::Allow::default() }
 }
 
-/// Where a response goes (RFC 3261 18.2.2, RFC 3581 4): back to the source with `rport`, to the source
-/// address and the port of the Via without.
-pub(crate) fn response_target(request: &Message, source: SocketAddr) -> SocketAddr {
+/// Where a response goes (RFC 3261 18.2.2, RFC 3581 4): over the connection its request came by; as a
+/// datagram back to the source with `rport`, to the source address and the port of the Via without.
+fn response_target(image: &Image, port: PortId, request: &Message, source: SocketAddr) -> SocketAddr {
+    let is_stream = port.0 as usize >= image.interfaces.len();
     match request.via() {
-        Ok(via) if via.rport.is_none() => SocketAddr::new(source.ip(), via.port.unwrap_or(5060)),
+        Ok(via) if !is_stream && via.rport.is_none() => SocketAddr::new(source.ip(), via.port.unwrap_or(5060)),
         _ => source,
     }
 }
@@ -408,8 +432,8 @@ fn print_response(
             print.header(Name::RecordRoute, r);
         });
     }
-    if let Some(sent_by) = reply.contact {
-        contact(&mut print, sent_by);
+    if let Some(face) = reply.contact {
+        contact(&mut print, face);
         print.header(Name::Allow, ALLOW);
     }
     if !image.software.is_empty() {
@@ -421,7 +445,7 @@ fn print_response(
         None => print.finish(),
     }
     let bytes = Bytes { at, len: turn.texts.arena.len() as u32 - at };
-    let to = response_target(request, source);
+    let to = response_target(image, port, request, source);
     turn.texts.sends.push(TextSend { port, to, bytes });
     bytes
 }
@@ -439,17 +463,23 @@ pub(crate) fn respond_stateless(
 }
 
 /// Adds our Contact.
-pub(crate) fn contact(print: &mut Print, sent_by: &str) {
+pub(crate) fn contact(print: &mut Print, face: &Face) {
     print.line(Name::Contact, |v| {
-        v.bytes(b"<sip:").bytes(sent_by.as_bytes()).bytes(b">");
+        v.bytes(b"<sip:").bytes(face.sent_by.as_bytes());
+        if face.transport.is_stream() {
+            v.bytes(b";transport=").bytes(face.transport.param().as_bytes());
+        }
+        v.bytes(b">");
     });
 }
 
 /// Adds our Via.
-pub(crate) fn via(print: &mut Print, sent_by: &str, branch: &[u8]) {
+pub(crate) fn via(print: &mut Print, face: &Face, branch: &[u8]) {
     print.line(Name::Via, |v| {
-        v.bytes(b"SIP/2.0/UDP ")
-            .bytes(sent_by.as_bytes())
+        v.bytes(b"SIP/2.0/")
+            .bytes(face.transport.name().as_bytes())
+            .bytes(b" ")
+            .bytes(face.sent_by.as_bytes())
             .bytes(b";branch=")
             .bytes(branch)
             .bytes(b";rport");
@@ -476,12 +506,12 @@ pub(crate) fn dialog_request<'o>(
     out: &'o mut Vec<u8>,
     dialog: &Dialog,
     (method, cseq): (Method, u32),
-    sent_by: &str,
+    face: &Face,
     branch: &[u8],
 ) -> Print<'o> {
     let strict = dialog.strict_route();
     let mut print = Print::request(out, method, strict.unwrap_or(&dialog.target));
-    via(&mut print, sent_by, branch);
+    via(&mut print, face, branch);
     print.header(Name::MaxForwards, b"70");
     let routes = dialog.routes.iter().skip(usize::from(strict.is_some()));
     routes.for_each(|r| {

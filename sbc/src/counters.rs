@@ -165,6 +165,8 @@ counters! {
         transactions: counter "tandem_sip_transactions_total",
         /// Transactions that ended without the response or ACK they waited for.
         transaction_timeouts: counter "tandem_sip_transaction_timeouts_total",
+        /// Requests whose connection broke or could not be made.
+        transport_errors: counter "tandem_sip_transport_errors_total",
         /// Transactions held now, lingering ones included.
         transactions_held: gauge "tandem_sip_transactions",
         /// Provisional responses left unanswered and unheard, by reason.

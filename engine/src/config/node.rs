@@ -219,5 +219,5 @@ pub(super) fn read_timers(mut section: Section<'_>, report: &mut Report) -> Time
     }
     section.finish(report);
     let ms = Duration::from_millis;
-    Timers { t1: ms(t1), t2: ms(t2), t4: ms(t4) }
+    Timers { t1: ms(t1), t2: ms(t2), t4: ms(t4), reliable: false }
 }

@@ -6,7 +6,9 @@ use base::Prefix;
 use media::Learn;
 use routing_trie::{Builder, DialPlan, Digits, Rewrite};
 use sbc::dialog::session_timer::Terms;
-use sbc::policy::{Image, Interface, Route, RouteTarget, Source, Target, Trunk};
+use sbc::policy::{
+    Image, Interface, Route, RouteTarget, Source, Target, Transport, Trunk,
+};
 use sbc::transaction::Timers;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,6 +28,7 @@ pub fn trunk(name: &str, address: &str) -> Trunk {
     Trunk {
         name: name.into(),
         interface: 0,
+        transport: Transport::Udp,
         endpoints: vec![Target::Address(address)],
         sources: vec![Source { prefix: Prefix::host(address.ip()), port: None }],
         tech_prefix: None,
@@ -71,6 +74,7 @@ pub fn image() -> Image {
             allow_loopback: false,
             trusted: false,
         }],
+        streams: Vec::new(),
         trunks: vec![trunk("in", CALLER), trunk("out", CALLEE), trunk("second", SECOND)],
         prefixes: prefixes.build(),
         routes: vec![Route { prefix: "".into(), targets: vec![target(1, 1), target(2, 2)] }],

@@ -143,6 +143,8 @@ pub struct World {
     pub(crate) sent: u64,
     pub(crate) ports: BTreeMap<SocketAddr, (usize, PortId)>,
     pub(crate) mailboxes: BTreeMap<SocketAddr, VecDeque<Arrived>>,
+    /// Peers no connection leads to any more.
+    pub(crate) unreachable: BTreeSet<SocketAddr>,
     /// Every event the gate would have seen.
     pub events: Vec<Event>,
     /// One line per SIP message, as seen on the wire.
@@ -178,6 +180,7 @@ impl World {
             flights: BTreeMap::new(),
             sent: 0,
             mailboxes: BTreeMap::new(),
+            unreachable: BTreeSet::new(),
             events: Vec::new(),
             ladder: Vec::new(),
             trace: Vec::new(),
@@ -185,8 +188,10 @@ impl World {
             options,
         };
         for (shard, limits) in world.limits.shards.iter().enumerate() {
-            for (id, port) in limits.ports.iter().enumerate().filter(|(_, p)| p.role != Role::Sip) {
-                world.ports.insert(port.address, (shard, PortId(id as u32)));
+            for (id, port) in limits.ports.iter().enumerate() {
+                if matches!(port.role, Role::Rtp | Role::Rtcp) {
+                    world.ports.insert(port.address, (shard, PortId(id as u32)));
+                }
             }
         }
         for shard in 0..world.limits.shards.len() {
@@ -244,7 +249,16 @@ impl World {
         address
     }
 
-    /// A peer sends a datagram.
+    /// No connection leads to `peer`, or one does again.
+    pub fn reach(&mut self, peer: SocketAddr, is_reachable: bool) {
+        if is_reachable {
+            self.unreachable.remove(&peer);
+        } else {
+            self.unreachable.insert(peer);
+        }
+    }
+
+    /// A peer sends a datagram, or a message over its connection to a stream listener.
     pub fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: impl Into<Vec<u8>>) {
         self.fly(from, to, bytes.into());
     }
@@ -391,6 +405,14 @@ impl World {
             let shard = (hash % self.shards.len() as u64) as usize;
             return self.step(shard, Some((PortId(interface as u32), flight)));
         }
+        if let Some(port) = self.stream_listener(flight.to) {
+            // A connection belongs to one shard, whoever its messages are for.
+            let hash = self.random.hash(&[flight.from.to_string().as_bytes()]);
+            let shard = (hash % self.shards.len() as u64) as usize;
+            let bytes = flight.bytes.into();
+            self.mail[shard].push(Letter::Stream { port, source: flight.from, bytes });
+            return self.step(shard, None);
+        }
         if let Some(&(shard, port)) = self.ports.get(&flight.to) {
             return self.step(shard, Some((port, flight)));
         }
@@ -398,6 +420,13 @@ impl World {
         if let Some(mailbox) = self.mailboxes.get_mut(&flight.to) {
             mailbox.push_back(arrived);
         }
+    }
+
+    /// The port of the stream listener at this address.
+    fn stream_listener(&self, address: SocketAddr) -> Option<PortId> {
+        let ports = &self.limits.shards.first()?.ports;
+        let is_it = |p: &PortSpec| matches!(p.role, Role::Stream(_)) && p.address == address;
+        ports.iter().position(is_it).map(|place| PortId(place as u32))
     }
 
     fn step(&mut self, shard: usize, input: Option<(PortId, Flight)>) {
@@ -470,7 +499,15 @@ impl World {
         let sends = core::mem::take(&mut outbox.texts.sends);
         for text in sends.iter().take(most) {
             let from = self.limits.shards[shard].ports[text.port.0 as usize].address;
-            self.emit(from, text.to, outbox.texts.get(text.bytes).to_vec());
+            let bytes = outbox.texts.get(text.bytes);
+            if self.stream_listener(from).is_some() && self.unreachable.contains(&text.to) {
+                self.mail[shard].push(Letter::Unsent { bytes: bytes.into(), relayed: false });
+            } else {
+                self.emit(from, text.to, bytes.to_vec());
+            }
+        }
+        if !self.mail[shard].is_empty() {
+            self.step(shard, None);
         }
     }
 
@@ -485,6 +522,13 @@ impl World {
     fn fly(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         if let Some(line) = crate::wire::summary(&bytes) {
             self.ladder.push(format!("{:>9.3} {from} > {to} {line}", self.now.0 as f64 / 1e6));
+        }
+        if self.stream_listener(from).is_some() || self.stream_listener(to).is_some() {
+            // What a connection carries arrives once, in order.
+            self.sent += 1;
+            let at = self.now + Duration::from_millis(1);
+            self.flights.insert((at, self.sent), Flight { from, to, bytes });
+            return;
         }
         if self.random.below(1000) < self.options.loss {
             return;
@@ -515,6 +559,13 @@ fn limits(image: &Image, options: &Options) -> Limits {
             dscp: 24,
         });
         let mut ports: Vec<PortSpec> = sip.collect();
+        ports.extend(image.streams.iter().map(|stream| PortSpec {
+            address: stream.face.sent_by.parse().expect("a socket address"),
+            role: Role::Stream(stream.face.transport),
+            interface: stream.interface,
+            device: None,
+            dscp: 24,
+        }));
         for (i, interface) in image.interfaces.iter().enumerate() {
             for pair in 0..options.pairs {
                 let first = 20_000 + 2 * (shard as u16 * options.pairs + pair);

@@ -136,12 +136,12 @@ pub(crate) fn tell_caller(
     let extra = image.trunks.get(usize::from(caller.trunk)).map_or(&[][..], |t| &t.pass_headers);
     let Some(invite) = caller.invite else { return };
     let message::Start::Response(line) = message.start() else { return };
-    let sent_by = core.sent_by(caller.port).to_owned();
+    let face = core.face(caller.port);
     let reply = Reply {
         status: line.status.code(),
         reason: Some(line.reason),
         tag: Some(caller.dialog.tag),
-        contact: Some(&sent_by),
+        contact: Some(&face),
         sdp,
     };
     let boundary = Boundary { trusted: boundary_trust, extra };
@@ -163,9 +163,9 @@ pub(crate) fn acknowledge(
     let Some(leg) = call.leg(place) else { return };
     let Some(key) = leg.invite else { return };
     let text = ack(core, turn, leg.port, &leg.dialog, leg.invite_cseq, sdp);
+    let peer = core.next_hop(leg.port, &leg.dialog);
     if let Some(tx) = core.transactions.get_mut(key) {
-        tx.text = text;
-        tx.peer = leg.dialog.next_hop(|_| true);
+        (tx.text, tx.peer) = (text, peer);
     }
 }
 
@@ -178,13 +178,13 @@ fn ack(
     cseq: u32,
     sdp: Option<&[u8]>,
 ) -> Box<[u8]> {
-    let to = dialog.next_hop(|a| core.permitted(port, a));
+    let to = core.next_hop(port, dialog);
     let mut branch = Vec::with_capacity(48);
     branch.extend_from_slice(crate::transaction::COOKIE);
     crate::transaction::hex(core.random.next(), 16, &mut branch);
     let sent = turn.texts.push(port, to, |out| {
         let mut print =
-            dialog_request(out, dialog, (Method::Ack, cseq), core.sent_by(port), &branch);
+            dialog_request(out, dialog, (Method::Ack, cseq), &core.face(port), &branch);
         match sdp {
             Some(sdp) => print.body(Some(b"application/sdp"), sdp),
             None => print.finish(),
@@ -219,10 +219,10 @@ pub(crate) fn decline(
         tx.text = text;
     }
     let cseq = dialog.next_cseq();
-    let sent_by = core.sent_by(port).to_owned();
-    let to = dialog.next_hop(|a| core.permitted(port, a));
+    let face = core.face(port);
+    let to = core.next_hop(port, &dialog);
     let sent = core.send_request(turn, (home, owner), (port, to), Method::Bye, |out, branch| {
-        let mut print = dialog_request(out, &dialog, (Method::Bye, cseq), &sent_by, branch);
+        let mut print = dialog_request(out, &dialog, (Method::Bye, cseq), &face, branch);
         release::reason(&mut print, Refusal::Cancelled.q850(), "not wanted any more");
         print.finish();
     });

@@ -34,15 +34,16 @@ pub(crate) fn acceptable(body: &[u8]) -> Result<Session<'_>, Refusal> {
 }
 
 /// Takes an endpoint on the interface of a leg.
-pub(crate) fn reserve(turn: &mut Turn, port: PortId) -> Result<base::Key, Refusal> {
-    turn.media.reserve(port.0 as u16, turn.now.mono).map_err(|_| Refusal::NoMediaPort)
+pub(crate) fn reserve(core: &Core, turn: &mut Turn, port: PortId) -> Result<base::Key, Refusal> {
+    let (interface, _) = core.image.listener(port).ok_or(Refusal::NoMediaPort)?;
+    turn.media.reserve(interface, turn.now.mono).map_err(|_| Refusal::NoMediaPort)
 }
 
 /// Learns from a leg's description where it listens and programs the endpoint that faces it.
 pub(crate) fn program(call: &mut Call, core: &Core, turn: &mut Turn, place: u8, session: &Session) {
     let Some(leg) = call.leg(place) else { return };
     let Some(trunk) = core.image.trunks.get(usize::from(leg.trunk)) else { return };
-    let Some(interface) = core.image.interfaces.get(leg.port.0 as usize) else { return };
+    let Some(interface) = core.image.interface_of(leg.port) else { return };
     let Some(line) = relayed(session).and_then(|i| session.media().get(i)) else {
         // Every line is refused: nobody sends and nobody is missed, until another offer.
         leg.both_ways = false;
@@ -134,7 +135,7 @@ fn describe(
 ) -> Option<Vec<u8>> {
     let line = relayed(session);
     let leg = call.leg(place)?;
-    let interface = core.image.interfaces.get(leg.port.0 as usize)?;
+    let interface = core.image.interface_of(leg.port)?;
     let local = turn.media.local(leg.media?)?;
     let advertised = |a: SocketAddr| SocketAddr::new(interface.advertise, a.port());
     let local = Local { rtp: advertised(local.rtp), rtcp: advertised(local.rtcp), rtcp_mux: true };

@@ -308,8 +308,8 @@ fn answer_sender(
     sdp: Option<&[u8]>,
 ) {
     let Some(leg) = call.leg(exchange.from) else { return };
-    let sent_by = core.sent_by(leg.port).to_owned();
-    let reply = Reply { contact: Some(&sent_by), sdp, ..Reply::plain(200, None) };
+    let face = core.face(leg.port);
+    let reply = Reply { contact: Some(&face), sdp, ..Reply::plain(200, None) };
     let is_prack =
         core.transactions.get(exchange.served).is_some_and(|tx| tx.serves(Method::Prack));
     match is_prack {

@@ -62,12 +62,12 @@ fn attempt(
 ) -> Result<(), Refusal> {
     let image = core.image.clone();
     let trunk = image.trunks.get(usize::from(candidate.trunk)).ok_or(Refusal::NoRoute)?;
-    let port = PortId(u32::from(trunk.interface));
+    let port = image.port_of(trunk).ok_or(Refusal::NoRoute)?;
     if !core.permitted(port, candidate.endpoint) {
         return Err(Refusal::NameUnresolved);
     }
     admission::enter(&image, &core.page, candidate.trunk, turn.now.mono)?;
-    let media = match bridge::reserve(turn, port) {
+    let media = match bridge::reserve(core, turn, port) {
         Ok(media) => media,
         Err(refusal) => {
             admission::leave(&core.page, candidate.trunk);
@@ -116,14 +116,14 @@ fn callee_leg(
     let mut call_id = Vec::with_capacity(32);
     crate::transaction::hex(core.random.next(), 16, &mut call_id);
     crate::transaction::hex(core.random.next(), 16, &mut call_id);
-    let sent_by = core.sent_by(port).as_bytes().to_vec();
+    let sent_by = core.face(port).sent_by;
     let from = invite.from().ok();
     let host = candidate.endpoint.to_string();
     let target = sip_uri(&candidate.number, host.as_bytes());
     let dialog = Dialog {
         call_id: call_id.into(),
         tag: Tag { home: call.home.0, call: call.key, leg: place, fork: 0, secret },
-        local: our_from(from, &sent_by),
+        local: our_from(from, sent_by.as_bytes()),
         remote: bracketed(&target),
         remote_tag: Box::default(),
         target: target.into(),
@@ -179,7 +179,7 @@ fn send_invite(
     leg.asked = Negotiation::inviting(sdp.is_some());
     leg.offer = leg.asked;
     let trunk = &image.trunks[usize::from(leg.trunk)];
-    let sent_by = core.sent_by(leg.port).to_owned();
+    let face = core.face(leg.port);
     let cseq = leg.dialog.next_cseq();
     leg.invite_cseq = cseq;
     let (timer, terms) = (leg.timer, trunk.session);
@@ -189,7 +189,7 @@ fn send_invite(
     let sent =
         core.send_request(turn, (home, owner), (port, peer), Method::Invite, |out, branch| {
             let mut print = Print::request(out, Method::Invite, &dialog.target);
-            via(&mut print, &sent_by, branch);
+            via(&mut print, &face, branch);
             print.line(Name::MaxForwards, |v| {
                 v.u32(u32::from(hops));
             });
@@ -201,7 +201,7 @@ fn send_invite(
             print.line(Name::CSeq, |v| {
                 v.u32(cseq).bytes(b" INVITE");
             });
-            contact(&mut print, &sent_by);
+            contact(&mut print, &face);
             print.header(Name::Allow, ALLOW);
             if let Some(known) = supported(reliable, terms.mode != Mode::Off) {
                 print.header(Name::Supported, known);
@@ -223,8 +223,8 @@ fn send_invite(
 /// Whether the interfaces of the caller and of `place` belong to one trust domain.
 pub(crate) fn trusted(core: &Core, call: &Call, place: u8) -> bool {
     let trusts = |place: usize| {
-        let port = call.legs.get(place).map(|l| l.port.0 as usize);
-        port.and_then(|p| core.image.interfaces.get(p)).is_some_and(|i| i.trusted)
+        let port = call.legs.get(place).map(|l| l.port);
+        port.and_then(|p| core.image.interface_of(p)).is_some_and(|i| i.trusted)
     };
     trusts(usize::from(CALLER)) && trusts(usize::from(place))
 }
@@ -238,7 +238,7 @@ pub(crate) fn heard(
     message: &Message,
 ) {
     let status = message.status().map_or(0, |s| s.code());
-    let timers = core.image.timers;
+    let timers = core.timers_of(key);
     let Some(tx) = core.transactions.get_mut(key) else { return };
     let Machine::ClientInvite(machine) = &mut tx.machine else { return };
     let heard = machine.receive(status, turn.now.mono, &timers);

@@ -242,9 +242,9 @@ pub(crate) fn send_bye(call: &mut Call, core: &mut Core, turn: &mut Turn, place:
 pub(crate) fn send_cancel(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8) {
     let owner = Owner { call: call.key, leg: place };
     let home = call.home;
-    let timers = core.image.timers;
     let Some(leg) = call.leg(place) else { return };
     let Some(invite) = leg.invite else { return };
+    let timers = core.timers_of(invite);
     let Some(tx) = core.transactions.get_mut(invite) else { return };
     let Machine::ClientInvite(machine) = &mut tx.machine else { return };
     if !machine.is_open() || tx.cancel.is_some() {

@@ -21,13 +21,13 @@ pub(crate) fn request(
     let leg = call.leg(place)?;
     let cseq = leg.dialog.next_cseq();
     let port = leg.port;
-    let to = leg.dialog.next_hop(|a| core.permitted(port, a));
-    let sent_by = core.sent_by(port).to_owned();
+    let to = core.next_hop(port, &leg.dialog);
+    let face = core.face(port);
     let (dialog, timer, terms) = (&leg.dialog, leg.timer, session::terms(core, leg.trunk));
     let sent = core.send_request(turn, (home, owner), (port, to), method, |out, branch| {
-        let mut print = dialog_request(out, dialog, (method, cseq), &sent_by, branch);
+        let mut print = dialog_request(out, dialog, (method, cseq), &face, branch);
         if refreshes_target(method) {
-            contact(&mut print, &sent_by);
+            contact(&mut print, &face);
             print.header(Name::Allow, ALLOW);
             if terms.mode != Mode::Off {
                 print.header(Name::Supported, b"timer");

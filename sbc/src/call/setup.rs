@@ -75,8 +75,7 @@ fn check(
     let number = uri.as_ref().ok().and_then(dialled);
     let host = uri.as_ref().map_or(&b""[..], |u| u.host);
     let digits = number.as_deref().unwrap_or(b"");
-    let interface = at.port.0 as u16;
-    let trunk = realm::trunk_of(&core.image, interface, at.source, digits, host);
+    let trunk = realm::trunk_of(&core.image, at.port, at.source, digits, host);
     let refuse = |refusal| Err((trunk, refusal));
     if core.draining {
         return refuse(Refusal::Draining);
@@ -274,7 +273,7 @@ fn begin(
     number: Box<[u8]>,
 ) -> Result<Key, Refusal> {
     let dialog = caller_dialog(core, at, message)?;
-    let media = bridge::reserve(turn, at.port)?;
+    let media = bridge::reserve(core, turn, at.port)?;
     let cdr = new_cdr(core, turn, at, message, Some(trunk));
     let draw = core.random.next();
     let leg = Leg::new(trunk, at.port, dialog, media, draw);

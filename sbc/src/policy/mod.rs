@@ -9,15 +9,18 @@ pub mod decide;
 pub mod manipulate;
 pub mod realm;
 mod succession;
+pub mod transport;
 
 pub use succession::TooManyTrunks;
+pub use transport::{Face, StreamListener, Transport};
 
 use crate::dialog::session_timer::Terms;
 use crate::transaction::Timers;
-use base::Prefix;
+use base::{PortId, Prefix};
 use media::Learn;
 use routing_trie::{DialPlan, Digits, Rewrite};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The most trunks there may be from start to end of a process.
@@ -30,8 +33,10 @@ pub struct Image {
     pub generation: u64,
     /// Name of the node, in CDR ids and metrics.
     pub node: Box<str>,
-    /// Interfaces; the SIP listener of interface `i` is port `i` on every shard.
+    /// Interfaces; the UDP listener of interface `i` is port `i` on every shard.
     pub interfaces: Vec<Interface>,
+    /// Listeners for streams; their ports follow those of the interfaces.
+    pub streams: Vec<StreamListener>,
     /// Trunks, retired ones included.
     pub trunks: Vec<Trunk>,
     /// Called-number prefixes to indexes of `routes`.
@@ -53,8 +58,8 @@ pub struct Interface {
     pub sip: SocketAddr,
     /// What peers are told: the address of Via, Contact and session descriptions.
     pub advertise: IpAddr,
-    /// `host:port` as printed in Via and Contact.
-    pub sent_by: Box<str>,
+    /// `host:port` of the UDP listener, as printed in Via and Contact.
+    pub sent_by: Arc<str>,
     /// Whether loopback addresses are valid peers here: examples and tests.
     pub allow_loopback: bool,
     /// Peers of one trust domain get every header; others an allow-list.
@@ -68,6 +73,8 @@ pub struct Trunk {
     pub name: Box<str>,
     /// Interface calls arrive on and leave from.
     pub interface: u16,
+    /// What carries its SIP, both ways.
+    pub transport: Transport,
     /// Where calls are sent, in order of preference.
     pub endpoints: Vec<Target>,
     /// Where calls may come from.
@@ -151,6 +158,38 @@ pub struct RouteTarget {
 }
 
 impl Image {
+    /// The interface of a SIP port, and how the port stands in messages.
+    pub fn listener(&self, port: PortId) -> Option<(u16, Face)> {
+        let place = port.0 as usize;
+        match self.interfaces.get(place) {
+            Some(interface) => {
+                let sent_by = interface.sent_by.clone();
+                Some((place as u16, Face { transport: Transport::Udp, sent_by }))
+            }
+            None => {
+                let stream = self.streams.get(place - self.interfaces.len())?;
+                Some((stream.interface, stream.face.clone()))
+            }
+        }
+    }
+
+    /// The interface of a SIP port.
+    pub fn interface_of(&self, port: PortId) -> Option<&Interface> {
+        let (interface, _) = self.listener(port)?;
+        self.interfaces.get(usize::from(interface))
+    }
+
+    /// The port a trunk's SIP arrives at and leaves from.
+    pub fn port_of(&self, trunk: &Trunk) -> Option<PortId> {
+        if !trunk.transport.is_stream() {
+            return Some(PortId(u32::from(trunk.interface)));
+        }
+        let is_its =
+            |s: &StreamListener| (s.interface, s.face.transport) == (trunk.interface, trunk.transport);
+        let place = self.streams.iter().position(is_its)?;
+        Some(PortId((self.interfaces.len() + place) as u32))
+    }
+
     /// The word of the shared page that counts a trunk's calls.
     pub fn calls_word(trunk: u16) -> usize {
         usize::from(trunk) * 3

@@ -4,21 +4,21 @@
 //! decides, then the domain, then the trunk that asks for neither.
 
 use super::{Image, Source, Trunk};
+use base::PortId;
 use base::page::Page;
 use std::net::SocketAddr;
 
 /// The trunk that a request with this called number and Request-URI host belongs to.
 pub fn trunk_of(
     image: &Image,
-    interface: u16,
+    port: PortId,
     source: SocketAddr,
     number: &[u8],
     host: &[u8],
 ) -> Option<u16> {
-    let candidates = image.trunks.iter().enumerate();
+    let candidates = image.trunks.iter().enumerate().filter(|(_, t)| arrives_at(image, t, port));
     candidates
-        .filter(|(_, trunk)| trunk.interface == interface && !trunk.retired)
-        .filter(|(_, trunk)| selects(trunk, number, host))
+        .filter(|(_, trunk)| !trunk.retired && selects(trunk, number, host))
         .filter_map(|(i, trunk)| {
             let place = trunk.sources.iter().filter_map(|s| specificity(s, source)).max()?;
             let selector = trunk.tech_prefix.as_ref().map_or(0, |p| p.len() + 1);
@@ -30,12 +30,20 @@ pub fn trunk_of(
         .map(|(_, i)| i as u16)
 }
 
-/// Whether any trunk of the interface admits this source: everyone else gets silence. A retired trunk does
+/// Whether any trunk of the listener admits this source: everyone else gets silence. A retired trunk does
 /// for as long as there are calls on it, which may yet be cancelled.
-pub fn is_known(image: &Image, page: &Page, interface: u16, source: SocketAddr) -> bool {
+pub fn is_known(image: &Image, page: &Page, port: PortId, source: SocketAddr) -> bool {
     let has_calls = |id: u16| page.read(Image::calls_word(id)) > 0;
-    let mut trunks = (0..).zip(&image.trunks).filter(|(_, t)| t.interface == interface);
+    let mut trunks = (0..).zip(&image.trunks).filter(|(_, t)| arrives_at(image, t, port));
     trunks.any(|(id, t)| admits(t, source) && (!t.retired || has_calls(id)))
+}
+
+/// Whether a trunk's SIP arrives at this port: its interface, over its transport.
+fn arrives_at(image: &Image, trunk: &Trunk, port: PortId) -> bool {
+    match image.listener(port) {
+        Some((interface, face)) => (trunk.interface, trunk.transport) == (interface, face.transport),
+        None => false,
+    }
 }
 
 /// Whether this trunk's calls may come from `source`.

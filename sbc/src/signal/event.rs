@@ -97,7 +97,7 @@ impl Signal {
     }
 
     fn transaction_due(&mut self, turn: &mut Turn, key: Key) {
-        let timers = self.core.image.timers;
+        let timers = self.core.timers_of(key);
         let Some(tx) = self.core.transactions.get_mut(key) else { return };
         tx.timer = None;
         let (owner, due) = (tx.owner, tx.expire(turn.now.mono, &timers));
@@ -119,7 +119,7 @@ impl Signal {
         }
     }
 
-    fn timed_out(&mut self, turn: &mut Turn, key: Key) {
+    pub(super) fn timed_out(&mut self, turn: &mut Turn, key: Key) {
         self.core.counters.transaction_timeouts.add(1);
         let Some(tx) = self.core.transactions.get(key) else { return };
         let (machine, owner) = (tx.machine.clone(), tx.owner);

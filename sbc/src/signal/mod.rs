@@ -7,6 +7,7 @@ mod event;
 mod record;
 mod request;
 mod response;
+mod unsent;
 
 use crate::call::{Call, release, setup};
 use crate::core::{Alarm, Core, Reply, Turn, respond_stateless};
@@ -226,7 +227,7 @@ impl Signal {
             return core.counters.dropped.add(Dropped::KeepAlive.index());
         }
         core.counters.parse_errors.add(error.kind.index());
-        if !realm::is_known(&core.image, &core.page, port.0 as u16, source) {
+        if !realm::is_known(&core.image, &core.page, port, source) {
             return core.counters.dropped.add(Dropped::UnknownSource.index());
         }
         let Some(request) = request else {

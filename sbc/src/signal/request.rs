@@ -28,6 +28,7 @@ impl Signal {
         if let Err(error) = readable(message) {
             return self.malformed(turn, at.port, at.source, error, Some(*message));
         }
+        self.follow(at, dialog);
         at.hash = self.hash(message, method);
         if self.absorb(turn, at, method) {
             return;
@@ -58,8 +59,7 @@ impl Signal {
     /// Whether this source may say anything: a trunk's address, or the peer of the dialog.
     fn may_speak(&self, at: setup::Arrival, dialog: Option<(Key, u8)>) -> bool {
         let Some((key, place)) = dialog else {
-            let (image, page) = (&self.core.image, &self.core.page);
-            return realm::is_known(image, page, at.port.0 as u16, at.source);
+            return realm::is_known(&self.core.image, &self.core.page, at.port, at.source);
         };
         let leg = self.calls.get(key).and_then(|c| c.legs.get(usize::from(place)));
         leg.is_some_and(|leg| {
@@ -68,6 +68,18 @@ impl Signal {
                 && (leg.dialog.peer.ip() == at.source.ip()
                     || trunk.is_some_and(|t| realm::admits(t, at.source)))
         })
+    }
+
+    /// The peer of a dialog over streams is reached by the connection it used last.
+    fn follow(&mut self, at: setup::Arrival, dialog: Option<(Key, u8)>) {
+        let Some((key, place)) = dialog.filter(|_| self.core.timers(at.port).reliable) else { return };
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if let Some(leg) = call.leg(place)
+            && leg.dialog.peer != at.source
+        {
+            leg.dialog.peer = at.source;
+            call.dirty = true;
+        }
     }
 
     /// The live leg a tag of ours names, if Call-ID and the peer's tag are its dialog's (RFC 3261 12.2.2).
@@ -103,7 +115,7 @@ impl Signal {
     /// Retransmissions, and the ACK of a failure: what an existing transaction deals with alone.
     fn absorb(&mut self, turn: &mut Turn, at: setup::Arrival, method: Method) -> bool {
         let Some(key) = self.core.transactions.find(at.hash) else { return false };
-        let timers = self.core.image.timers;
+        let timers = self.core.timers_of(key);
         let Some(tx) = self.core.transactions.get_mut(key) else { return false };
         let owner = tx.owner;
         match (&mut tx.machine, method) {
@@ -164,9 +176,9 @@ impl Signal {
 
     /// The ACK of a 2xx: the dialog's business, not a transaction's.
     fn ack(&mut self, turn: &mut Turn, (key, place): (Key, u8), message: &Message) {
-        let timers = self.core.image.timers;
         let Some(call) = self.calls.get_mut(key) else { return };
         let Some(invite) = call.leg(place).and_then(|l| l.invite) else { return };
+        let timers = self.core.timers_of(invite);
         let Some(tx) = self.core.transactions.get_mut(invite) else { return };
         let Machine::ServerInvite(machine) = &mut tx.machine else { return };
         if !machine.awaits_ack() {
@@ -271,8 +283,8 @@ impl Signal {
         }
         leg.heard(message, at.source);
         let timer = session::grant(leg, turn.now.mono);
-        let sent_by = self.core.sent_by(at.port).to_owned();
-        let reply = Reply { contact: Some(&sent_by), ..Reply::plain(200, None) };
+        let face = self.core.face(at.port);
+        let reply = Reply { contact: Some(&face), ..Reply::plain(200, None) };
         self.core.respond_at_once(turn, at.hash, (at.port, at.source), message, reply, timer);
         self.settle(turn, key);
     }

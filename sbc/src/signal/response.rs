@@ -14,7 +14,7 @@ impl Signal {
         let Some(key) = self.client_transaction(message) else {
             return self.core.counters.dropped.add(Dropped::StrayResponse.index());
         };
-        let timers = self.core.image.timers;
+        let timers = self.core.timers_of(key);
         let Some(tx) = self.core.transactions.get_mut(key) else { return };
         let owner = tx.owner;
         self.at_work = owner.map(|o| o.call);

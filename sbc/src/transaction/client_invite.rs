@@ -47,7 +47,7 @@ impl ClientInvite {
     pub fn start(now: Instant, t: &Timers) -> Self {
         ClientInvite {
             state: State::Calling,
-            retransmit: now + t.t1,
+            retransmit: t.first_repeat(now),
             interval_ms: t.t1.as_millis() as u32,
             end: now + t.give_up(),
             abandoned: false,
@@ -140,6 +140,7 @@ mod tests {
         t1: Duration::from_millis(500),
         t2: Duration::from_secs(4),
         t4: Duration::from_secs(5),
+        reliable: false,
     };
 
     #[test]

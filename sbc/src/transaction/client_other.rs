@@ -27,7 +27,7 @@ impl ClientOther {
     pub fn start(now: Instant, t: &Timers) -> Self {
         ClientOther {
             state: State::Trying,
-            retransmit: now + t.t1,
+            retransmit: t.first_repeat(now),
             interval_ms: t.t1.as_millis() as u32,
             end: now + t.give_up(),
         }

@@ -61,7 +61,9 @@ impl ServerInvite {
         }
         self.state = if status < 300 { State::Accepted } else { State::Completed };
         self.interval_ms = t.t1.as_millis() as u32;
-        (self.retransmit, self.end) = (now + t.t1, now + t.give_up());
+        // A 2xx is repeated over every transport (13.3.1.4): a proxy may have lost it further on.
+        let repeat = if status < 300 { now + t.t1 } else { t.first_repeat(now) };
+        (self.retransmit, self.end) = (repeat, now + t.give_up());
     }
 
     /// The provisional response just sent is reliable: it is repeated until `pracked`.

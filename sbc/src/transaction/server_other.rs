@@ -22,7 +22,7 @@ impl ServerOther {
     /// The final response is being sent.
     pub fn respond(&mut self, now: Instant, t: &Timers) {
         debug_assert!(self.awaits_final(), "a response after the final one");
-        self.end = now + t.give_up();
+        self.end = now + t.j();
     }
 
     /// Whether no final response has been sent.

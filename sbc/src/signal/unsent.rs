@@ -1,0 +1,64 @@
+//! Messages that a stream did not take: its connection broke, or could not be made (RFC 3261 18.4).
+//!
+//! A message is its own address: our branch says whose it was. A request within a dialog is tried once
+//! more at the peer's Contact, since the connection the peer came by is gone; any other is over, as if it
+//! had timed out. Responses need nothing: what repeats them is still running, or nobody waits for them.
+
+use super::{Outcome, Signal};
+use crate::core::Turn;
+use crate::message::{self, Index};
+use crate::transaction::{Branch, Machine};
+use base::Key;
+
+impl Signal {
+    /// A message of ours that was not sent. `relayed`: another shard found that it is ours.
+    pub fn unsent(&mut self, turn: &mut Turn, bytes: &[u8], relayed: bool) -> Outcome {
+        let mut index = Index::new();
+        let Ok(message) = message::parse(bytes, &mut index) else { return Outcome::Handled };
+        let branch = message.via().ok().and_then(|via| Branch::parse(via.branch?));
+        let Some(branch) = branch.filter(|_| message.is_request()) else { return Outcome::Handled };
+        let seat = branch.home.seat(self.shards);
+        if seat != self.core.shard {
+            return if relayed { Outcome::Handled } else { Outcome::Elsewhere(seat) };
+        }
+        let key = branch.transaction;
+        let tx = self.core.transactions.get(key).filter(|tx| tx.hash == branch.secret);
+        if tx.is_some_and(is_waiting) {
+            self.core.counters.transport_errors.add(1);
+            let owner = tx.and_then(|tx| tx.owner);
+            if !self.redirect(turn, key) {
+                self.timed_out(turn, key);
+            }
+            self.settle_owner(turn, owner);
+        }
+        Outcome::Handled
+    }
+
+    /// Sends a request once more, to the address its dialog's Contact or route names.
+    fn redirect(&mut self, turn: &mut Turn, key: Key) -> bool {
+        let Some(tx) = self.core.transactions.get(key) else { return false };
+        let (port, peer) = (tx.port, tx.peer);
+        let Some(owner) = tx.owner else { return false };
+        let Some(leg) = self.calls.get_mut(owner.call).and_then(|call| call.leg(owner.leg)) else {
+            return false;
+        };
+        let next = leg.dialog.next_hop(|a| self.core.permitted(port, a));
+        if next == peer {
+            return false;
+        }
+        leg.dialog.peer = next;
+        if let Some(tx) = self.core.transactions.get_mut(key) {
+            tx.peer = next;
+        }
+        self.core.send_again(turn, key);
+        true
+    }
+}
+
+fn is_waiting(tx: &crate::transaction::Transaction) -> bool {
+    match &tx.machine {
+        Machine::ClientInvite(machine) => machine.is_open(),
+        Machine::ClientOther(machine) => machine.is_open(),
+        Machine::ServerInvite(_) | Machine::ServerOther(_) => false,
+    }
+}
