@@ -9,8 +9,8 @@ use crate::message::{self, Index, Message, Method, Name, Print, Status, response
 use crate::policy::{Face, Image};
 use crate::question::Names;
 use crate::transaction::{
-    Branch, ClientInvite, ClientOther, Machine, Owner, ServerInvite, ServerOther, Transaction,
-    Timers, Transactions,
+    Branch, ClientInvite, ClientOther, Machine, Owner, ServerInvite, ServerOther, Timers,
+    Transaction, Transactions,
 };
 use base::page::Page;
 use base::random::{HashedMap, Random};
@@ -397,10 +397,17 @@ pub(crate) fn allow(loopback: bool) -> base::Allow {
 
 /// Where a response goes (RFC 3261 18.2.2, RFC 3581 4): over the connection its request came by; as a
 /// datagram back to the source with `rport`, to the source address and the port of the Via without.
-fn response_target(image: &Image, port: PortId, request: &Message, source: SocketAddr) -> SocketAddr {
+fn response_target(
+    image: &Image,
+    port: PortId,
+    request: &Message,
+    source: SocketAddr,
+) -> SocketAddr {
     let is_stream = port.0 as usize >= image.interfaces.len();
     match request.via() {
-        Ok(via) if !is_stream && via.rport.is_none() => SocketAddr::new(source.ip(), via.port.unwrap_or(5060)),
+        Ok(via) if !is_stream && via.rport.is_none() => {
+            SocketAddr::new(source.ip(), via.port.unwrap_or(5060))
+        }
         _ => source,
     }
 }

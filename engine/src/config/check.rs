@@ -7,7 +7,7 @@ use super::report::Problem;
 use super::{route, trunk};
 use base::Prefix;
 use routing_trie::Builder;
-use sbc::policy::{Source, Target};
+use sbc::policy::{Source, Target, Transport};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Most interfaces, and most trunks: their numbers are 16 bits.
@@ -88,6 +88,13 @@ fn collide(one: &interface::Draft, other: &interface::Draft, report: &mut Report
         let message = format!("{} is the `bind` of interface `{name}` already", a.value);
         report.push(Problem::new(a.span.clone(), message).expected("another address or port"));
     }
+    if let (Some(a), Some(b)) = (&one.tcp_port, &other.tcp_port)
+        && a.value == b.value
+        && same_place(one, one.sip_address(), other, other.sip_address())
+    {
+        let message = format!("{} is the `tcp_port` of interface `{name}` already", a.value);
+        report.push(Problem::new(a.span.clone(), message).expected("another port"));
+    }
     sip_within_media(one, other, report);
     sip_within_media(other, one, report);
     if let (Some(a), Some(b)) = (&one.ports, &other.ports)
@@ -142,8 +149,16 @@ pub(super) fn trunks(trunks: &Trunks, interfaces: &Interfaces, report: &mut Repo
             continue;
         };
         addresses(trunk, interface, interfaces, report);
+        if trunk.transport == Transport::Tcp && interface.tcp_port.is_none() {
+            let message = format!("interface `{}` has no listener for TCP", wanted.value);
+            let problem = Problem::new(trunk.transport_place.clone(), message);
+            let problem = problem.expected(format!("a `tcp_port` on interface `{}`", wanted.value));
+            report
+                .push(problem.help("calls leave from there too: peers answer and call back to it"));
+        }
         for other in trunks.get(..i).unwrap_or_default() {
-            let together = other.interface.as_ref().is_some_and(|o| o.value == wanted.value);
+            let together = other.interface.as_ref().is_some_and(|o| o.value == wanted.value)
+                && other.transport == trunk.transport;
             if together {
                 ambiguous(trunk, other, report);
             }

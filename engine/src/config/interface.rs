@@ -8,7 +8,7 @@ use super::read::{At, Report, Section};
 use super::report::Problem;
 use base::Allow;
 use base::address::Denied;
-use sbc::policy::Interface;
+use sbc::policy::{Face, Interface, StreamListener, Transport};
 use std::net::{IpAddr, SocketAddr};
 
 /// Fewest media ports of an interface: four calls.
@@ -25,6 +25,8 @@ pub struct MediaPorts {
     pub last: u16,
     /// Device every socket of the interface is bound to.
     pub device: Option<String>,
+    /// Port of the listener for TCP, on the address of the one for UDP.
+    pub tcp_port: Option<u16>,
     /// Differentiated services code point of SIP.
     pub dscp_sip: u8,
     /// Differentiated services code point of RTP and RTCP.
@@ -45,6 +47,7 @@ pub(super) struct Draft {
     pub(super) advertise: Option<At<IpAddr>>,
     pub(super) media_ip: Option<At<IpAddr>>,
     pub(super) ports: Option<At<(u16, u16)>>,
+    pub(super) tcp_port: Option<At<u16>>,
     pub(super) device: Option<String>,
     pub(super) allow: Allow,
     dscp_sip: u8,
@@ -68,6 +71,7 @@ impl Draft {
                 "the first and last port, like \"12000-32000\"",
                 names::port_range,
             ),
+            tcp_port: s.optional_number(report, "tcp_port", 1..=65_535),
             device: s
                 .parsed(report, "device", "a network device, 1 to 15 characters", device)
                 .map(|d| d.value),
@@ -163,6 +167,11 @@ impl Draft {
         self.name.as_ref().is_some_and(|n| *n.value == *name)
     }
 
+    /// The address SIP is bound to.
+    pub(super) fn sip_address(&self) -> Option<IpAddr> {
+        self.bind.as_ref().map(|b| b.value.ip())
+    }
+
     /// The address media is bound to.
     pub(super) fn media_address(&self) -> Option<IpAddr> {
         let bind = self.bind.as_ref().map(|b| b.value.ip());
@@ -183,6 +192,16 @@ impl Draft {
         })
     }
 
+    /// Its listeners for streams; `place` is its own among the interfaces.
+    pub(super) fn streams(&self, place: u16) -> impl Iterator<Item = StreamListener> {
+        let advertise = self.compile().map(|interface| interface.advertise);
+        self.tcp_port.iter().zip(advertise).map(move |(port, ip)| {
+            let sent_by = SocketAddr::new(ip, port.value).to_string().into();
+            let face = Face { transport: Transport::Tcp, sent_by };
+            StreamListener { interface: place, face }
+        })
+    }
+
     /// What is bound for it.
     pub(super) fn media(&self) -> Option<MediaPorts> {
         let (first, last) = self.ports.as_ref()?.value;
@@ -191,6 +210,7 @@ impl Draft {
             first,
             last,
             device: self.device.clone(),
+            tcp_port: self.tcp_port.as_ref().map(|p| p.value),
             dscp_sip: self.dscp_sip,
             dscp_rtp: self.dscp_rtp,
         })

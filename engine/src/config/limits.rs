@@ -8,6 +8,7 @@ use super::node::{Driver, Shards};
 use super::{Config, MediaPorts};
 use core::fmt::{self, Write};
 use node::{Fault, Letter, Limits, PortSpec, Role, ShardLimits};
+use sbc::policy::Transport;
 use std::net::SocketAddr;
 
 /// Descriptors kept for everything that is no port: rings, files, the control socket, metrics.
@@ -242,6 +243,12 @@ fn ports(config: &Config, pairs: &[u64], shard: u64, shards: u64) -> Vec<PortSpe
     for ((interface, media), number) in interfaces() {
         ports.push(spec(interface.sip, Role::Sip, number, media));
     }
+    for ((interface, media), number) in interfaces() {
+        if let Some(port) = media.tcp_port {
+            let address = SocketAddr::new(interface.sip.ip(), port);
+            ports.push(spec(address, Role::Stream(Transport::Tcp), number, media));
+        }
+    }
     for (((_, media), number), &count) in interfaces().zip(pairs) {
         // Neighbouring pairs go to different shards: a firewall that opens half the range halves all.
         for pair in (0..count).map(|i| i * shards + shard) {
@@ -256,7 +263,7 @@ fn ports(config: &Config, pairs: &[u64], shard: u64, shards: u64) -> Vec<PortSpe
 
 fn spec(address: SocketAddr, role: Role, interface: u16, media: &MediaPorts) -> PortSpec {
     let dscp = match role {
-        Role::Sip => media.dscp_sip,
+        Role::Sip | Role::Stream(_) => media.dscp_sip,
         Role::Rtp | Role::Rtcp => media.dscp_rtp,
     };
     PortSpec { address, role, interface, device: media.device.clone(), dscp }

@@ -111,6 +111,7 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
         generation: 1,
         node: node.name.clone(),
         interfaces: interfaces.iter().filter_map(|i| i.compile()).collect(),
+        streams: (0..).zip(&interfaces).flat_map(|(place, i)| i.streams(place)).collect(),
         trunks: trunks.iter().filter_map(|t| t.compile(index)).collect(),
         prefixes: prefixes?,
         routes: routes.iter().map(|r| r.compile(trunk_index)).collect(),
@@ -193,7 +194,10 @@ mod tests {
         assert_eq!(short.node, full.node);
         assert_eq!(short.image.timers, full.image.timers);
         assert_eq!(short.cdr, Cdr { journal_mb: None, ..full.cdr });
-        assert_eq!(short.media[0], MediaPorts { device: None, ..full.media[0].clone() });
+        assert_eq!(
+            short.media[0],
+            MediaPorts { device: None, tcp_port: None, ..full.media[0].clone() }
+        );
         let interface = |c: &Config| format!("{:?}", c.image.interfaces);
         assert_eq!(interface(&short), interface(&full));
     }
@@ -229,7 +233,7 @@ mod tests {
         let image = load("examples/loopback.toml").image;
         let from = |port: u16| {
             let source = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-            realm::trunk_of(&image, 0, source, b"44", b"127.0.0.1")
+            realm::trunk_of(&image, base::PortId(0), source, b"44", b"127.0.0.1")
         };
         assert_eq!((from(5061), from(5070)), (Some(0), Some(1)));
         assert_eq!(&*image.interfaces[0].sent_by, "127.0.0.1:5060");

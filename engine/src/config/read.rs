@@ -112,6 +112,18 @@ impl<'a> Section<'a> {
         found.and_then(|n| N::try_from(n.value).ok()).unwrap_or(default)
     }
 
+    /// An integer within `range`, where one is given.
+    pub(super) fn optional_number<N: TryFrom<u64>>(
+        &mut self,
+        report: &mut Report,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+    ) -> Option<At<N>> {
+        let value = self.get(key)?;
+        let found = number_of(report, key, value, range)?;
+        Some(At { value: N::try_from(found.value).ok()?, span: found.span })
+    }
+
     pub(super) fn flag(&mut self, report: &mut Report, key: &'static str, default: bool) -> bool {
         let Some(value) = self.get(key) else { return default };
         value.get_ref().as_bool().unwrap_or_else(|| {

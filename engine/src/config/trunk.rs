@@ -8,7 +8,8 @@ use base::Prefix;
 use media::{Learn, MAX_SOURCES};
 use routing_trie::{DialPlan, Digits, MAX_DIGITS, Rewrite};
 use sbc::dialog::session_timer::{LEAST_MIN_SE_S, LONGEST_S, Mode, Refresher, Terms};
-use sbc::policy::{Source, Target, Trunk};
+use sbc::policy::{Source, Target, Transport, Trunk};
+use std::ops::Range;
 use std::time::Duration;
 
 /// Headers that describe our own dialogs: passing them would be ignored, so asking for it is refused.
@@ -35,6 +36,9 @@ const OURS: [&str; 16] = [
 pub(super) struct Draft {
     pub(super) name: Option<At<Box<str>>>,
     pub(super) interface: Option<At<String>>,
+    pub(super) transport: Transport,
+    /// Where the file says so.
+    pub(super) transport_place: Range<usize>,
     pub(super) endpoints: Vec<At<Target>>,
     /// Whether the file gives endpoints, right or wrong.
     pub(super) has_endpoints: bool,
@@ -70,6 +74,7 @@ impl Draft {
         let endpoint = "\"address:port\" or \"host.name:port\"; the port may be left out for 5060";
         let source = "an address, a network like \"192.0.2.0/24\", or \"address:port\"";
         let network = "an address or a network like \"192.0.2.0/24\"";
+        let transports = [("udp", Transport::Udp), ("tcp", Transport::Tcp)];
         let endpoints = s.parsed_list(report, "endpoints", endpoint, names::target);
         let sources = s.parsed_list(report, "sources", source, names::source);
         let has_endpoints = s.has_entries("endpoints");
@@ -77,6 +82,8 @@ impl Draft {
         let draft = Draft {
             name: s.parsed(report, "name", names::NAME, names::name),
             interface: s.text(report, "interface"),
+            transport: s.choice(report, "transport", &transports).unwrap_or_default(),
+            transport_place: s.place("transport"),
             sources: sources.unwrap_or_else(|| default_sources(&endpoints, report)),
             endpoints,
             has_endpoints,
@@ -116,6 +123,7 @@ impl Draft {
         let settings = &self.settings;
         Some(Trunk {
             interface: u16::try_from(interface(&self.interface.as_ref()?.value)?).ok()?,
+            transport: self.transport,
             endpoints: self.endpoints.iter().map(|e| e.value.clone()).collect(),
             sources: self.sources.iter().map(|s| s.value.clone()).collect(),
             tech_prefix: self.tech_prefix.as_ref().map(|p| p.value),

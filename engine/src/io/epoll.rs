@@ -18,6 +18,7 @@ use super::port::{Behind, Door, Ports};
 use super::region::Region;
 use super::share;
 use super::shore::Shore;
+use super::stream::Streams;
 use super::sys::check;
 use base::{Bytes, Instant, Now, PortId};
 use node::{Fault, Inbox, Io, Outbox, Received, Undeliverable};
@@ -31,6 +32,8 @@ const BATCH: usize = 64;
 const READY: usize = 256;
 /// The doorbell among the sockets.
 const BELL: u64 = u64::MAX;
+/// The connections among the sockets.
+const STREAMS: u64 = u64::MAX - 1;
 
 /// The driver. Owned by one shard's thread.
 pub struct Epoll {
@@ -67,7 +70,10 @@ impl Epoll {
         region: Option<Region>,
         mesh: ShardMesh,
     ) -> Result<(Epoll, Inbox), Fault> {
-        let epoll = watch(&ports, mesh.bell()).map_err(|e| Fault {
+        let mut ports = ports;
+        let streams = Streams::new(ports.take_listeners(), mesh.seat());
+        let made = streams.and_then(|streams| Ok((watch(&ports, &streams, mesh.bell())?, streams)));
+        let (epoll, streams) = made.map_err(|e| Fault {
             what: format!("cannot set up epoll: {e}"),
             remedy: String::from(
                 "raise LimitNOFILE= in the unit and the sysctl fs.epoll.max_user_watches",
@@ -77,7 +83,7 @@ impl Epoll {
         let driver = Epoll {
             epoll,
             ports,
-            shore: Shore::new(region, mesh, &mut inbox),
+            shore: Shore::new(region, mesh, streams, &mut inbox),
             free: [MEDIA, SIGNAL].map(|group| (0..group.count).rev().collect()),
             lent: [MEDIA, SIGNAL].map(|group| Vec::with_capacity(usize::from(group.count))),
             ready: vec![libc::epoll_event { events: 0, u64: 0 }; READY],
@@ -89,7 +95,7 @@ impl Epoll {
     }
 }
 
-fn watch(ports: &Ports, bell: RawFd) -> io::Result<OwnedFd> {
+fn watch(ports: &Ports, streams: &Option<Streams>, bell: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: takes plain integers.
     let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
     // SAFETY: the descriptor was just created and nobody else owns it.
@@ -98,6 +104,9 @@ fn watch(ports: &Ports, bell: RawFd) -> io::Result<OwnedFd> {
         if !matches!(door.behind, Behind::Nobody) {
             add(&epoll, door.fd(), libc::EPOLLIN, place)?;
         }
+    }
+    if let Some(streams) = streams {
+        add(&epoll, streams.fd(), libc::EPOLLIN, STREAMS)?;
     }
     add(&epoll, bell, libc::EPOLLIN | libc::EPOLLET, BELL)?;
     Ok(epoll)
@@ -127,8 +136,10 @@ impl Io for Epoll {
         };
         for n in 0..ready {
             let event = self.ready[n];
-            if event.u64 != BELL {
-                self.receive(event.u64 as u32, inbox)?;
+            match event.u64 {
+                BELL => {}
+                STREAMS => self.shore.streams.iter_mut().for_each(Streams::wake),
+                place => self.receive(place as u32, inbox)?,
             }
         }
         inbox.undeliverable.append(&mut self.failed);
@@ -150,6 +161,7 @@ impl Io for Epoll {
             send(&self.ports, &mut self.batch, run, &mut self.failed);
         }
         self.leaving.clear();
+        self.shore.converse(&self.ports, outbox);
         for (free, lent) in self.free.iter_mut().zip(&mut self.lent) {
             free.append(lent);
         }
@@ -159,6 +171,11 @@ impl Io for Epoll {
 }
 
 impl Epoll {
+    #[cfg(test)]
+    pub(crate) fn counters(&self) -> &super::mesh::IoCounters {
+        self.shore.counters()
+    }
+
     /// Waits for ready sockets and the doorbell; how many events there are.
     fn sleep(&mut self, left: Option<Duration>) -> Result<usize, Fault> {
         let time = left.map(|left| libc::timespec {

@@ -83,7 +83,7 @@ impl Leaving {
             self.list.push(datagram(send.port, port, send.to, at, len));
         }
         for send in &outbox.texts.sends {
-            let Some(port) = ports.get(send.port) else { continue };
+            let Some(port) = ports.get(send.port).filter(|port| !port.is_stream) else { continue };
             let text = outbox.texts.get(send.bytes);
             let bytes =
                 if port.writes_headers.is_none() { text } else { self.copy(text, port, send.to) };

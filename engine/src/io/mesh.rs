@@ -5,10 +5,11 @@
 //! drops and counts: nothing here ever waits for a reader.
 
 use super::sys;
-use base::ShardId;
+use base::{PortId, ShardId};
 use control::Event;
 use node::{Fault, Letter, Limits};
 use rtrb::{Consumer, Producer, RingBuffer};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -30,6 +31,24 @@ base::counters! {
         flooded: counter "tandem_io_flooded_total",
         /// Datagrams for a media port that is not this shard's.
         astray: counter "tandem_io_astray_total",
+        /// Connections now, both those accepted and those dialled.
+        streams: gauge "tandem_stream_connections",
+        /// Connections accepted.
+        streams_accepted: counter "tandem_stream_accepted_total",
+        /// Connections refused because there were too many, in all or of their address.
+        streams_refused: counter "tandem_stream_refused_total",
+        /// Connections begun to peers.
+        streams_dialled: counter "tandem_stream_dialled_total",
+        /// Connections their far end closed.
+        streams_closed: counter "tandem_stream_closed_total",
+        /// Connections that ended with an error, or could not be made.
+        stream_errors: counter "tandem_stream_errors_total",
+        /// Connections closed because a message, or the connection itself, took too long, or nothing came.
+        streams_timed_out: counter "tandem_stream_timeouts_total",
+        /// Connections closed because what came could not be cut into messages.
+        streams_malformed: counter "tandem_stream_malformed_total",
+        /// Messages that were not sent because too much waited on their connection.
+        stream_overflows: counter "tandem_stream_overflows_total",
         /// Receives armed again after the buffers ran out or an error.
         rearmed: counter "tandem_io_rearmed_total",
         /// Letters to other shards dropped because their ring was full.
@@ -79,12 +98,28 @@ impl Bell {
     }
 }
 
+/// A connection that one shard accepted for another.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    /// The listener.
+    pub(crate) port: PortId,
+    /// The far end.
+    pub(crate) peer: SocketAddr,
+    pub(crate) stream: TcpStream,
+}
+
+/// What travels over the mesh: letters for shards, and connections for their drivers.
+enum Parcel {
+    Letter(Letter),
+    Accepted(Accepted),
+}
+
 /// One shard's ends of the mesh.
 pub struct ShardMesh {
     /// From every shard, then from the gate; nothing from itself.
-    incoming: Vec<Consumer<Letter>>,
+    incoming: Vec<Consumer<Parcel>>,
     /// To every shard; `None` at its own place.
-    outgoing: Vec<Option<Producer<Letter>>>,
+    outgoing: Vec<Option<Producer<Parcel>>>,
     bells: Vec<Arc<Bell>>,
     own: usize,
     /// Which shards got letters in this turn.
@@ -96,7 +131,7 @@ pub struct ShardMesh {
 
 /// The gate's ends of the mesh.
 pub struct GateMesh {
-    outgoing: Vec<Producer<Letter>>,
+    outgoing: Vec<Producer<Parcel>>,
     bells: Vec<Arc<Bell>>,
     events: Vec<Consumer<Event>>,
     bell: Arc<Bell>,
@@ -167,12 +202,32 @@ impl ShardMesh {
         self.bells[self.own].fd.as_raw_fd()
     }
 
-    /// Takes every letter that is there, at most one ring's worth from each sender.
-    pub(crate) fn take(&mut self, letters: &mut Vec<Letter>) {
+    /// Which shard this is, of how many.
+    pub(crate) fn seat(&self) -> (usize, usize) {
+        (self.own, self.bells.len())
+    }
+
+    /// Takes everything that is there, at most one ring's worth from each sender.
+    pub(crate) fn take(&mut self, letters: &mut Vec<Letter>, accepted: &mut Vec<Accepted>) {
         for ring in &mut self.incoming {
             for _ in 0..ring.slots() {
-                letters.extend(ring.pop().ok());
+                match ring.pop() {
+                    Ok(Parcel::Letter(letter)) => letters.push(letter),
+                    Ok(Parcel::Accepted(connection)) => accepted.push(connection),
+                    Err(_) => break,
+                }
             }
+        }
+    }
+
+    /// Hands a connection to the shard it belongs to; without room it is closed.
+    pub(crate) fn pass(&mut self, to: ShardId, accepted: Accepted) {
+        let to = usize::from(to.0);
+        let ring = self.outgoing.get_mut(to).and_then(Option::as_mut);
+        if ring.is_some_and(|ring| ring.push(Parcel::Accepted(accepted)).is_ok()) {
+            self.touched[to] = true;
+        } else {
+            self.counters.streams_refused.add(1);
         }
     }
 
@@ -197,7 +252,7 @@ impl ShardMesh {
         for (to, letter) in letters.drain(..) {
             let to = usize::from(to.0);
             let ring = self.outgoing.get_mut(to).and_then(Option::as_mut);
-            if ring.is_some_and(|ring| ring.push(letter).is_ok()) {
+            if ring.is_some_and(|ring| ring.push(Parcel::Letter(letter)).is_ok()) {
                 self.touched[to] = true;
             } else {
                 self.counters.letters_dropped.add(1);
@@ -226,7 +281,11 @@ impl GateMesh {
         let Some(ring) = self.outgoing.get_mut(usize::from(to.0)) else {
             return Err(letter);
         };
-        ring.push(letter).map_err(|rtrb::PushError::Full(letter)| letter)?;
+        if let Err(rtrb::PushError::Full(Parcel::Letter(letter))) =
+            ring.push(Parcel::Letter(letter))
+        {
+            return Err(letter);
+        }
         self.bells[usize::from(to.0)].ring_if_asleep();
         Ok(())
     }
@@ -286,10 +345,10 @@ mod tests {
             (0..6).map(|_| (ShardId(2), Letter::Command(Command::Drain))).collect();
         shards[0].give(&mut letters, &mut Vec::new());
         let mut got = Vec::new();
-        shards[2].take(&mut got);
+        shards[2].take(&mut got, &mut Vec::new());
         assert_eq!(got.len(), 4);
         assert_eq!(shards[0].counters().letters_dropped.get(), 2);
-        shards[1].take(&mut got);
+        shards[1].take(&mut got, &mut Vec::new());
         assert_eq!(got.len(), 4, "nothing for the third shard");
         let mut to_self = vec![(ShardId(0), Letter::Command(Command::Drain))];
         shards[0].give(&mut to_self, &mut Vec::new());
@@ -304,7 +363,7 @@ mod tests {
         assert!(gate.send(ShardId(0), Letter::Command(Command::Drain)).is_ok());
         assert!(!shards[0].doze());
         let mut got = Vec::new();
-        shards[0].take(&mut got);
+        shards[0].take(&mut got, &mut Vec::new());
         assert_eq!(got.len(), 1);
         for _ in 0..4 {
             assert!(gate.send(ShardId(0), Letter::Command(Command::Drain)).is_ok());
@@ -342,7 +401,7 @@ mod tests {
             });
             let (mut got, mut letters) = (0, Vec::new());
             while got < total {
-                shard.take(&mut letters);
+                shard.take(&mut letters, &mut Vec::new());
                 got += letters.drain(..).len() as u64;
                 if got < total && shard.doze() {
                     assert!(readable(shard.bell(), 2_000), "slept through a letter");

@@ -1,7 +1,7 @@
 //! Drivers: how a shard meets the kernel.
 //!
 //! [`uring`] and [`epoll`] implement the same contract, `node::Io`, and pass the same tests; [`probe`]
-//! chooses. [`port`] opens sockets, [`share`] lets ports share them, [`region`] keeps what must outlive the process, [`mesh`] connects
+//! chooses. [`port`] opens sockets, [`share`] lets ports share them, [`stream`] has connections, [`region`] keeps what must outlive the process, [`mesh`] connects
 //! shards and the gate. Nothing here knows what a datagram means.
 
 mod address;
@@ -23,6 +23,7 @@ pub mod region;
 pub mod rundir;
 pub mod share;
 mod shore;
+mod stream;
 mod sys;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -6,6 +6,7 @@
 //! opened is the operator's business: the fault names the address and what to do.
 
 use super::share::{self, Flooded, Range, Sharing};
+use super::stream::Listener;
 use super::sys::{set_option, set_option_bytes};
 use base::{PortId, ShardId};
 use node::{Fault, PortSpec, Role};
@@ -31,6 +32,8 @@ pub struct Ports {
     doors: Vec<Door>,
     /// Places of the doors that many ports stand behind.
     shared: Vec<u32>,
+    /// What connections come to, until the driver takes it.
+    listeners: Vec<Listener>,
 }
 
 /// One port.
@@ -39,6 +42,8 @@ pub(crate) struct Port {
     pub(crate) local: SocketAddr,
     /// Whether SIP arrives here.
     pub(crate) signal: bool,
+    /// Whether it is a listener for streams: [`super::stream`] knows its connections.
+    pub(crate) is_stream: bool,
     /// The door its datagrams leave by.
     pub(crate) leaves_by: u32,
     /// The traffic class of its headers, when we write them: its door is a raw socket.
@@ -91,16 +96,24 @@ impl Ports {
     /// `sharing`, the media ports of this shard share sockets.
     pub fn open(specs: &[PortSpec], sharing: Option<(&Sharing, ShardId)>) -> Result<Ports, Fault> {
         let give_up = Instant::now() + PATIENCE;
-        let mut open =
-            Ports { ports: Vec::with_capacity(specs.len()), doors: Vec::new(), shared: Vec::new() };
+        let mut open = Ports {
+            ports: Vec::with_capacity(specs.len()),
+            doors: Vec::new(),
+            shared: Vec::new(),
+            listeners: Vec::new(),
+        };
         for spec in specs {
             let socket = match spec.role {
+                Role::Stream(_) => None,
                 Role::Rtp | Role::Rtcp if sharing.is_some() => None,
                 Role::Sip | Role::Rtp | Role::Rtcp => {
                     Some(open_patiently(spec, give_up, open_one)?)
                 }
             };
             open.add(spec, socket);
+            if let Role::Stream(_) = spec.role {
+                open.listen(spec).map_err(|e| explain(spec, &e))?;
+            }
         }
         let Some((sharing, shard)) = sharing else { return Ok(open) };
         for (number, range) in sharing.ranges().iter().enumerate() {
@@ -115,17 +128,35 @@ impl Ports {
 
     fn add(&mut self, spec: &PortSpec, socket: Option<Socket>) {
         let signal = spec.role == Role::Sip;
+        let is_media = matches!(spec.role, Role::Rtp | Role::Rtcp);
         let local = socket.as_ref().and_then(|s| s.local_addr().ok()).and_then(|a| a.as_socket());
         let port = PortId(self.ports.len() as u32);
         self.ports.push(Port {
             local: local.unwrap_or(spec.address),
             signal,
             leaves_by: self.doors.len() as u32,
-            writes_headers: socket.is_none().then_some(spec.dscp << 2),
+            writes_headers: (is_media && socket.is_none()).then_some(spec.dscp << 2),
+            is_stream: matches!(spec.role, Role::Stream(_)),
         });
         if let Some(socket) = socket {
             self.doors.push(Door { socket, behind: Behind::One { port, signal } });
         }
+    }
+
+    /// Makes the port just added a listener.
+    fn listen(&mut self, spec: &PortSpec) -> io::Result<()> {
+        let Some(last) = self.ports.len().checked_sub(1) else { return Ok(()) };
+        let listener = Listener::open(PortId(last as u32), spec)?;
+        if let (Some(port), Some(local)) = (self.ports.get_mut(last), listener.local()) {
+            port.local = local;
+        }
+        self.listeners.push(listener);
+        Ok(())
+    }
+
+    /// The listeners, for the driver that is to serve them.
+    pub(crate) fn take_listeners(&mut self) -> Vec<Listener> {
+        std::mem::take(&mut self.listeners)
     }
 
     /// Puts the ports of `range` behind `socket`, and a raw one to send from.
@@ -197,7 +228,7 @@ impl Ports {
 }
 
 fn is_in(range: Range, spec: &PortSpec) -> bool {
-    spec.role != Role::Sip
+    matches!(spec.role, Role::Rtp | Role::Rtcp)
         && spec.address.ip() == range.ip
         && (range.first..=range.last).contains(&spec.address.port())
 }
@@ -253,7 +284,7 @@ fn open_with(spec: &PortSpec, memory: i32) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_to_device(socket: &Socket, spec: &PortSpec) -> io::Result<()> {
+pub(super) fn bind_to_device(socket: &Socket, spec: &PortSpec) -> io::Result<()> {
     let Some(device) = &spec.device else { return Ok(()) };
     let name = libc::SO_BINDTODEVICE;
     set_option_bytes(socket.as_raw_fd(), libc::SOL_SOCKET, name, device.as_bytes())
@@ -269,7 +300,7 @@ fn set_memory(fd: RawFd, bytes: i32) -> io::Result<()> {
 /// get through, so it may fragment. Its ICMP errors are heard and counted but not acted upon: they are
 /// easily forged, and a route that does not answer is left after `trying_timeout_ms` anyway.
 fn set_network_options(fd: RawFd, spec: &PortSpec) -> io::Result<()> {
-    let signal = spec.role == Role::Sip;
+    let signal = matches!(spec.role, Role::Sip | Role::Stream(_));
     let class = i32::from(spec.dscp) << 2;
     if spec.address.is_ipv6() {
         let level = libc::IPPROTO_IPV6;
@@ -286,12 +317,14 @@ fn set_network_options(fd: RawFd, spec: &PortSpec) -> io::Result<()> {
     }
 }
 
+/// What the operator can do about a port that cannot be opened.
 fn explain(spec: &PortSpec, error: &io::Error) -> Fault {
     let address = spec.address;
     let device = spec.device.as_deref().unwrap_or("its device");
     let remedy = match error.raw_os_error() {
         Some(libc::EADDRINUSE) => format!(
-            "another program holds it: find it with `ss -ulpn 'sport = :{}'`, stop it or configure another port",
+            "another program holds it: find it with `ss -{}lpn 'sport = :{}'`, stop it or configure another port",
+            if matches!(spec.role, Role::Stream(_)) { "t" } else { "u" },
             address.port()
         ),
         Some(libc::EADDRNOTAVAIL) => format!(
@@ -318,7 +351,8 @@ fn explain(spec: &PortSpec, error: &io::Error) -> Fault {
         }
         _ => String::from("check the interface's address and port range in the configuration"),
     };
-    Fault { what: format!("cannot open UDP {address}: {error}"), remedy }
+    let kind = if matches!(spec.role, Role::Stream(_)) { "TCP" } else { "UDP" };
+    Fault { what: format!("cannot open {kind} {address}: {error}"), remedy }
 }
 
 #[cfg(test)]

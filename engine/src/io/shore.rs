@@ -1,17 +1,23 @@
 //! What every driver does beside moving datagrams: journal, records, mesh, clocks, counters.
 
-use super::mesh::{IoCounters, ShardMesh};
+use super::mesh::{Accepted, IoCounters, ShardMesh};
+use super::port::Ports;
 use super::region::Region;
+use super::stream::Streams;
 use super::sys;
-use base::{Bytes, Instant, Now};
-use node::{Fault, Inbox, Outbox};
+use base::{Bytes, Instant, Now, PortId, ShardId};
+use node::{Fault, Inbox, Letter, Outbox};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The part of a driver that is the same for all of them.
 pub(crate) struct Shore {
     region: Option<Region>,
     mesh: ShardMesh,
+    /// Connections, where there is a listener for them.
+    pub(crate) streams: Option<Streams>,
+    accepted: Vec<Accepted>,
     last: Instant,
     /// Frames the region had no room for, oldest first, and their bytes in all.
     backlog: VecDeque<Vec<u8>>,
@@ -24,10 +30,17 @@ pub(crate) struct Shore {
 const BACKLOG: usize = 16 << 20;
 
 impl Shore {
-    pub(crate) fn new(region: Option<Region>, mesh: ShardMesh, inbox: &mut Inbox) -> Shore {
+    pub(crate) fn new(
+        region: Option<Region>,
+        mesh: ShardMesh,
+        streams: Option<Streams>,
+        inbox: &mut Inbox,
+    ) -> Shore {
         Shore {
             region,
             mesh,
+            streams,
+            accepted: Vec::new(),
             last: Instant(0),
             backlog: VecDeque::new(),
             backlog_bytes: 0,
@@ -50,9 +63,19 @@ impl Shore {
         self.mesh.counters()
     }
 
-    /// Letters and journal room: looked at every turn, whatever the doorbell says.
+    /// Letters, connections and journal room: looked at every turn, whatever the doorbell says.
     pub(crate) fn look(&mut self, inbox: &mut Inbox) {
-        self.mesh.take(&mut inbox.letters);
+        self.mesh.take(&mut inbox.letters, &mut self.accepted);
+        if let Some(streams) = &mut self.streams {
+            let counters = self.mesh.counters();
+            for accepted in self.accepted.drain(..) {
+                streams.adopt(accepted, self.last, counters);
+            }
+            streams.turn(self.last, &mut inbox.letters, counters);
+            for (shard, accepted) in streams.strays() {
+                self.mesh.pass(shard, accepted);
+            }
+        }
         inbox.journal_room = match &self.region {
             Some(_) if !self.backlog.is_empty() => 0,
             Some(region) => region.journal.room(),
@@ -62,7 +85,34 @@ impl Shore {
 
     /// Whether the shard may sleep now; afterwards senders ring its bell.
     pub(crate) fn doze(&self) -> bool {
-        self.mesh.doze()
+        !self.streams.as_ref().is_some_and(Streams::is_ready) && self.mesh.doze()
+    }
+
+    /// Sends what goes over connections; over one of another shard's, that shard does.
+    pub(crate) fn converse(&mut self, ports: &Ports, outbox: &mut Outbox) {
+        if self.streams.is_none() {
+            return;
+        }
+        let (texts, mesh) = (&outbox.texts, &mut outbox.mesh);
+        for send in &texts.sends {
+            if ports.get(send.port).is_some_and(|port| port.is_stream) {
+                self.send(send.port, send.to, texts.get(send.bytes), mesh);
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        port: PortId,
+        to: SocketAddr,
+        bytes: &[u8],
+        mesh: &mut Vec<(ShardId, Letter)>,
+    ) {
+        let Some(streams) = &mut self.streams else { return };
+        let counters = self.mesh.counters();
+        if let Some(shard) = streams.send((port, to), bytes, self.last, counters) {
+            mesh.push((shard, Letter::Forward { port, to, bytes: bytes.into() }));
+        }
     }
 
     /// The shard is awake again.
@@ -72,6 +122,8 @@ impl Shore {
 
     /// Time from the last reading of the clock to `deadline`.
     pub(crate) fn left(&self, deadline: Option<Instant>) -> Option<Duration> {
+        let streams = self.streams.as_ref().and_then(Streams::deadline);
+        let deadline = deadline.into_iter().chain(streams).min();
         let deadline = deadline.filter(|d| *d != Instant::NEVER)?;
         Some(deadline.since(self.last))
     }

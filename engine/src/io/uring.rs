@@ -23,6 +23,7 @@ use super::port::{Behind, Ports};
 use super::region::Region;
 use super::share;
 use super::shore::Shore;
+use super::stream::Streams;
 use base::{Bytes, Instant, Now, PortId};
 use io_uring::register::Restriction;
 use io_uring::squeue::Flags;
@@ -43,6 +44,7 @@ const SHARED_PREAMBLE: u32 = PREAMBLE + share::CONTROL as u32;
 const RECEIVE: u64 = 1 << 32;
 const SEND: u64 = 2 << 32;
 const BELL: u64 = 3 << 32;
+const STREAMS: u64 = 4 << 32;
 const KIND: u64 = !(u32::MAX as u64);
 
 /// The driver. Owned by one shard's thread once it has waited.
@@ -64,6 +66,7 @@ pub struct Uring {
     /// Doors whose receive ended and has to be armed again.
     ended: Vec<u32>,
     bell_ended: bool,
+    streams_ended: bool,
     /// Completions seen while sending that belong to the next turn.
     early: Vec<cqueue::Entry>,
     enabled: bool,
@@ -110,6 +113,8 @@ fn build(
         .setup_r_disabled()
         .setup_cqsize(completions(ports.doors().len()))
         .build(QUEUE)?;
+    let mut ports = ports;
+    let streams = Streams::new(ports.take_listeners(), mesh.seat())?;
     let mut inbox = Inbox::new(layout::pool());
     let pool = inbox.pool.as_mut_ptr();
     let before_media = if ports.is_shared() { SHARED_PREAMBLE } else { PREAMBLE };
@@ -119,6 +124,7 @@ fn build(
     signal.register(&ring.submitter())?;
     let mut files: Vec<_> = ports.doors().iter().map(|door| door.fd()).collect();
     files.push(mesh.bell());
+    files.extend(streams.as_ref().map(Streams::fd));
     ring.submitter().register_files(&files)?;
     ring.submitter().register_restrictions(&mut restrictions())?;
     // SAFETY: a message header of zeroes is valid: no name, no parts, no control.
@@ -134,13 +140,14 @@ fn build(
         signal,
         ended: (0..ports.doors().len() as u32).collect(),
         ports,
-        shore: Shore::new(region, mesh, &mut inbox),
+        shore: Shore::new(region, mesh, streams, &mut inbox),
         pace: Pace::new(min_wait_us),
         header,
         shared_header,
         leaving: Leaving::new(),
         failed: Vec::new(),
         bell_ended: true,
+        streams_ended: true,
         early: Vec::new(),
         enabled: false,
     };
@@ -199,6 +206,7 @@ impl Io for Uring {
         self.send()?;
         self.flush()?;
         self.leaving.clear();
+        self.shore.converse(&self.ports, outbox);
         self.media.take_back();
         self.signal.take_back();
         self.arm()?;
@@ -211,6 +219,11 @@ impl Io for Uring {
 const LOOK: Nap = Nap { want: 0, collect: Duration::ZERO, left: Some(Duration::ZERO) };
 
 impl Uring {
+    #[cfg(test)]
+    pub(crate) fn counters(&self) -> &super::mesh::IoCounters {
+        self.shore.counters()
+    }
+
     /// The first turn: binds the ring to this thread and arms every receive.
     fn begin(&mut self) -> Result<(), Fault> {
         if self.enabled {
@@ -300,14 +313,20 @@ impl Uring {
         }
         if self.bell_ended {
             self.bell_ended = false;
-            let entry =
-                opcode::PollAdd::new(Fixed(self.ports.doors().len() as u32), libc::POLLIN as u32)
-                    .multi(true)
-                    .build()
-                    .user_data(BELL);
-            self.push(&entry)?;
+            self.watch(0, BELL)?;
+        }
+        if self.streams_ended && self.shore.streams.is_some() {
+            self.streams_ended = false;
+            self.watch(1, STREAMS)?;
         }
         Ok(())
+    }
+
+    /// Watches what was registered at `place` behind the doors.
+    fn watch(&mut self, place: usize, what: u64) -> Result<(), Fault> {
+        let file = Fixed((self.ports.doors().len() + place) as u32);
+        let entry = opcode::PollAdd::new(file, libc::POLLIN as u32).multi(true).build();
+        self.push(&entry.user_data(what))
     }
 
     /// Hands the kernel everything that is queued; afterwards no send is under way.
@@ -392,6 +411,10 @@ impl Uring {
         match done.user_data() & KIND {
             RECEIVE => self.received(low, done, inbox)?,
             BELL => self.bell_ended |= !cqueue::more(done.flags()),
+            STREAMS => {
+                self.streams_ended |= !cqueue::more(done.flags());
+                self.shore.streams.iter_mut().for_each(Streams::wake);
+            }
             SEND => self.refused(low as usize, -done.result()),
             _ => {}
         }

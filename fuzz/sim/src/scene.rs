@@ -6,9 +6,7 @@ use base::Prefix;
 use media::Learn;
 use routing_trie::{Builder, DialPlan, Digits, Rewrite};
 use sbc::dialog::session_timer::Terms;
-use sbc::policy::{
-    Image, Interface, Route, RouteTarget, Source, Target, Transport, Trunk,
-};
+use sbc::policy::{Image, Interface, Route, RouteTarget, Source, Target, Transport, Trunk};
 use sbc::transaction::Timers;
 use std::net::SocketAddr;
 use std::time::Duration;

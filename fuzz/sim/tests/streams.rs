@@ -24,7 +24,7 @@ fn over_tcp(caller: bool, callees: bool) -> Image {
 }
 
 fn streams() -> SocketAddr {
-    STREAMS.parse().unwrap()
+    STREAMS.parse().expect("an address")
 }
 
 /// A scene whose caller comes over a connection.
@@ -45,7 +45,7 @@ fn establish(s: &mut Scene) -> (Text, Text) {
     s.expect_status(s.caller, 100);
     let invite = s.expect(s.callee, "INVITE");
     let answer = s.answer();
-    let udp = sim::scene::NODE.parse().unwrap();
+    let udp = sim::scene::NODE.parse().expect("an address");
     s.world.send(s.callee, udp, invite.reply(200, "b", &contact(), &answer));
     s.expect(s.callee, "ACK");
     let ok = s.expect_status(s.caller, 200);
@@ -57,7 +57,7 @@ fn establish(s: &mut Scene) -> (Text, Text) {
 
 fn callee_hangs_up(s: &mut Scene, invite: &Text) {
     let bye = s.from_callee("BYE", 1, invite, "b", "");
-    s.world.send(s.callee, sim::scene::NODE.parse().unwrap(), bye);
+    s.world.send(s.callee, sim::scene::NODE.parse().expect("an address"), bye);
     s.expect_status(s.callee, 200);
 }
 
@@ -106,7 +106,7 @@ fn a_failure_is_not_repeated_and_its_transaction_is_gone_at_once() {
     s.invite("c1");
     s.expect_status(s.caller, 100);
     let invite = s.expect(s.callee, "INVITE");
-    let udp = sim::scene::NODE.parse().unwrap();
+    let udp = sim::scene::NODE.parse().expect("an address");
     s.world.send(s.callee, udp, invite.reply(486, "b", "", ""));
     s.expect(s.callee, "ACK");
     let busy = s.expect_status(s.caller, 486);

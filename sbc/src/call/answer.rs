@@ -183,8 +183,7 @@ fn ack(
     branch.extend_from_slice(crate::transaction::COOKIE);
     crate::transaction::hex(core.random.next(), 16, &mut branch);
     let sent = turn.texts.push(port, to, |out| {
-        let mut print =
-            dialog_request(out, dialog, (Method::Ack, cseq), &core.face(port), &branch);
+        let mut print = dialog_request(out, dialog, (Method::Ack, cseq), &core.face(port), &branch);
         match sdp {
             Some(sdp) => print.body(Some(b"application/sdp"), sdp),
             None => print.finish(),

@@ -184,8 +184,9 @@ impl Image {
         if !trunk.transport.is_stream() {
             return Some(PortId(u32::from(trunk.interface)));
         }
-        let is_its =
-            |s: &StreamListener| (s.interface, s.face.transport) == (trunk.interface, trunk.transport);
+        let is_its = |s: &StreamListener| {
+            (s.interface, s.face.transport) == (trunk.interface, trunk.transport)
+        };
         let place = self.streams.iter().position(is_its)?;
         Some(PortId((self.interfaces.len() + place) as u32))
     }

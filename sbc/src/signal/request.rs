@@ -72,7 +72,9 @@ impl Signal {
 
     /// The peer of a dialog over streams is reached by the connection it used last.
     fn follow(&mut self, at: setup::Arrival, dialog: Option<(Key, u8)>) {
-        let Some((key, place)) = dialog.filter(|_| self.core.timers(at.port).reliable) else { return };
+        let Some((key, place)) = dialog.filter(|_| self.core.timers(at.port).reliable) else {
+            return;
+        };
         let Some(call) = self.calls.get_mut(key) else { return };
         if let Some(leg) = call.leg(place)
             && leg.dialog.peer != at.source

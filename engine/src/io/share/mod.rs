@@ -119,7 +119,7 @@ pub(crate) fn destination(control: &[u8]) -> Option<u16> {
 /// One range per interface, from its lowest port to its highest.
 fn ranges<'a>(specs: impl Iterator<Item = &'a PortSpec>) -> Vec<Range> {
     let mut found: BTreeMap<(u16, IpAddr), Range> = BTreeMap::new();
-    for spec in specs.filter(|spec| spec.role != Role::Sip) {
+    for spec in specs.filter(|spec| matches!(spec.role, Role::Rtp | Role::Rtcp)) {
         let (ip, port) = (spec.address.ip(), spec.address.port());
         let range =
             found.entry((spec.interface, ip)).or_insert(Range { ip, first: port, last: port });

@@ -1,0 +1,130 @@
+//! Calls over TCP: SIPp on either side, mixed with UDP, over one shard and over two.
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+mod common;
+
+use common::process::{Running, need};
+
+use common::{Lab, Node, Setup, within};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// Calls of one run.
+const CALLS: u32 = 60;
+
+/// SIPp over `transport`: `u1` for UDP, `t1` for one TCP connection, `tn` for one a call.
+fn sipp(
+    lab: &Lab,
+    scenario: &str,
+    transport: &str,
+    me: SocketAddr,
+    to: Option<SocketAddr>,
+) -> Running {
+    need("sipp", "sip-tester");
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/sipp/{scenario}.xml"));
+    let (ip, port) = (me.ip().to_string(), me.port().to_string());
+    let (calls, media) = (CALLS.to_string(), (lab.udp().port() & !1).to_string());
+    let mut command = Command::new("sipp");
+    command.args(["-nostdin", "-t", transport, "-i", &ip, "-p", &port, "-mi", &ip, "-mp", &media]);
+    command.args(["-m", &calls, "-timeout", "50s", "-timeout_error", "-max_socket", "500"]);
+    command.args(["-trace_err", "-error_file"]).arg(lab.file(&format!("{scenario}.err")));
+    command.arg("-sf").arg(file);
+    if let Some(to) = to {
+        command.args(["-r", "50", "-s", "442079460000", &to.to_string()]);
+    }
+    command.current_dir(&lab.dir).env("TERM", "dumb");
+    Running::start(command, &lab.file(&format!("{scenario}.log")))
+}
+
+fn setup(lab: &Lab, callee: SocketAddr, (caller, called): (&str, &str), shards: u8) -> Setup {
+    let mut setup = Setup::new(lab, callee);
+    setup.node = setup.node.replace("shards = 1", &format!("shards = {shards}"));
+    setup.interface += &format!("tcp_port = {}\n", setup.sip.port());
+    setup.caller = format!("transport = \"{caller}\"\n");
+    setup.trunks[0].2 = format!("transport = \"{called}\"\n");
+    setup
+}
+
+/// Plays plain calls from one transport to the other; the records they left.
+fn play(name: &str, caller: &str, called: &str, shards: u8) -> Vec<Value> {
+    let lab = Lab::new(name);
+    let listen = lab.udp();
+    let kind = |transport: &str| if transport == "u1" { "udp" } else { "tcp" };
+    let mut node = Node::start(&lab, &setup(&lab, listen, (kind(caller), kind(called)), shards));
+    let mut uas = sipp(&lab, "uas", called, listen, None);
+    std::thread::sleep(Duration::from_millis(300));
+    let mut uac = sipp(&lab, "uac", caller, lab.udp(), Some(node.sip));
+    for (end, running) in [("uac", &mut uac), ("uas", &mut uas)] {
+        let code = running.wait(Duration::from_secs(60));
+        let errors = std::fs::read_to_string(lab.file(&format!("{end}.err"))).unwrap_or_default();
+        assert_eq!(code, Some(0), "{end}: {errors}\n{}", running.log());
+    }
+    let records = node.await_records(CALLS as usize);
+    assert!(records.iter().all(|r| r["status"] == 200 && r["reason"] == "caller_hung_up"));
+    assert_eq!(node.drain(), Some(0));
+    records
+}
+
+#[test]
+fn calls_over_tcp_on_both_sides() {
+    play("tcp-tcp", "t1", "t1", 1);
+}
+
+#[test]
+fn tcp_calls_udp() {
+    play("tcp-udp", "t1", "u1", 1);
+}
+
+#[test]
+fn udp_calls_tcp() {
+    play("udp-tcp", "u1", "t1", 1);
+}
+
+/// One connection serves the calls of both shards, and connections of both shards one call each.
+#[test]
+fn connections_and_calls_are_of_different_shards() {
+    play("tcp-shards", "tn", "t1", 2);
+}
+
+/// What is not SIP, or takes too long to become any, ends its connection and nothing else.
+#[test]
+fn rude_connections_are_closed() {
+    let lab = Lab::new("tcp-rude");
+    let listen = lab.udp();
+    let mut node = Node::start(&lab, &setup(&lab, listen, ("tcp", "tcp"), 1));
+    let mut idle = TcpStream::connect(node.sip).unwrap();
+    let mut rude = TcpStream::connect(node.sip).unwrap();
+    rude.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    for stream in [&idle, &rude] {
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    }
+    assert_eq!(rude.read(&mut [0; 1]).unwrap_or(0), 0);
+    idle.write_all(b"OPTIONS sip:a@b SIP/2.0\r\nVia: ").unwrap();
+    assert_eq!(idle.read(&mut [0; 1]).unwrap_or(0), 0, "closed after ten seconds");
+    let expected = [
+        "tandem_stream_malformed_total{shard=\"0\"} 1",
+        "tandem_stream_timeouts_total{shard=\"0\"} 1",
+        "tandem_stream_connections{shard=\"0\"} 0",
+    ];
+    let mut page = String::new();
+    let counted = within(Duration::from_secs(10), || {
+        page = scrape(node.metrics);
+        expected.iter().all(|line| page.contains(line)).then_some(())
+    });
+    assert!(counted.is_some(), "{page}");
+    assert_eq!(node.drain(), Some(0));
+}
+
+/// The node's metrics page.
+fn scrape(from: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(from).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    page
+}
