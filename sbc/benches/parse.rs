@@ -3,27 +3,30 @@
 
 use std::hint::black_box;
 
+use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
+use ezk_sip_types::Headers;
+use ezk_sip_types::msg::{Line, MessageLine, PullParser};
+use ezk_sip_types::parse::Parse;
 use sbc::message::{Index, Message, Name, Status, Via, frame, parse, response_head};
 
-const BODY: &str = "v=0\r\no=- 20518 0 IN IP4 203.0.113.1\r\ns=-\r\nc=IN IP4 203.0.113.1\r\nt=0 0\r\n\
-    m=audio 54609 RTP/AVP 0 8 96\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n\
-    a=rtpmap:96 telephone-event/8000\r\na=fmtp:96 0-15\r\na=ptime:20\r\na=sendrecv\r\n";
+#[path = "../examples/index.rs"]
+mod index;
 
-fn invite() -> Vec<u8> {
-    let head = "INVITE sip:+15550100123@edge.example.com:5060;user=phone SIP/2.0\r\n\
-        Via: SIP/2.0/UDP 198.51.100.7:5060;branch=z9hG4bK776asdhds8f7;rport\r\n\
-        Via: SIP/2.0/UDP 192.0.2.33:5060;branch=z9hG4bKnashds8;received=192.0.2.33\r\n\
-        Record-Route: <sip:198.51.100.7;lr;ftag=1928301774>\r\n\
-        Route: <sip:edge.example.com;lr>\r\nMax-Forwards: 68\r\n\
-        From: \"Alice Example\" <sip:+15550199888@carrier.example.net;user=phone>;tag=1928301774\r\n\
-        To: <sip:+15550100123@edge.example.com;user=phone>\r\n\
-        Call-ID: a84b4c76e66710d0a84b4c76@198.51.100.7\r\nCSeq: 314159 INVITE\r\n\
-        Contact: <sip:+15550199888@198.51.100.7:5060;transport=udp>\r\n\
-        Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE\r\nSupported: 100rel, timer\r\n\
-        P-Asserted-Identity: <sip:+15550199888@carrier.example.net>\r\n\
-        User-Agent: Example Switch 4.2\r\nContent-Type: application/sdp\r\n";
-    format!("{head}Content-Length: {}\r\n\r\n{BODY}", BODY.len()).into_bytes()
+use index::{BODY, invite};
+
+/// As the transport layer of its own stack reads a datagram: start line, then every field by name.
+fn by_ezk(bytes: &Bytes) -> usize {
+    let mut lines = PullParser::new(bytes, 0).map_while(Result::ok).map(core::str::from_utf8);
+    let start =
+        lines.next().and_then(Result::ok).map(|line| MessageLine::parse(bytes)(line).is_ok());
+    assert_eq!(start, Some(true));
+    let mut headers = Headers::default();
+    for line in lines.map_while(Result::ok) {
+        let (_, line) = Line::parse(bytes, line).expect("a field");
+        headers.insert(line.name, line.value);
+    }
+    headers.iter().count()
 }
 
 /// Everything a back-to-back agent asks of an INVITE.
@@ -63,6 +66,8 @@ fn bench(criterion: &mut Criterion) {
     criterion.bench_function("parse_by_rsip", |b| {
         b.iter(|| rsip::Request::try_from(black_box(&bytes[..])).map(|request| request.body.len()))
     });
+    let whole = Bytes::from(bytes.clone());
+    criterion.bench_function("parse_by_ezk", |b| b.iter(|| by_ezk(black_box(&whole))));
     criterion.bench_function("frame", |b| b.iter(|| frame(black_box(&bytes))));
     criterion.bench_function("sdp_parse_by_sdp_types", |b| {
         let parse = |text| sdp_types::Session::parse(text).map(|sdp| sdp.medias.len()).ok();

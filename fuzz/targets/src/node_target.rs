@@ -1,6 +1,7 @@
 //! The node: bytes become datagrams, answers, time and restarts; in the end nothing may be left.
 
 use node::Letter;
+use sbc::policy::Image;
 use sim::scene::{CALLEE, CALLEE_MEDIA, CALLER_MEDIA, Scene};
 use sim::{Text, wire};
 use std::net::SocketAddr;
@@ -46,7 +47,8 @@ fn assert_empty(scene: &mut Scene) {
         assert_eq!(shard.media().in_use(), 0, "a media endpoint is left");
     }
     assert!(scene.world.regions().iter().all(|r| r.records.is_empty()), "a record is left");
-    assert!([0, 2, 4].iter().all(|word| scene.world.page().read(*word) == 0), "a place is left");
+    let places = |trunk| scene.world.page().read(Image::calls_word(trunk));
+    assert!((0..3).all(|trunk| places(trunk) == 0), "a place is left");
     assert_eq!(scene.world.open_calls(), 0, "a call without a CDR");
     scene.world.assert_cdrs_unique();
 }

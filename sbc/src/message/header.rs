@@ -145,16 +145,16 @@ const COMPACT: &[(u8, Name)] = &[
 
 const SLOTS: usize = 512;
 
-/// Open addressing, built by the compiler: a slot holds an index into `ALL`, plus one.
-const TABLE: [u8; SLOTS] = {
-    let mut table = [0_u8; SLOTS];
+/// Open addressing, built by the compiler: `Other` ends a search.
+const TABLE: [Name; SLOTS] = {
+    let mut table = [Name::Other; SLOTS];
     let mut i = 0;
     while i < Name::ALL.len() {
         let mut slot = hash(Name::ALL[i].as_str().as_bytes());
-        while table[slot] != 0 {
+        while !matches!(table[slot], Name::Other) {
             slot = (slot + 1) % SLOTS;
         }
-        table[slot] = i as u8 + 1;
+        table[slot] = Name::ALL[i];
         i += 1;
     }
     table
@@ -192,14 +192,14 @@ impl Name {
     }
 
     /// Finds a name, long or compact, in any case.
+    #[inline]
     pub fn from_bytes(bytes: &[u8]) -> Self {
         if let [letter] = bytes {
             return LETTERS[usize::from(*letter)];
         }
         let mut slot = hash(bytes);
-        while let Some(&entry) = TABLE.get(slot)
-            && let Some(&name) = Self::ALL.get(usize::from(entry).wrapping_sub(1))
-        {
+        while TABLE[slot] != Self::Other {
+            let name = TABLE[slot];
             let text = name.as_str().as_bytes();
             if text == bytes || text.eq_ignore_ascii_case(bytes) {
                 return name;
@@ -256,7 +256,7 @@ mod tests {
         for name in Name::ALL {
             let mut slot = hash(name.as_str().as_bytes());
             let mut probes = 1;
-            while Name::ALL[TABLE[slot] as usize - 1] != *name {
+            while TABLE[slot] != *name {
                 slot = (slot + 1) % SLOTS;
                 probes += 1;
             }

@@ -3,7 +3,7 @@
 use super::header::Name;
 use super::{MAX_HEADERS, Status};
 
-/// A range of the message. Offsets fit because messages are at most 65,535 bytes.
+/// A range of the message. Offsets fit because `parse` refuses what is longer than 65,535 bytes.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span {
     from: u16,
@@ -12,8 +12,8 @@ pub(crate) struct Span {
 
 impl Span {
     pub(crate) fn new(from: usize, to: usize) -> Self {
-        let clamp = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
-        Self { from: clamp(from), to: clamp(to) }
+        debug_assert!(from.max(to) <= usize::from(u16::MAX), "a place outside any message");
+        Self { from: from as u16, to: to as u16 }
     }
 
     pub(crate) fn from(self) -> usize {

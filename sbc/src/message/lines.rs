@@ -3,7 +3,10 @@
 //! The walk goes on after a fault and remembers only the first one, so that a malformed request
 //! whose essential fields can be read is answered. It does not know what values mean.
 
-use memchr::memchr_iter;
+#[cfg(not(target_arch = "x86_64"))]
+use memchr::arch::all::memchr::One;
+#[cfg(target_arch = "x86_64")]
+use memchr::arch::x86_64::sse2::memchr::One;
 
 use super::error::{Kind, ParseError};
 use super::header::Name;
@@ -29,13 +32,23 @@ pub(crate) struct Block {
     pub(crate) body_at: Option<usize>,
 }
 
+/// The search for line feeds, compiled in place with what every machine of its kind has. `memchr` would
+/// pick the widest vectors at run time; on lines this short the call costs more than they save.
+fn line_feeds() -> Option<One> {
+    #[cfg(target_arch = "x86_64")]
+    return One::new(b'\n');
+    #[cfg(not(target_arch = "x86_64"))]
+    return Some(One::new(b'\n'));
+}
+
 /// Walks the lines from `from` to the empty one.
 pub(crate) fn scan(bytes: &[u8], from: usize, index: &mut Index, fault: &mut Fault) -> Block {
     let mut block = Block { start_line: Span::default(), body_at: None };
+    let Some(feeds) = line_feeds() else { return block };
     let mut walk = Walk { bytes, index, fault, field_at: None };
     let mut line_at = from;
     let mut lines = 0;
-    for feed in memchr_iter(b'\n', bytes.get(from..).unwrap_or_default()) {
+    for feed in feeds.iter(bytes.get(from..).unwrap_or_default()) {
         let feed = from + feed;
         let end = walk.line_end(line_at, feed);
         lines += 1;
@@ -86,7 +99,7 @@ impl Walk<'_> {
         let Some(colon) = text.iter().position(|&byte| byte == b':') else {
             return self.fault.note(from, Kind::NoColon);
         };
-        let raw_name = lex::trim(text.get(..colon).unwrap_or_default());
+        let raw_name = lex::trim_end(text.get(..colon).unwrap_or_default());
         let name = Name::from_bytes(raw_name);
         if name == Name::Other && !lex::is_token(raw_name) {
             return self.fault.note(from, Kind::HeaderName);
@@ -122,27 +135,33 @@ impl Walk<'_> {
 }
 
 /// The span between two offsets without the white space at its ends.
-fn trimmed(bytes: &[u8], mut from: usize, mut to: usize) -> Span {
-    while from < to && bytes.get(from).is_some_and(|&byte| lex::is(byte, lex::SPACE)) {
-        from += 1;
+fn trimmed(bytes: &[u8], from: usize, to: usize) -> Span {
+    let text = bytes.get(from..to).unwrap_or_default();
+    // One space, then the value, is what nearly everybody writes.
+    if let [b' ', first, .., last] = text
+        && !lex::is(*first, lex::SPACE)
+        && !lex::is(*last, lex::SPACE)
+    {
+        return Span::new(from + 1, to);
     }
-    while from < to && bytes.get(to - 1).is_some_and(|&byte| lex::is(byte, lex::SPACE)) {
-        to -= 1;
-    }
-    Span::new(from, to)
+    let rest = lex::trim_start(text);
+    let from = from + text.len() - rest.len();
+    Span::new(from, from + lex::trim_end(rest).len())
 }
 
 const fn is_control(byte: u8) -> bool {
     ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f)
 }
 
-/// Counts what is not printable ASCII; the chunks let the compiler use vectors of byte counters.
+/// Counts what is not printable ASCII. Chunks of one size become vectors of byte counters without a loop;
+/// a counter of 128 does not overflow.
 fn unusual_bytes(bytes: &[u8]) -> usize {
-    let count = |chunk: &[u8]| {
+    fn count(chunk: &[u8]) -> usize {
         let unusual = |byte: u8| u8::from(byte.wrapping_sub(0x20) > 0x5e);
         usize::from(chunk.iter().fold(0_u8, |count, &byte| count.wrapping_add(unusual(byte))))
-    };
-    bytes.chunks(128).map(count).sum()
+    }
+    let (chunks, rest) = bytes.as_chunks::<128>();
+    chunks.iter().map(|chunk| count(chunk)).sum::<usize>() + count(rest)
 }
 
 /// Finds a control byte, if that is what the count told of. One escaped inside a quoted string is legal

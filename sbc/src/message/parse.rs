@@ -83,7 +83,7 @@ fn start_line(bytes: &[u8], span: Span, index: &mut Index, fault: &mut Fault) {
     if !lex::is_token(method.of(bytes)) {
         fault.note(at, Kind::Method);
     }
-    if uri.of(bytes).is_empty() || !lex::all(uri.of(bytes), lex::URI) {
+    if uri.of(bytes).is_empty() || !lex::is_uri_text(uri.of(bytes)) {
         fault.note(at + first, Kind::RequestUri);
     }
 }
