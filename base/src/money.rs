@@ -27,6 +27,15 @@ pub enum Rounding {
     HalfEven,
 }
 
+crate::plain!(
+    enum Rounding {
+        HalfUp = 0,
+        HalfEven = 1,
+        Up = 2,
+        Down = 3,
+    }
+);
+
 impl Rounding {
     /// Every way, under the name configurations and CDRs have for it.
     pub const NAMES: [(&'static str, Rounding); 4] = [

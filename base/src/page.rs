@@ -19,6 +19,12 @@ impl Page {
         Page { words: (0..len).map(|_| AtomicU64::new(0)).collect() }
     }
 
+    /// A page of its own with the same words, for looking at what would happen.
+    #[must_use]
+    pub fn copy(&self) -> Page {
+        Page { words: (0..self.words.len()).map(|w| AtomicU64::new(self.read(w))).collect() }
+    }
+
     /// Adds one to `word` unless it stands at `limit` already; whether it did.
     pub fn enter(&self, word: usize, limit: u64) -> bool {
         let Some(w) = self.words.get(word) else {
@@ -46,6 +52,19 @@ impl Page {
     /// What `word` stands at.
     pub fn read(&self, word: usize) -> u64 {
         self.words.get(word).map_or(0, |w| w.load(Ordering::Acquire))
+    }
+
+    /// Counts one on `word` and says how many came before; `None` when there is no such word.
+    pub fn take_turn(&self, word: usize) -> Option<u64> {
+        self.words.get(word).map(|w| w.fetch_add(1, Ordering::AcqRel))
+    }
+
+    /// Whether `pace` would admit an event; admits none.
+    pub fn would_pace(&self, word: usize, per_second: u32, now: Instant) -> bool {
+        let Some(step) = 1_000_000_000u64.checked_div(u64::from(per_second)) else { return false };
+        self.words.get(word).is_some_and(|w| {
+            w.load(Ordering::Acquire) <= now.0.saturating_add(1_000_000_000 - step)
+        })
     }
 
     /// Admits one event on `word` when at most `per_second` pass, with bursts of up to a second's worth.
@@ -97,6 +116,26 @@ mod tests {
         let page = Page::new(1);
         let passed = (0..10_000u64).filter(|ms| page.pace(0, 100, Instant(ms * 1_000_000))).count();
         assert!((1000..=1100).contains(&passed), "{passed} in 10 s at 100/s plus one burst");
-        assert!(!page.pace(0, 0, Instant(0)));
+        assert!(!page.pace(0, 0, Instant(0)) && !page.would_pace(0, 0, Instant(0)));
+    }
+
+    #[test]
+    fn what_would_be_admitted_is() {
+        let page = Page::new(1);
+        for ms in 0..3_000u64 {
+            let now = Instant(ms * 1_000_000);
+            let would = page.would_pace(0, 100, now);
+            assert_eq!(page.pace(0, 100, now), would, "at {ms} ms");
+        }
+        assert!(!page.would_pace(1, 100, Instant(0)), "a word outside the page admits nothing");
+    }
+
+    #[test]
+    fn turns_are_taken_once_each() {
+        let page = Page::new(1);
+        assert_eq!([0, 1, 2].map(|_| page.take_turn(0)), [Some(0), Some(1), Some(2)]);
+        assert_eq!(page.take_turn(1), None);
+        let copy = page.copy();
+        assert_eq!((copy.take_turn(0), page.read(0)), (Some(3), 3));
     }
 }

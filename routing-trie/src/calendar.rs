@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
+pub use jiff::tz::TimeZone;
 
 /// What holds on the holidays of a profile.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,16 @@ pub struct Profile {
     pub holidays: Vec<Date>,
     /// What holds on them.
     pub on_holidays: OnHolidays,
+}
+
+/// A time zone by its name in the database, such as `Europe/Berlin`; `None` when there is none.
+pub fn zone(name: &str) -> Option<TimeZone> {
+    if name == "UTC" { Some(TimeZone::UTC) } else { TimeZone::get(name).ok() }
+}
+
+/// A day of a calendar, as `2026-12-25`.
+pub fn day(text: &str) -> Option<Date> {
+    text.parse().ok()
 }
 
 const DAY_MIN: u16 = 1_440;

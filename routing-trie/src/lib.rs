@@ -39,5 +39,5 @@ pub use image::{Image, NotAnImage};
 pub use lookup::Matches;
 pub use market::{Market, Tariff};
 pub use number::{CannotRewrite, DialPlan, Kind, Number, Rewrite};
-pub use order::{Candidate, order, smooth};
+pub use order::{Candidate, fair, order, smooth};
 pub use rate::Rate;

@@ -23,6 +23,32 @@ pub const fn smooth(counter: u64) -> u64 {
     counter.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+/// The ticket of the `turn`th call among shares that add up to `total`: every `total` turns each first
+/// choice comes up exactly as often as its share says, evenly spread. `draw`, a random number, decides
+/// about the choices after it.
+pub fn fair(turn: u64, total: u64, draw: u64) -> u64 {
+    if total == 0 {
+        return draw;
+    }
+    // A stride near the golden section, and prime to the total: every slot once, neighbours far apart.
+    let golden = ((u128::from(total) * 0x9e37_79b9_7f4a_7c15) >> 64) as u64;
+    let mut stride = golden.max(1);
+    while divisor(stride, total) != 1 {
+        stride += 1;
+    }
+    let slot = u128::from(turn % total) * u128::from(stride) % u128::from(total);
+    // Not at the very beginning of the slot, where rounding down would fall into the one before.
+    let point = slot << 64 | u128::from(draw.max(total));
+    u64::try_from(point / u128::from(total)).unwrap_or(u64::MAX)
+}
+
+fn divisor(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
 /// Sorts candidates by priority and draws the order within each by share. In place; meant for lists as
 /// short as a call tries (8 to 16).
 pub fn order(candidates: &mut [Candidate], ticket: u64) {
@@ -122,6 +148,25 @@ mod tests {
     }
 
     #[test]
+    fn a_million_fair_draws_are_exact() {
+        for weights in [[70u32, 20, 10], [1, 1, 2], [333_333, 333_333, 333_334]] {
+            let total: u64 = weights.iter().map(|w| u64::from(*w)).sum();
+            let mut taken = [0u64; 3];
+            let mut seconds = [0u64; 3];
+            for turn in 0..1_000_000u64 {
+                let mut candidates = group(&weights);
+                let draw = turn.wrapping_mul(0xd134_2543_de82_ef95).rotate_left(17);
+                order(&mut candidates, fair(turn, total, draw));
+                taken[candidates[0].id as usize] += 1;
+                seconds[candidates[1].id as usize] += 1;
+            }
+            let exact = weights.map(|w| 1_000_000 / total * u64::from(w));
+            assert_eq!(taken, exact, "{weights:?}");
+            assert!(seconds.iter().all(|n| *n > 0), "{seconds:?}");
+        }
+    }
+
+    #[test]
     fn priorities_come_first_and_zero_shares_last() {
         let mut candidates = group(&[0, 5, 0, 5]);
         candidates.push(Candidate { id: 9, priority: 0, weight: 0 });
@@ -133,6 +178,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn fair_shares_are_exact_over_every_round(
+            weights in prop::collection::vec(0u32..50, 1..8),
+            rounds in 1u64..4,
+            first in 0u64..u64::MAX / 2,
+            draw in prop_oneof![Just(0), Just(u64::MAX), any::<u64>()],
+        ) {
+            let total: u64 = weights.iter().map(|w| u64::from(*w)).sum();
+            prop_assume!(total > 0);
+            let mut taken = vec![0u64; weights.len()];
+            for turn in 0..rounds * total {
+                let mut candidates = group(&weights);
+                order(&mut candidates, fair(first + turn, total, draw));
+                taken[candidates[0].id as usize] += 1;
+            }
+            let exact: Vec<u64> = weights.iter().map(|w| u64::from(*w) * rounds).collect();
+            prop_assert_eq!(taken, exact);
+        }
+
         #[test]
         fn nothing_is_lost_and_priorities_ascend(
             list in prop::collection::vec((0u16..4, prop_oneof![Just(0), Just(u32::MAX), 0u32..100]), 0..20),

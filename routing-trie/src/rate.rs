@@ -43,6 +43,9 @@ pub struct Rate {
     pub grace_s: u16,
 }
 
+base::plain!(struct Step { nano_per_min, increment_s });
+base::plain!(struct Rate { connect_fee_nano, attempt_fee_nano, first, first_until_s, next, grace_s });
+
 /// Why a rate is none.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum BadRate {

@@ -7,6 +7,12 @@ cases! {
     pub enum Refusal {
         /// The called number has no route.
         NoRoute = "no_route",
+        /// The plan blocks the call.
+        Blocked = "blocked",
+        /// No vendor is left: none carries the number, has room, and costs little enough.
+        NoVendor = "no_vendor",
+        /// The customer's deck has no price for the number.
+        Unpriced = "unpriced",
         /// Every candidate route failed or was skipped.
         RoutesExhausted = "routes_exhausted",
         /// The source trunk is at its capacity of simultaneous calls.
@@ -85,8 +91,12 @@ impl Refusal {
     pub fn status(self) -> u16 {
         match self {
             Refusal::NoRoute => 404,
+            Refusal::Blocked | Refusal::Unpriced => 403,
             Refusal::BadNumber => 484,
-            Refusal::RoutesExhausted | Refusal::NameUnresolved | Refusal::RouteRefused => 503,
+            Refusal::RoutesExhausted
+            | Refusal::NoVendor
+            | Refusal::NameUnresolved
+            | Refusal::RouteRefused => 503,
             Refusal::TrunkCapacity
             | Refusal::TrunkRate
             | Refusal::CallsFull
@@ -122,9 +132,13 @@ impl Refusal {
     pub fn q850(self) -> u8 {
         match self {
             Refusal::NoRoute => 3,
+            Refusal::Blocked | Refusal::Unpriced => 21,
             Refusal::BadNumber | Refusal::BadScheme => 28,
             Refusal::TooManyHops | Refusal::LoopDetected => 25,
-            Refusal::RoutesExhausted | Refusal::NoMediaPort | Refusal::TrunkCapacity => 34,
+            Refusal::RoutesExhausted
+            | Refusal::NoVendor
+            | Refusal::NoMediaPort
+            | Refusal::TrunkCapacity => 34,
             Refusal::TrunkRate
             | Refusal::CallsFull
             | Refusal::TransactionsFull

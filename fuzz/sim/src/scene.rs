@@ -6,9 +6,11 @@ use base::Prefix;
 use media::Learn;
 use routing_trie::{Builder, DialPlan, Digits, Rewrite};
 use sbc::dialog::session_timer::Terms;
+use sbc::policy::plan::Routing;
 use sbc::policy::{Image, Interface, Route, RouteTarget, Source, Target, Transport, Trunk};
 use sbc::transaction::Timers;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The node's SIP address.
@@ -75,7 +77,13 @@ pub fn image() -> Image {
         streams: Vec::new(),
         trunks: vec![trunk("in", CALLER), trunk("out", CALLEE), trunk("second", SECOND)],
         prefixes: prefixes.build(),
-        routes: vec![Route { prefix: "".into(), targets: vec![target(1, 1), target(2, 2)] }],
+        routes: vec![Route {
+            prefix: "".into(),
+            targets: vec![target(1, 1), target(2, 2)],
+            plan: None,
+        }],
+        routing: Routing::default(),
+        book: Arc::default(),
         timers: Timers::default(),
         software: "".into(),
     }

@@ -214,8 +214,11 @@ fn image(dice: &mut Dice) -> Image {
         prefixes.insert(digits, i as u32).expect("a new prefix");
     }
     image.prefixes = prefixes.build();
-    let route =
-        |(prefix, targets): (&str, Vec<RouteTarget>)| Route { prefix: prefix.into(), targets };
+    let route = |(prefix, targets): (&str, Vec<RouteTarget>)| Route {
+        prefix: prefix.into(),
+        targets,
+        plan: None,
+    };
     image.routes = routes.into_iter().map(route).collect();
     image
 }

@@ -740,10 +740,19 @@ fn a_name_gives_addresses_of_the_interfaces_family_only() {
     let mut image = image();
     image.trunks[1].endpoints = vec![Target::Name("host".into(), 5060)];
     let (mut names, now) = (Names::default(), base::Instant(0));
+    let page = base::page::Page::new(sbc::policy::Image::WORDS);
     let addresses = vec!["2001:db8::1".parse().unwrap(), "192.0.2.1".parse().unwrap()];
     names.learn(Answer { host: "host".into(), addresses, ttl_s: 60 }, now);
-    let facts = Facts { trunk: 0, number: b"442079460000", now, names: &names, draw: 1 };
-    let Decision::Route(candidates) = decide(&image, &facts) else { panic!("no route") };
-    let endpoints: Vec<_> = candidates.iter().map(|c| c.endpoint.to_string()).collect();
+    let facts = Facts {
+        trunk: 0,
+        number: b"442079460000",
+        calling: b"",
+        now: base::Now { mono: now, wall: base::Wall(0) },
+        names: &names,
+        page: &page,
+        draw: 1,
+    };
+    let Decision::Route(way) = decide(&image, &facts) else { panic!("no route") };
+    let endpoints: Vec<_> = way.candidates.iter().map(|c| c.endpoint.to_string()).collect();
     assert_eq!(endpoints, ["192.0.2.1:5060", SECOND]);
 }

@@ -195,6 +195,8 @@ pub enum BadMapping {
     Missing(Column),
 }
 
+impl core::error::Error for BadMapping {}
+
 impl core::fmt::Display for BadMapping {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {

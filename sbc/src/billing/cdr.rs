@@ -5,12 +5,13 @@
 //! `Interim` carries the whole record as it stands, so any of them is enough to close the call. The id
 //! is unique for the life of the node and is what consumers deduplicate by.
 
+use super::quote::{Money, Quote, Taken};
 use base::record::{self, Plain, Unreadable};
 use base::{Now, plain};
 use std::net::SocketAddr;
 
 /// Version of the frames' layout.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Identity of a CDR: boot epoch of the process, shard, and a sequence number on that shard.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -75,6 +76,8 @@ pub struct Attempt {
     pub status: u16,
     /// Why it lost, by refusal name; empty for the one that carried the call.
     pub reason: Box<[u8]>,
+    /// What it was bought at; `None` without a plan, and where nothing was sent.
+    pub buy: Option<Quote>,
 }
 
 /// What one leg's media was like.
@@ -129,6 +132,8 @@ pub struct Cdr {
     pub reason: Box<[u8]>,
     /// Who ended it.
     pub released_by: Party,
+    /// What a plan decided; `None` for routes without one.
+    pub taken: Option<Taken>,
     /// Routes tried, in order.
     pub attempts: Vec<Attempt>,
     /// Media received from caller and callee.
@@ -144,6 +149,17 @@ impl Cdr {
             (Some(answer), Some(end)) => end.mono.saturating_sub(answer.mono),
             _ => 0,
         }
+    }
+
+    /// Answered time in milliseconds; `None` when it was not answered.
+    pub fn answered_ms(&self) -> Option<u64> {
+        self.answer.map(|_| self.duration_ns() / 1_000_000)
+    }
+
+    /// What it comes to; `None` when no plan decided.
+    pub fn money(&self) -> Option<Money> {
+        let bought = self.attempts.iter().filter_map(|a| a.buy.as_ref());
+        Some(self.taken.as_ref()?.money(bought, self.answered_ms()))
     }
 }
 
@@ -209,11 +225,11 @@ plain!(
         Engine = 2,
     }
 );
-plain!(struct Attempt { trunk, endpoint, number, at, status, reason });
+plain!(struct Attempt { trunk, endpoint, number, at, status, reason, buy });
 plain!(struct LegMedia { packets, octets, lost, discarded, jitter_us, mos_centi });
 plain!(struct Cdr {
     id, call_id_in, call_id_out, from, to, source, trunk_in, trunk_out, setup, ringing, answer, end,
-    status, q850, reason, released_by, attempts, media, recovered,
+    status, q850, reason, released_by, taken, attempts, media, recovered,
 });
 
 #[cfg(test)]
@@ -239,6 +255,7 @@ pub(crate) mod tests {
             q850: 16,
             reason: b"caller_hung_up".as_slice().into(),
             released_by: Party::Caller,
+            taken: Some(crate::billing::quote::tests::taken()),
             attempts: vec![Attempt {
                 trunk: b"out".as_slice().into(),
                 endpoint: "[2001:db8::1]:5060".parse().unwrap(),
@@ -246,6 +263,7 @@ pub(crate) mod tests {
                 at,
                 status: 200,
                 reason: Box::default(),
+                buy: Some(crate::billing::quote::tests::quote(10_000_000)),
             }],
             media: [LegMedia { packets: 7, mos_centi: Some(441), ..LegMedia::default() }; 2],
             recovered: false,

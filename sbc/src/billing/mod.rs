@@ -1,5 +1,7 @@
-//! What a call leaves behind: its CDR. Prices come later.
+//! What a call leaves behind: its CDR, with the rates it was bought and sold at.
 
 pub mod cdr;
+pub mod quote;
 
 pub use cdr::{Attempt, Cdr, CdrId, Frame, LegMedia, Party, Stamp};
+pub use quote::{Money, Quote, Taken};

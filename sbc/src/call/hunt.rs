@@ -31,7 +31,9 @@ pub(crate) fn next(call: &mut Call, core: &mut Core, turn: &mut Turn, otherwise:
         match attempt(call, core, turn, &candidate) {
             Ok(()) => return,
             Err(refusal) => {
-                record_attempt(call, core, turn, &candidate, refusal);
+                // Nothing was sent: nothing was bought.
+                let skipped = Candidate { buy: None, ..candidate };
+                record_attempt(call, core, turn, &skipped, refusal);
                 core.counters.attempts.add(1);
             }
         }
@@ -50,6 +52,7 @@ fn record_attempt(call: &mut Call, core: &Core, turn: &Turn, candidate: &Candida
         at: turn.now.into(),
         status: 0,
         reason: why.name().as_bytes().into(),
+        buy: candidate.buy.clone(),
     });
 }
 
@@ -348,7 +351,8 @@ pub(crate) fn failed(
     let trunk = call.legs.get(usize::from(place)).map_or(0, |l| l.trunk);
     let hunts =
         core.image.trunks.get(usize::from(trunk)).is_some_and(|t| t.hunt_on.contains(&status));
-    if hunts && status < 600 && !call.candidates.is_empty() {
+    let stops = call.stop_on.contains(&status);
+    if hunts && !stops && status < 600 && !call.candidates.is_empty() {
         call.state = CallState::Trying;
         next(call, core, turn, why);
     } else {

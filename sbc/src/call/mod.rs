@@ -61,6 +61,8 @@ pub struct Call {
     pub(crate) held: Box<[u8]>,
     /// An offer under way between the two legs.
     pub(crate) exchange: Option<exchange::Exchange>,
+    /// Statuses upon which no other candidate is tried, by the plan that chose them.
+    pub(crate) stop_on: Vec<u16>,
     /// The last failure heard, to be told to the caller when nothing is left.
     pub(crate) failure: u16,
     /// The number the decision works on, as received.
@@ -144,4 +146,4 @@ impl Call {
     }
 }
 
-plain!(struct Candidate { trunk, endpoint, number });
+plain!(struct Candidate { trunk, endpoint, number, buy });

@@ -106,6 +106,7 @@ impl Plain for Call {
         self.early.put(out);
         self.held.put(out);
         self.exchange.put(out);
+        self.stop_on.put(out);
         self.failure.put(out);
         self.number.put(out);
         self.max_forwards.put(out);
@@ -130,6 +131,7 @@ impl Plain for Call {
             early: Plain::take(from)?,
             held: Plain::take(from)?,
             exchange: Plain::take(from)?,
+            stop_on: Plain::take(from)?,
             failure: Plain::take(from)?,
             number: Plain::take(from)?,
             max_forwards: Plain::take(from)?,

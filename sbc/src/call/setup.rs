@@ -176,6 +176,7 @@ fn new_cdr(
         q850: 0,
         reason: Box::default(),
         released_by: Party::Engine,
+        taken: None,
         attempts: Vec::new(),
         media: Default::default(),
         recovered: false,
@@ -289,6 +290,7 @@ fn begin(
         early: Vec::new(),
         held: Box::default(),
         exchange: None,
+        stop_on: Vec::new(),
         failure: 0,
         number,
         max_forwards: message
@@ -379,16 +381,19 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
     let facts = Facts {
         trunk: call.legs.first().map_or(0, |l| l.trunk),
         number: &call.number,
-        now: turn.now.mono,
+        calling: &call.cdr.from,
+        now: turn.now,
         names: &core.names,
+        page: &core.page,
         draw: call.draw,
     };
     match decide(&core.image, &facts) {
-        Decision::Route(candidates) => {
+        Decision::Route(way) => {
             call.state = CallState::Trying;
             call.awaited_host = None;
             call.ring_deadline = Instant::NEVER;
-            call.candidates = candidates.into();
+            call.candidates = way.candidates.into();
+            (call.stop_on, call.cdr.taken) = (way.stop_on, way.taken);
             hunt::next(call, core, turn, Refusal::RoutesExhausted);
         }
         Decision::Refuse(refusal) => release::fail(call, core, turn, refusal, refusal.status()),

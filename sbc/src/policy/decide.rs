@@ -1,12 +1,17 @@
-//! The decision: facts in, a list of candidates, a refusal or a need out. No effects.
+//! The decision: facts in, a list of candidates, a refusal or a need out. No effects, but that a plan
+//! with shares takes a turn.
 //!
-//! Runs from the top each time a fact is added; a call that names no hosts needs nothing.
+//! Runs from the top each time a fact is added; a call that names no hosts needs nothing. The same code
+//! explains itself to a [`Sink`] that listens.
 
-use super::{Image, RouteTarget, Target, Trunk};
+use super::plan::{Ask, NoTrace, Selected, Sink, Stop, select};
+use super::{Image, Route, RouteTarget, Target, Trunk};
+use crate::billing::{Quote, Taken};
 use crate::question::{Names, Question};
 use crate::refusal::Refusal;
-use base::Instant;
-use routing_trie::{Digits, MAX_DIGITS};
+use base::page::Page;
+use base::{Instant, Now};
+use routing_trie::{Digits, MAX_DIGITS, Rewrite};
 use std::net::SocketAddr;
 
 /// What is known about a call that wants a route.
@@ -15,10 +20,14 @@ pub struct Facts<'a> {
     pub trunk: u16,
     /// The called number as received.
     pub number: &'a [u8],
-    /// When it came.
-    pub now: Instant,
+    /// The calling number as received.
+    pub calling: &'a [u8],
+    /// When it came: rates and times of day go by the wall clock.
+    pub now: Now,
     /// What is known about names.
     pub names: &'a Names,
+    /// What trunks carry now, and whose turn it is.
+    pub page: &'a Page,
     /// This call's random number: weights are drawn from it, so a repeated decision agrees with itself.
     pub draw: u64,
 }
@@ -32,13 +41,26 @@ pub struct Candidate {
     pub endpoint: SocketAddr,
     /// The number asked for there.
     pub number: Box<[u8]>,
+    /// What it is bought at; `None` without a plan.
+    pub buy: Option<Quote>,
+}
+
+/// How a call is carried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// Try these, in order.
+    pub candidates: Vec<Candidate>,
+    /// What a plan decided; `None` for a route without one.
+    pub taken: Option<Taken>,
+    /// Statuses that end the search, besides what trunks say.
+    pub stop_on: Vec<u16>,
 }
 
 /// What was decided.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Try these, in order.
-    Route(Vec<Candidate>),
+    /// The call can be carried.
+    Route(Way),
     /// Nobody carries this call.
     Refuse(Refusal),
     /// An answer is needed first.
@@ -50,33 +72,145 @@ const MAX_CANDIDATES: usize = 16;
 
 /// Decides who carries a call.
 pub fn decide(image: &Image, facts: &Facts) -> Decision {
+    decide_with(image, facts, &mut NoTrace)
+}
+
+/// The same, saying why.
+pub fn decide_with(image: &Image, facts: &Facts, sink: &mut impl Sink) -> Decision {
+    match way(image, facts, sink) {
+        Ok(way) if way.candidates.is_empty() => {
+            sink.say("refused", || Refusal::NameUnresolved.help().trim().to_owned());
+            Decision::Refuse(Refusal::NameUnresolved)
+        }
+        Ok(way) => {
+            way.candidates.iter().for_each(|c| describe(image, c, sink));
+            Decision::Route(way)
+        }
+        Err(Stop::Refuse(refusal)) => Decision::Refuse(refusal),
+        Err(Stop::Need(question)) => Decision::Need(question),
+    }
+}
+
+fn way(image: &Image, facts: &Facts, sink: &mut impl Sink) -> Result<Way, Stop> {
+    let refuse = |refusal| Err(Stop::Refuse(refusal));
     let Some(ingress) = image.trunks.get(usize::from(facts.trunk)) else {
-        return Decision::Refuse(Refusal::NoRoute);
+        return refuse(Refusal::NoRoute);
     };
+    sink.say("trunk", || {
+        format!("{} sends {}", ingress.name, String::from_utf8_lossy(facts.number))
+    });
     let Some(number) = dialled(ingress, facts.number) else {
-        return Decision::Refuse(Refusal::BadNumber);
+        sink.say("refused", || "this is no number".to_owned());
+        return refuse(Refusal::BadNumber);
     };
-    let Some((_, route)) = image.prefixes.lookup(number) else {
-        return Decision::Refuse(Refusal::NoRoute);
+    sink.say("number", || format!("{number} after the trunk's rules"));
+    let found = image.prefixes.lookup(number);
+    let Some(route) = found.and_then(|(_, route)| image.routes.get(route as usize)) else {
+        sink.say("refused", || "no [[route]] has a prefix of it".to_owned());
+        return refuse(Refusal::NoRoute);
     };
-    let Some(route) = image.routes.get(route as usize) else {
-        return Decision::Refuse(Refusal::NoRoute);
-    };
+    match route.plan {
+        Some(plan) => {
+            sink.say("route", || format!("prefix \"{}\" leads to a plan", route.prefix));
+            planned(image, plan, facts, ingress, number, sink)
+        }
+        None => {
+            sink.say("route", || format!("prefix \"{}\" names trunks", route.prefix));
+            listed(image, route, facts, number).map_err(Stop::Need)
+        }
+    }
+}
+
+/// The targets of a route in their order.
+fn listed(image: &Image, route: &Route, facts: &Facts, number: Digits) -> Result<Way, Question> {
     let mut candidates = Vec::new();
     for target in in_order(&route.targets, facts.draw) {
-        if let Err(question) = expand(image, target, number, facts, &mut candidates) {
-            return Decision::Need(question);
-        }
+        expand(image, target.trunk, (target.rewrite, number), facts, None, &mut candidates)?;
         if candidates.len() >= MAX_CANDIDATES {
             candidates.truncate(MAX_CANDIDATES);
             break;
         }
     }
-    if candidates.is_empty() {
-        Decision::Refuse(Refusal::NameUnresolved)
-    } else {
-        Decision::Route(candidates)
+    Ok(Way { candidates, taken: None, stop_on: Vec::new() })
+}
+
+/// What a plan chooses: the trunks of its vendors in their order, at their rates.
+fn planned(
+    image: &Image,
+    plan: u16,
+    facts: &Facts,
+    ingress: &Trunk,
+    number: Digits,
+    sink: &mut impl Sink,
+) -> Result<Way, Stop> {
+    let calling = ingress.dial_plan.read(facts.calling).map_or(Digits::EMPTY, |n| n.digits);
+    let ask = Ask {
+        trunk: facts.trunk,
+        called: number,
+        calling,
+        at: (facts.now.wall.0 / 1_000_000_000) as i64,
+        now: facts.now.mono,
+        page: facts.page,
+        draw: facts.draw,
+    };
+    let ready = |vendor: u16| reachable(image, vendor, facts);
+    let selected = select(image, plan, &ask, ready, sink)?;
+    let mut candidates = Vec::new();
+    for chosen in &selected.chosen {
+        let buy = image.book.bought_quote(chosen.vendor, chosen.alternative);
+        let vendor = image.routing.vendors.get(usize::from(chosen.vendor));
+        let trunks = vendor.map_or(&[][..], |v| &v.trunks);
+        for &trunk in trunks.iter().filter(|t| **t != facts.trunk) {
+            let as_it_is = (Rewrite::default(), number);
+            expand(image, trunk, as_it_is, facts, buy.as_ref(), &mut candidates)
+                .map_err(Stop::Need)?;
+        }
     }
+    candidates.truncate(MAX_CANDIDATES);
+    let (taken, stop_on) = (taken(image, &selected), stop_on(image, &selected));
+    Ok(Way { candidates, taken, stop_on })
+}
+
+/// Whether every host name of a vendor's trunks is known.
+fn reachable(image: &Image, vendor: u16, facts: &Facts) -> Result<(), Question> {
+    let vendor = image.routing.vendors.get(usize::from(vendor));
+    let trunks = vendor.into_iter().flat_map(|v| &v.trunks);
+    let trunks = trunks.filter_map(|t| image.trunks.get(usize::from(*t)));
+    trunks.flat_map(|t| &t.endpoints).try_for_each(|endpoint| match endpoint {
+        Target::Name(host, _) if facts.names.get(host, facts.now.mono).is_none() => {
+            Err(Question::Resolve(host.clone()))
+        }
+        Target::Name(..) | Target::Address(_) => Ok(()),
+    })
+}
+
+fn taken(image: &Image, selected: &Selected) -> Option<Taken> {
+    let routing = &image.routing;
+    Some(Taken {
+        plan: routing.plans.get(usize::from(selected.plan))?.name.as_bytes().into(),
+        rule: selected.rule + 1,
+        currency: routing.currency,
+        places: routing.places,
+        rounding: routing.rounding,
+        sell: selected.priced.and_then(|priced| image.book.sold_quote(&priced)),
+    })
+}
+
+fn stop_on(image: &Image, selected: &Selected) -> Vec<u16> {
+    let plan = image.routing.plans.get(usize::from(selected.plan));
+    let rule = plan.and_then(|p| p.rules.get(usize::from(selected.rule)));
+    match rule.map(|r| &r.action) {
+        Some(super::plan::Action::Choose(choice)) => choice.stop_on.clone(),
+        Some(super::plan::Action::Block) | None => Vec::new(),
+    }
+}
+
+fn describe(image: &Image, candidate: &Candidate, sink: &mut impl Sink) {
+    sink.say("try", || {
+        let trunk = image.trunks.get(usize::from(candidate.trunk)).map_or("?", |t| &t.name);
+        let number = String::from_utf8_lossy(&candidate.number);
+        format!("{trunk:<16} {} at {}", number, candidate.endpoint)
+    });
 }
 
 /// The number as it is routed: without the trunk's prefix, international, rewritten.
@@ -100,29 +234,32 @@ fn in_order(targets: &[RouteTarget], draw: u64) -> impl Iterator<Item = &RouteTa
     ranked.into_iter().filter_map(|c| targets.get(c.id as usize))
 }
 
-/// Adds a candidate per endpoint address of the target's trunk.
+/// Adds a candidate per endpoint address of a trunk, for the number under the target's rule.
 fn expand(
     image: &Image,
-    target: &RouteTarget,
-    number: Digits,
+    index: u16,
+    (rewrite, number): (Rewrite, Digits),
     facts: &Facts,
+    buy: Option<&Quote>,
     out: &mut Vec<Candidate>,
 ) -> Result<(), Question> {
-    let Some(trunk) = image.trunks.get(usize::from(target.trunk)) else { return Ok(()) };
-    let rewritten = target.rewrite.apply(number).and_then(|n| trunk.rewrite_out.apply(n));
+    let Some(trunk) = image.trunks.get(usize::from(index)) else { return Ok(()) };
+    let rewritten = rewrite.apply(number).and_then(|n| trunk.rewrite_out.apply(n));
     let Ok(rewritten) = rewritten else { return Ok(()) };
     let mut text = [0; MAX_DIGITS];
     let digits = rewritten.write(&mut text).as_bytes();
     let number: Box<[u8]> = if trunk.plus { [b"+", digits].concat().into() } else { digits.into() };
     let ipv6 = image.interfaces.get(usize::from(trunk.interface)).map(|i| i.sip.is_ipv6());
+    let now: Instant = facts.now.mono;
     let mut push = |endpoint| {
-        out.push(Candidate { trunk: target.trunk, endpoint, number: number.clone() });
+        let (number, buy) = (number.clone(), buy.cloned());
+        out.push(Candidate { trunk: index, endpoint, number, buy });
     };
     for endpoint in &trunk.endpoints {
         match endpoint {
             Target::Address(address) => push(*address),
             Target::Name(host, port) => {
-                let Some(addresses) = facts.names.get(host, facts.now) else {
+                let Some(addresses) = facts.names.get(host, now) else {
                     return Err(Question::Resolve(host.clone()));
                 };
                 // An address of the other family cannot be reached from the trunk's interface.

@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod decide;
 pub mod manipulate;
+pub mod plan;
 pub mod realm;
 mod succession;
 pub mod transport;
@@ -18,6 +19,7 @@ use crate::dialog::session_timer::Terms;
 use crate::transaction::Timers;
 use base::{PortId, Prefix};
 use media::Learn;
+use plan::{Book, Routing};
 use routing_trie::{DialPlan, Digits, Rewrite};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -25,6 +27,8 @@ use std::time::Duration;
 
 /// The most trunks there may be from start to end of a process.
 pub const MAX_TRUNKS: usize = 65_535;
+/// The most rules of all plans together.
+pub const MAX_RULES: usize = 4_096;
 
 /// A compiled configuration.
 #[derive(Debug, Clone)]
@@ -43,6 +47,10 @@ pub struct Image {
     pub prefixes: routing_trie::Image,
     /// What a prefix leads to.
     pub routes: Vec<Route>,
+    /// Plans, vendors and customers.
+    pub routing: Routing,
+    /// What they buy and sell at: one generation of every deck.
+    pub book: Arc<Book>,
     /// Transaction timers.
     pub timers: Timers,
     /// Value of the Server and User-Agent headers; empty for none.
@@ -142,6 +150,8 @@ pub struct Route {
     pub prefix: Box<str>,
     /// The candidates.
     pub targets: Vec<RouteTarget>,
+    /// A plan that chooses them instead: index of `routing.plans`.
+    pub plan: Option<u16>,
 }
 
 /// One candidate of a route.
@@ -206,6 +216,11 @@ impl Image {
         usize::from(trunk) * 3 + 2
     }
 
+    /// The word of the shared page that says whose turn it is in the `n`th rule of all plans.
+    pub fn turn_word(n: usize) -> usize {
+        MAX_TRUNKS * 3 + n
+    }
+
     /// Words a page needs for this image and all that may come after it.
-    pub const WORDS: usize = MAX_TRUNKS * 3;
+    pub const WORDS: usize = MAX_TRUNKS * 3 + MAX_RULES;
 }

@@ -32,6 +32,9 @@ impl Image {
         for target in self.routes.iter_mut().flat_map(|route| &mut route.targets) {
             target.trunk = id_of.get(usize::from(target.trunk)).copied().unwrap_or(u16::MAX);
         }
+        for trunk in self.routing.trunks_mut() {
+            *trunk = id_of.get(usize::from(*trunk)).copied().unwrap_or(u16::MAX);
+        }
         self.trunks = trunks;
         self.generation = old.generation + 1;
         Ok(self)

@@ -1,0 +1,146 @@
+//! Decks change under calls: each call is bought and sold by one generation of every deck, hunting
+//! included, and pays what it was told at its beginning.
+
+use base::money::{Currency, Ratio, Rounding};
+use routing_trie::deck::{Deck, Options, import};
+use routing_trie::market::Entry;
+use routing_trie::{Market, Tariff};
+use sbc::billing::{Cdr, Quote};
+use sbc::policy::Image;
+use sbc::policy::plan::{
+    Action, Book, Choice, Customer, Edition, Margin, Order, Plan, Routing, Rule, Vendor,
+};
+use sim::scene::{CALLEE, SECOND, Scene, image};
+use sim::wire;
+use std::sync::Arc;
+use std::time::Duration;
+
+const CALL_MS: u64 = 60_000;
+
+fn deck(rate: u32) -> Deck {
+    let text = format!("code,rate\n44,0.{rate:06}\n");
+    import(text.as_bytes(), &Options::default()).unwrap_or_else(|e| panic!("{e}")).deck
+}
+
+/// The small carrier with every deck in one generation: `out` asks `generation` millionths a minute,
+/// `second` one more, the customer pays five more.
+fn carrier(generation: u32) -> Image {
+    let mut image = image();
+    let edition = |name: &str| Edition {
+        deck: name.into(),
+        generation,
+        currency: Currency::USD,
+        fx: Ratio::ONE,
+    };
+    let bought = [deck(generation), deck(generation + 1)];
+    let sold = deck(generation + 5);
+    let entry = |deck| Entry { deck, fx: Ratio::ONE, profiles: &[] };
+    let market = Market::compile(&bought.each_ref().map(entry), 0, CALL_MS).expect("a market");
+    let tariff = Tariff::compile(entry(&sold), 0, CALL_MS).expect("a tariff");
+    let vendor =
+        |name: &str, trunk| Vendor { name: name.into(), trunks: vec![trunk], only_for: Vec::new() };
+    let choice = Choice {
+        vendors: Vec::new(),
+        except: Vec::new(),
+        order: Order::Cost { within_e5: 0 },
+        margin: Margin { nano: 0, share_e5: 0, guarded: true },
+        attempts: 4,
+        stop_on: vec![404],
+        otherwise: None,
+        turn_word: Image::turn_word(0) as u32,
+    };
+    let rule = Rule {
+        from: Vec::new(),
+        called: Vec::new(),
+        calling: Vec::new(),
+        time: 0,
+        action: Action::Choose(choice),
+    };
+    image.routing = Routing {
+        plans: vec![Plan { name: "wholesale".into(), rules: vec![rule] }],
+        vendors: vec![vendor("out", 1), vendor("second", 2)],
+        customers: vec![Customer { name: "retail".into(), trunks: vec![0], parent: None }],
+        profiles: Vec::new(),
+        currency: Currency::USD,
+        places: 9,
+        rounding: Rounding::HalfUp,
+        call_ms: CALL_MS,
+    };
+    image.routes[0].plan = Some(0);
+    image.book = Arc::new(Book {
+        market: Some(market),
+        bought: vec![edition("out"), edition("second")],
+        sold: vec![(edition("retail"), tariff)],
+    });
+    image
+}
+
+/// Generations of everything a call was bought and sold by.
+fn generations(cdr: &Cdr) -> Vec<u32> {
+    let sold = cdr.taken.as_ref().and_then(|t| t.sell.as_ref());
+    let bought = cdr.attempts.iter().filter_map(|a| a.buy.as_ref());
+    sold.into_iter().chain(bought).map(|q: &Quote| q.generation).collect()
+}
+
+#[test]
+fn no_call_mixes_generations_and_none_is_lost() {
+    let mut s = Scene::with(carrier(1), Default::default());
+    let mut generation = 1;
+    let calls = 200;
+    for n in 0..calls {
+        let begun = generation;
+        s.invite(&format!("c{n}"));
+        s.expect_status(s.caller, 100);
+        let first = s.expect(s.callee, "INVITE");
+        // Other decks come while the first vendor is being tried, and while the call is answered.
+        generation += 1;
+        s.world.reload(carrier(generation));
+        s.world.send(s.callee, s.node, first.reply(503, "f", "", ""));
+        s.expect(s.callee, "ACK");
+        let invite = s.expect(s.second, "INVITE");
+        let contact = format!("Contact: <sip:{SECOND}>\r\n");
+        let sdp = wire::sdp("203.0.113.30:4000".parse().expect("an address"), 1, "0", "sendrecv");
+        s.world.send(s.second, s.node, invite.reply(200, "x", &contact, &sdp));
+        s.expect(s.second, "ACK");
+        let ok = s.expect_status(s.caller, 200);
+        let ack = s.in_dialog("ACK", 1, &ok, "");
+        s.world.send(s.caller, s.node, ack);
+        s.world.run(Duration::from_secs(2));
+        generation += 1;
+        s.world.reload(carrier(generation));
+        let bye = s.in_dialog("BYE", 2, &ok, "");
+        s.world.send(s.caller, s.node, bye);
+        s.expect_status(s.caller, 200);
+        let bye = s.expect(s.second, "BYE");
+        s.world.send(s.second, s.node, bye.reply(200, "", "", ""));
+        s.world.run(Duration::from_millis(10));
+        let cdr = s.world.cdrs().into_iter().last().expect("a CDR");
+        assert_eq!(generations(&cdr), [begun; 3], "call {n}");
+        let money = cdr.money().expect("a decision");
+        // Whole seconds at a rate per minute, by the decks it began with.
+        let seconds = cdr.answered_ms().expect("answered").div_ceil(1_000) as i64;
+        let at = |rate: u32| (i64::from(rate) * 1_000 * seconds * 10 + 300) / 600;
+        assert_eq!(money.cost, Some(at(begun + 1)), "call {n}");
+        assert_eq!(money.price, Some(at(begun + 5)), "call {n}");
+    }
+    s.assert_clean(calls);
+}
+
+#[test]
+fn a_status_that_stops_the_search_stops_it() {
+    let mut with_stop = carrier(1);
+    with_stop.trunks[1].hunt_on = vec![404, 503];
+    let mut s = Scene::with(with_stop, Default::default());
+    s.invite("c1");
+    s.expect_status(s.caller, 100);
+    let invite = s.expect(s.callee, "INVITE");
+    assert!(invite.raw.contains(CALLEE));
+    s.world.send(s.callee, s.node, invite.reply(404, "f", "", ""));
+    s.expect(s.callee, "ACK");
+    s.expect_status(s.caller, 404);
+    let ack = s.request("ACK", "c1", "442079460000", "", "");
+    s.world.send(s.caller, s.node, ack);
+    s.assert_clean(1);
+    let cdr = s.world.cdrs().into_iter().last().expect("a CDR");
+    assert_eq!((cdr.attempts.len(), cdr.money().and_then(|m| m.cost)), (1, Some(0)));
+}

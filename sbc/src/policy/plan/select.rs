@@ -1,0 +1,422 @@
+//! Choosing vendors for one call: rule, price, filters, order. No effects but taking a turn.
+//!
+//! By cost, the market's short list is enough nearly always; it is left for a gathering of every vendor
+//! when filters have thinned it, or when what is not on it might be cheaper at this time of day.
+
+use super::trace::{Lost, Sink};
+use super::{Action, Book, Choice, MAX_PLANS, Margin, Order, Priced, Routing, Rule};
+use crate::policy::{Image, Trunk};
+use crate::question::Question;
+use crate::refusal::Refusal;
+use base::Instant;
+use base::page::Page;
+use routing_trie::market::{Alternative, Bid, LIST};
+use routing_trie::{Candidate, Digits, fair, order};
+
+/// A call that asks for vendors.
+#[derive(Copy, Clone)]
+pub struct Ask<'a> {
+    /// The trunk it came from.
+    pub trunk: u16,
+    /// The called number, international.
+    pub called: Digits,
+    /// The calling number, international; empty when it is none.
+    pub calling: Digits,
+    /// Wall time, seconds since the Unix epoch: what rates and times of day go by.
+    pub at: i64,
+    /// Monotonic time.
+    pub now: Instant,
+    /// What trunks carry now, and whose turn it is.
+    pub page: &'a Page,
+    /// This call's random number.
+    pub draw: u64,
+}
+
+/// A vendor that is to be tried, at a rate.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// Index of the vendor.
+    pub vendor: u16,
+    /// Its rate.
+    pub alternative: Alternative,
+}
+
+/// What was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selected {
+    /// Index of the plan that decided.
+    pub plan: u16,
+    /// Place of the rule in it, from 0.
+    pub rule: u16,
+    /// The vendors, in order.
+    pub chosen: Vec<Chosen>,
+    /// What the customer pays; `None` for trunks that are no customer's.
+    pub priced: Option<Priced>,
+}
+
+/// Why nothing was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The call is refused.
+    Refuse(Refusal),
+    /// An answer is needed first.
+    Need(Question),
+}
+
+/// A bid that passed every filter.
+#[derive(Copy, Clone, Debug)]
+struct Open {
+    vendor: u16,
+    alternative: Alternative,
+    priority: u16,
+    weight: u32,
+}
+
+impl Open {
+    fn cost(&self) -> u64 {
+        self.alternative.expected_nano
+    }
+}
+
+/// Chooses vendors by `plan` and those it leads to. `ready` says whether a vendor can be reached or what
+/// must be asked first: it is asked before anybody's turn is taken, so that no turn is taken twice.
+pub fn select(
+    image: &Image,
+    plan: u16,
+    ask: &Ask,
+    ready: impl Fn(u16) -> Result<(), Question>,
+    sink: &mut impl Sink,
+) -> Result<Selected, Stop> {
+    let mut next = Some(plan);
+    let mut refusal = Refusal::NoRoute;
+    for _ in 0..MAX_PLANS {
+        let Some(plan) = next else { break };
+        let (rule, choice) = rule_of(image, plan, ask, sink).map_err(Stop::Refuse)?;
+        let desk = Desk::new(image, ask, choice);
+        let priced = desk.price(sink).map_err(Stop::Refuse)?;
+        let desk = Desk { ceiling_nano: desk.ceiling(priced, sink).map_err(Stop::Refuse)?, ..desk };
+        let mut open = desk.open(sink);
+        if !open.is_empty() {
+            desk.put_in_order(&mut open, ready, sink).map_err(Stop::Need)?;
+            let chosen = |o: &Open| Chosen { vendor: o.vendor, alternative: o.alternative };
+            let chosen = open.iter().map(chosen).collect();
+            return Ok(Selected { plan, rule, chosen, priced });
+        }
+        refusal = Refusal::NoVendor;
+        next = choice.otherwise;
+    }
+    sink.say("refused", || refusal.help().trim().to_owned());
+    Err(Stop::Refuse(refusal))
+}
+
+/// The first rule that fits.
+fn rule_of<'i>(
+    image: &'i Image,
+    plan: u16,
+    ask: &Ask,
+    sink: &mut impl Sink,
+) -> Result<(u16, &'i Choice), Refusal> {
+    let Some(found) = image.routing.plans.get(usize::from(plan)) else {
+        return Err(Refusal::NoRoute);
+    };
+    for (place, rule) in found.rules.iter().enumerate() {
+        if let Some(why) = unfit(&image.routing, rule, ask) {
+            sink.say("rule", || format!("{} rule {}: {why}", found.name, place + 1));
+            continue;
+        }
+        sink.say("rule", || format!("{} rule {} decides", found.name, place + 1));
+        return match &rule.action {
+            Action::Block => {
+                sink.say("refused", || Refusal::Blocked.help().trim().to_owned());
+                Err(Refusal::Blocked)
+            }
+            Action::Choose(choice) => Ok((place as u16, choice)),
+        };
+    }
+    sink.say("refused", || format!("no rule of {} fits", found.name));
+    Err(Refusal::NoRoute)
+}
+
+fn unfit(routing: &Routing, rule: &Rule, ask: &Ask) -> Option<&'static str> {
+    let begins = |number: Digits, prefixes: &[Digits]| {
+        prefixes.is_empty() || prefixes.iter().any(|prefix| number.starts_with(*prefix))
+    };
+    if !rule.from.is_empty() && !rule.from.contains(&ask.trunk) {
+        Some("for other trunks")
+    } else if !begins(ask.called, &rule.called) {
+        Some("for other called numbers")
+    } else if !begins(ask.calling, &rule.calling) {
+        Some("for other calling numbers")
+    } else if !routing.holds(rule.time, ask.at) {
+        Some("for another time")
+    } else {
+        None
+    }
+}
+
+/// Everything one choice looks at.
+struct Desk<'a> {
+    image: &'a Image,
+    book: &'a Book,
+    ask: &'a Ask<'a>,
+    choice: &'a Choice,
+    /// What a vendor may cost at most.
+    ceiling_nano: u64,
+}
+
+impl<'a> Desk<'a> {
+    fn new(image: &'a Image, ask: &'a Ask<'a>, choice: &'a Choice) -> Self {
+        Desk { image, book: &image.book, ask, choice, ceiling_nano: u64::MAX }
+    }
+
+    fn price(&self, sink: &mut impl Sink) -> Result<Option<Priced>, Refusal> {
+        let routing = &self.image.routing;
+        let Some(customer) = routing.customer_of(self.ask.trunk) else {
+            sink.say("price", || "none: the trunk is no customer's".to_owned());
+            return if self.choice.margin.guarded { Err(Refusal::Unpriced) } else { Ok(None) };
+        };
+        let priced = routing.price(self.book, customer, self.ask.called, self.ask.at);
+        let name = |at: u16| routing.customers.get(usize::from(at)).map_or("?", |c| &c.name);
+        match priced {
+            Some(found) => sink.say("price", || {
+                let code = self.ask.called.prefix(found.depth);
+                let price = routing.money(found.alternative.expected_nano);
+                format!("{} code {code}: {price} for the expected call", name(found.customer))
+            }),
+            None => {
+                sink.say("refused", || format!("{} has no price for this number", name(customer)));
+                return Err(Refusal::Unpriced);
+            }
+        }
+        Ok(priced)
+    }
+
+    fn ceiling(&self, priced: Option<Priced>, sink: &mut impl Sink) -> Result<u64, Refusal> {
+        let Margin { nano, share_e5, guarded } = self.choice.margin;
+        if !guarded {
+            return Ok(u64::MAX);
+        }
+        let price = priced.map(|p| p.alternative.expected_nano).ok_or(Refusal::Unpriced)?;
+        let share = u128::from(price) * u128::from(share_e5);
+        let share = u64::try_from(share.div_ceil(100_000)).unwrap_or(u64::MAX);
+        let Some(ceiling) = price.checked_sub(nano.max(share)) else {
+            sink.say("refused", || "the margin asked for exceeds the price".to_owned());
+            return Err(Refusal::NoVendor);
+        };
+        sink.say("guard", || {
+            format!("a vendor may cost {} at most", self.image.routing.money(ceiling))
+        });
+        Ok(ceiling)
+    }
+
+    /// Every bid that passes, in no particular order but that of cost.
+    fn open(&self, sink: &mut impl Sink) -> Vec<Open> {
+        let mut open = Vec::with_capacity(LIST);
+        let Some(market) = &self.book.market else { return open };
+        let mut clock = Clock::new(&self.image.routing, self.ask.at);
+        if let Order::Cost { within_e5 } = self.choice.order
+            && !listens(sink)
+        {
+            let list = market.shortlist(self.ask.called);
+            open.extend(list.bids.iter().filter_map(|bid| self.filter(*bid, &mut clock).ok()));
+            sort_by_cost(&mut open);
+            let certain = |o: &&Open| o.cost() < list.beyond_nano;
+            let enough =
+                open.iter().take_while(certain).count() >= usize::from(self.choice.attempts);
+            let group = open.first().map(|o| within(o.cost(), within_e5));
+            let whole = within_e5 == 0 || group.is_some_and(|limit| limit < list.beyond_nano);
+            if list.beyond_nano == u64::MAX || (enough && whole) {
+                return open;
+            }
+            open.clear();
+        }
+        market.gather(self.ask.called, |depth, bid| {
+            let found = self.filter(bid, &mut clock);
+            sink.say("vendor", || self.describe(depth, bid, &found, &mut clock));
+            open.extend(found);
+        });
+        sort_by_cost(&mut open);
+        open
+    }
+
+    fn describe(
+        &self,
+        depth: usize,
+        bid: Bid,
+        found: &Result<Open, Lost>,
+        clock: &mut Clock,
+    ) -> String {
+        let routing = &self.image.routing;
+        let name = routing.vendors.get(usize::from(bid.vendor)).map_or("?", |v| &v.name);
+        let offers = self.book.market.as_ref().map(|m| m.offers());
+        let rate = offers.and_then(|o| o.in_force(bid.offer, |p| clock.holds(p)));
+        let cost = rate.map_or("-".to_owned(), |a| routing.money(a.expected_nano));
+        let verdict = match found {
+            Ok(_) => "may carry it",
+            Err(lost) => lost.name(),
+        };
+        format!("{name:<16} code {:<12} {cost:>16}  {verdict}", self.ask.called.prefix(depth))
+    }
+
+    fn filter(&self, bid: Bid, clock: &mut Clock) -> Result<Open, Lost> {
+        let vendors = &self.image.routing.vendors;
+        let vendor = vendors.get(usize::from(bid.vendor)).ok_or(Lost::NotInRule)?;
+        let used = self.choice.vendors.iter().find(|u| u.vendor == bid.vendor);
+        if used.is_none() && !self.choice.vendors.is_empty() {
+            return Err(Lost::NotInRule);
+        }
+        if self.choice.except.contains(&bid.vendor) {
+            return Err(Lost::Excepted);
+        }
+        if !vendor.only_for.is_empty() && !vendor.only_for.contains(&self.ask.trunk) {
+            return Err(Lost::Exclusive);
+        }
+        let offers = self.book.market.as_ref().map(|m| m.offers()).ok_or(Lost::NoRate)?;
+        let alternative = offers.in_force(bid.offer, |p| clock.holds(p)).ok_or(Lost::NoRate)?;
+        if alternative.expected_nano > self.ceiling_nano {
+            return Err(Lost::Unprofitable);
+        }
+        self.has_room(&vendor.trunks)?;
+        let (priority, weight) = used.map_or((1, 100), |u| (u.priority, u.weight));
+        Ok(Open { vendor: bid.vendor, alternative, priority, weight })
+    }
+
+    /// Whether any trunk of a vendor takes a call now. What it really takes is settled when it is tried.
+    fn has_room(&self, trunks: &[u16]) -> Result<(), Lost> {
+        let mut lost = Lost::WayBack;
+        for &index in trunks.iter().filter(|t| **t != self.ask.trunk) {
+            let Some(trunk) = self.image.trunks.get(usize::from(index)) else { continue };
+            match room(self.ask, index, trunk) {
+                Ok(()) => return Ok(()),
+                Err(why) => lost = why,
+            }
+        }
+        Err(lost)
+    }
+
+    /// Puts what is open in the order of the rule, and cuts it to the attempts allowed.
+    fn put_in_order(
+        &self,
+        open: &mut Vec<Open>,
+        ready: impl Fn(u16) -> Result<(), Question>,
+        sink: &mut impl Sink,
+    ) -> Result<(), Question> {
+        let equals = match self.choice.order {
+            Order::Cost { within_e5: 0 } => 0,
+            Order::Cost { within_e5 } => {
+                let limit = open.first().map_or(0, |o| within(o.cost(), within_e5));
+                open.iter().take_while(|o| o.cost() <= limit).count()
+            }
+            Order::Priority => {
+                open.sort_by_key(|o| (o.priority, o.cost(), o.vendor));
+                0
+            }
+            Order::Share => {
+                open.sort_by_key(|o| (o.priority, o.vendor));
+                open.len()
+            }
+        };
+        if equals > 1 {
+            open.iter().take(equals).try_for_each(|o| ready(o.vendor))?;
+            self.take_turns(open, equals);
+        }
+        for (place, one) in open.iter().enumerate() {
+            sink.say("order", || self.place(place, one));
+        }
+        open.truncate(usize::from(self.choice.attempts));
+        Ok(())
+    }
+
+    fn place(&self, place: usize, open: &Open) -> String {
+        let routing = &self.image.routing;
+        let name = routing.vendors.get(usize::from(open.vendor)).map_or("?", |v| &v.name);
+        let outbid = place >= usize::from(self.choice.attempts);
+        let verdict = if outbid { Lost::Outbid.name() } else { "is tried" };
+        format!("{:>2}. {name:<16} {:>16}  {verdict}", place + 1, routing.money(open.cost()))
+    }
+
+    /// Draws the order of the first `count`: exactly by share from call to call.
+    fn take_turns(&self, open: &mut [Open], count: usize) {
+        let Some(group) = open.get_mut(..count) else { return };
+        let by_share = self.choice.order == Order::Share;
+        let priority = |o: &Open| if by_share { o.priority } else { 0 };
+        let first = group.first().map_or(0, priority);
+        let weights = || group.iter().filter(|o| priority(o) == first).map(|o| o.weight);
+        // Shares of 70 and 30 are 7 and 3: the shorter a round, the sooner it is exact.
+        let unit = weights().fold(0, common_divisor).max(1);
+        let total = weights().map(|w| u64::from(w / unit)).sum();
+        let turn = self.ask.page.take_turn(self.choice.turn_word as usize).unwrap_or(self.ask.draw);
+        let mut ranked: Vec<Candidate> = (0..)
+            .zip(group.iter())
+            .map(|(id, o)| (id, priority(o), o.weight))
+            .map(|(id, priority, weight)| {
+                let unit = if priority == first { unit } else { 1 };
+                Candidate { id, priority, weight: weight / unit }
+            })
+            .collect();
+        order(&mut ranked, fair(turn, total, self.ask.draw));
+        let before = group.to_vec();
+        for (place, candidate) in group.iter_mut().zip(ranked) {
+            if let Some(one) = before.get(candidate.id as usize) {
+                *place = *one;
+            }
+        }
+    }
+}
+
+fn common_divisor(mut a: u32, mut b: u32) -> u32 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+fn listens<S: Sink>(_: &S) -> bool {
+    S::LISTENS
+}
+
+/// Whether a trunk takes another call: asks, takes nothing.
+pub(crate) fn room(ask: &Ask, index: u16, trunk: &Trunk) -> Result<(), Lost> {
+    if ask.page.read(Image::calls_word(index)) >= u64::from(trunk.capacity) {
+        return Err(Lost::Full);
+    }
+    match ask.page.would_pace(Image::pace_word(index), trunk.cps, ask.now) {
+        true => Ok(()),
+        false => Err(Lost::Fast),
+    }
+}
+
+/// What lies within a share of the cheapest.
+fn within(cheapest: u64, share_e5: u32) -> u64 {
+    let more = u128::from(cheapest) * u128::from(share_e5) / 100_000;
+    cheapest.saturating_add(u64::try_from(more).unwrap_or(u64::MAX))
+}
+
+fn sort_by_cost(open: &mut [Open]) {
+    open.sort_unstable_by_key(|o| (o.cost(), o.vendor));
+}
+
+/// Times of day at one moment: each profile is worked out once a decision.
+struct Clock<'a> {
+    routing: &'a Routing,
+    at: i64,
+    known: u64,
+    held: u64,
+}
+
+impl<'a> Clock<'a> {
+    fn new(routing: &'a Routing, at: i64) -> Self {
+        Clock { routing, at, known: 0, held: 0 }
+    }
+
+    fn holds(&mut self, profile: u16) -> bool {
+        let Some(bit) = 1u64.checked_shl(u32::from(profile)) else {
+            return self.routing.holds(profile, self.at);
+        };
+        if self.known & bit == 0 {
+            self.known |= bit;
+            self.held |= if self.routing.holds(profile, self.at) { bit } else { 0 };
+        }
+        self.held & bit != 0
+    }
+}
