@@ -71,6 +71,18 @@ pub enum Op {
     },
     /// Take no new calls; end when the last has ended.
     Drain,
+    /// What would become of a call, and why: a list of lines.
+    Explain {
+        /// Calling number.
+        from: String,
+        /// Called number.
+        to: String,
+        /// The trunk it comes from.
+        trunk: String,
+        /// When, seconds since the Unix epoch; now unless told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<i64>,
+    },
     /// Read the configuration again, and put it in force: [`ReloadLine`].
     Reload {
         /// Only say whether it could be.

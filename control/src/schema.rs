@@ -26,6 +26,7 @@ pub fn schema() -> Value {
         "snap": named::<Snap>(&mut types),
         "hangup": named::<Released>(&mut types),
         "drain": { "const": null },
+        "explain": { "type": "array", "items": { "type": "string" } },
         "reload": named::<ReloadLine>(&mut types),
     });
     json!({

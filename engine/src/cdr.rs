@@ -2,7 +2,8 @@
 //!
 //! Field names are a promise: they are documented in `docs/reference/cdr.md` and only ever added to.
 
-use sbc::billing::{Attempt, Cdr, CdrId, Frame, LegMedia, Stamp};
+use base::money::{Decimal, print_nano};
+use sbc::billing::{Attempt, Cdr, CdrId, Frame, LegMedia, Quote, Stamp, Taken};
 use serde_json::{Map, Value, json};
 
 /// The line for a `Stop` frame, without its line end; nothing for other frames or damaged ones.
@@ -40,13 +41,64 @@ fn value(node: &str, cdr: &Cdr) -> Value {
     put("q850", json!(cdr.q850));
     put("reason", text(&cdr.reason));
     put("released_by", json!(cdr.released_by.name()));
-    put("attempts", cdr.attempts.iter().map(attempt).collect());
+    put("decision", cdr.taken.as_ref().map_or(Value::Null, |taken| decision(cdr, taken)));
+    put("attempts", attempts(cdr));
     put("media", json!({ "caller": media(&cdr.media[0]), "callee": media(&cdr.media[1]) }));
     put("recovered", json!(cdr.recovered));
     Value::Object(out)
 }
 
-fn attempt(attempt: &Attempt) -> Value {
+/// What a plan decided, and what it came to.
+fn decision(cdr: &Cdr, taken: &Taken) -> Value {
+    let money = cdr.money();
+    let amount = |units: Option<i64>| units.map(|units| decimal(taken, units));
+    json!({
+        "plan": text(&taken.plan),
+        "rule": taken.rule,
+        "currency": taken.currency.as_str(),
+        "sell": taken.sell.as_ref().map(quote),
+        "price": amount(money.and_then(|m| m.price)),
+        "cost": amount(money.and_then(|m| m.cost)),
+        "margin": amount(money.and_then(|m| m.margin)),
+    })
+}
+
+/// A rate as it was when the call was decided.
+fn quote(quote: &Quote) -> Value {
+    let (nano, rate) = (|n: u64| print_nano(i128::from(n)), &quote.rate);
+    json!({
+        "deck": text(&quote.deck),
+        "generation": quote.generation,
+        "currency": quote.currency.as_str(),
+        "fx": quote.fx.to_string(),
+        "rate": nano(rate.next.nano_per_min),
+        "first_rate": nano(rate.first.nano_per_min),
+        "connect_fee": nano(rate.connect_fee_nano),
+        "attempt_fee": nano(rate.attempt_fee_nano),
+        "first_s": rate.first.increment_s,
+        "increment_s": rate.next.increment_s,
+        "expected": nano(quote.expected_nano),
+    })
+}
+
+/// Money is text: a decimal number no reader rounds.
+fn decimal(taken: &Taken, units: i64) -> String {
+    Decimal { units, places: taken.places }.to_string()
+}
+
+/// Attempts with what each was bought at and cost; only the last one can have been answered.
+fn attempts(cdr: &Cdr) -> Value {
+    let last = cdr.attempts.len().saturating_sub(1);
+    let one = |(place, one): (usize, &Attempt)| {
+        let answered_ms = cdr.answered_ms().filter(|_| place == last);
+        let cost = |(taken, buy): (&Taken, &Quote)| taken.amount(buy, answered_ms, false);
+        let cost = cdr.taken.as_ref().zip(one.buy.as_ref()).and_then(cost);
+        attempt(one, cost.and_then(|units| Some(decimal(cdr.taken.as_ref()?, units))))
+    };
+    cdr.attempts.iter().enumerate().map(one).collect()
+}
+
+fn attempt(attempt: &Attempt, cost: Option<String>) -> Value {
     json!({
         "trunk": text(&attempt.trunk),
         "endpoint": attempt.endpoint.to_string(),
@@ -54,6 +106,8 @@ fn attempt(attempt: &Attempt) -> Value {
         "at": at(Some(attempt.at)),
         "status": attempt.status,
         "reason": text(&attempt.reason),
+        "buy": attempt.buy.as_ref().map(quote),
+        "cost": cost,
     })
 }
 

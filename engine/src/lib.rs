@@ -2,7 +2,9 @@
 
 pub mod cdr;
 pub mod config;
+pub mod decks;
 pub mod disk;
+pub mod explain;
 pub mod gate;
 pub mod io;
 pub mod sandbox;

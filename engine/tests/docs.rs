@@ -4,8 +4,10 @@
 //! real `sbcd` that is restarted when it dies, as systemd would. Pages say what an operator types; the
 //! paths and ports in [`Stage::local`] become those of the test.
 
+use base::money::{Currency, Ratio, Rounding};
 use engine::cdr;
-use sbc::billing::{Attempt, Cdr, CdrId, Frame, LegMedia, Party, Stamp};
+use routing_trie::Rate;
+use sbc::billing::{Attempt, Cdr, CdrId, Frame, LegMedia, Party, Quote, Stamp, Taken};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
@@ -250,6 +252,17 @@ fn every_shell_block_parses() {
 
 // ---- CDRs ----
 
+fn quote() -> Quote {
+    Quote {
+        deck: b"deck".as_slice().into(),
+        generation: 1,
+        currency: Currency::USD,
+        fx: Ratio::ONE,
+        rate: Rate::plain(12_500_000, 30, 6),
+        expected_nano: 37_500_000,
+    }
+}
+
 fn sample() -> Cdr {
     let at = Stamp { wall: 1_700_000_000_000_000_000, mono: 5 };
     let text = |t: &str| t.as_bytes().into();
@@ -270,6 +283,14 @@ fn sample() -> Cdr {
         q850: 16,
         reason: text("caller_hung_up"),
         released_by: Party::Caller,
+        taken: Some(Taken {
+            plan: text("wholesale"),
+            rule: 1,
+            currency: Currency::USD,
+            places: 6,
+            rounding: Rounding::HalfUp,
+            sell: Some(quote()),
+        }),
         attempts: vec![Attempt {
             trunk: text("out"),
             endpoint: "192.0.2.10:5060".parse().expect("an address"),
@@ -277,6 +298,7 @@ fn sample() -> Cdr {
             at,
             status: 200,
             reason: text(""),
+            buy: Some(quote()),
         }],
         media: [LegMedia { mos_centi: Some(441), ..LegMedia::default() }; 2],
         recovered: false,
@@ -389,7 +411,9 @@ impl Stage {
         let local = |port: u16| format!("{}:{port}", self.ip);
         let to_us = format!("--to {} --uas {}", local(self.sip), local(self.called));
         command
+            .replace("/tmp/", &format!("{}/", self.dir.display()))
             .replace("/etc/tandem/sbcd.toml", &self.dir.join("sbcd.toml").display().to_string())
+            .replace("config/examples/", &format!("{}/config/examples/", root().display()))
             .replace("/run/tandem", &self.run.display().to_string())
             .replace("--to 127.0.0.1:5060", &to_us)
             .replace("127.0.0.1:9464", &local(self.metrics))

@@ -4,7 +4,7 @@
 use super::interface::{self, family};
 use super::read::{At, Report, quoted};
 use super::report::Problem;
-use super::{route, trunk};
+use super::{plan, route, trunk};
 use base::Prefix;
 use routing_trie::Builder;
 use sbc::policy::{Source, Target, Transport};
@@ -54,7 +54,7 @@ fn one_of<'a>(mut names: impl Iterator<Item = &'a str> + Clone, what: &str) -> S
     }
 }
 
-fn duplicates<'a>(
+pub(super) fn duplicates<'a>(
     names: impl Iterator<Item = &'a At<Box<str>>> + Clone,
     what: &str,
     report: &mut Report,
@@ -267,6 +267,7 @@ fn ambiguous(one: &trunk::Draft, other: &trunk::Draft, report: &mut Report) {
 pub(super) fn routes(
     routes: &[route::Draft],
     trunks: &Trunks,
+    plans: &[plan::Draft],
     report: &mut Report,
 ) -> Option<routing_trie::Image> {
     if routes.is_empty() {
@@ -277,6 +278,12 @@ pub(super) fn routes(
     let mut builder = Builder::new();
     for (i, route) in routes.iter().enumerate() {
         targets(route, trunks, report);
+        if let Some(plan) = &route.plan
+            && !plans.iter().any(|p| p.is_named(&plan.value))
+        {
+            let names = plans.iter().filter_map(|p| p.name.as_ref()).map(|n| &*n.value);
+            super::routing::unknown("plan", plan, names, report);
+        }
         let Some(prefix) = &route.prefix else { continue };
         if let Err(refused) = builder.insert(prefix.value, u32::try_from(i).unwrap_or(u32::MAX)) {
             let message = match refused {

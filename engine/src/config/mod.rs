@@ -9,9 +9,12 @@ mod interface;
 pub mod limits;
 mod names;
 mod node;
+mod plan;
 mod read;
 mod report;
 mod route;
+mod routing;
+mod stock;
 mod succeed;
 mod trunk;
 
@@ -19,15 +22,19 @@ pub use interface::MediaPorts;
 pub use limits::{Note, Topology};
 pub use node::{Cdr, Driver, MediaSockets, Metrics, Node, OnFull, Shards};
 pub use report::{ConfigErrors, Problem};
+pub use routing::Rates;
+pub use stock::wall_s;
 
+use crate::decks::Stock;
 use read::{Report, Section};
 use sbc::policy::Image;
+use sbc::policy::plan::Routing;
 use std::path::Path;
 use std::sync::Arc;
 use toml::de::DeTable;
 
 /// A configuration that passed every check.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The process: shards, limits, directories, driver.
     pub node: Node,
@@ -37,18 +44,23 @@ pub struct Config {
     pub cdr: Cdr,
     /// Media ports and socket options per interface, in the order of `image.interfaces`.
     pub media: Vec<MediaPorts>,
+    /// Where decks are, and what their money is worth.
+    pub rates: Rates,
+    /// The decks in force when it was read; none when only its text was.
+    pub stock: Stock,
     /// What the shards decide by.
     pub image: Arc<Image>,
 }
 
 impl Config {
-    /// Reads and checks a file.
+    /// Reads and checks a file, and the decks it names.
     pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
         let name = path.display().to_string();
-        Config::parse(&name, &text_of(path, &name)?)
+        let text = text_of(path, &name)?;
+        Config::parse(&name, &text)?.stocked(&name, &text, &Stock::default())
     }
 
-    /// Checks the text of a file called `name`.
+    /// Checks the text of a file called `name`; reads no deck.
     pub fn parse(name: &str, text: &str) -> Result<Config, ConfigErrors> {
         let (config, report) = examine(text);
         match config {
@@ -97,16 +109,35 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
     let trunks: Vec<_> = trunks.into_iter().map(|s| trunk::Draft::read(s, &node, report)).collect();
     let routes: Vec<_> = root.tables(report, "route");
     let routes: Vec<_> = routes.into_iter().map(|s| route::Draft::read(s, report)).collect();
+    let rates = root.table(report, "routing");
+    let rates = routing::read_rates(rates, &node.run_dir, report);
+    let times = root.tables(report, "time");
+    let times: Vec<_> = times.into_iter().map(|s| routing::Time::read(s, report)).collect();
+    let vendors = root.tables(report, "vendor");
+    let vendors: Vec<_> = vendors.into_iter().map(|s| routing::Party::vendor(s, report)).collect();
+    let customers = root.tables(report, "customer");
+    let customers: Vec<_> =
+        customers.into_iter().map(|s| routing::Party::customer(s, report)).collect();
+    let plans = root.tables(report, "plan");
+    let plans: Vec<_> = plans.into_iter().map(|s| plan::Draft::read(s, report)).collect();
     root.finish(report);
 
     check::interfaces(&interfaces, &trunks, report);
     check::trunks(&trunks, &interfaces, report);
-    let prefixes = check::routes(&routes, &trunks, report);
+    let prefixes = check::routes(&routes, &trunks, &plans, report);
+    routing::check(&vendors, &customers, &trunks, report);
+    check::duplicates(times.iter().filter_map(|t| t.name.as_ref()), "time", report);
+    let world =
+        plan::World { trunks: &trunks, times: &times, vendors: &vendors, customers: &customers };
+    plan::check(&plans, &world, report);
     if !report.problems.is_empty() {
         return None;
     }
     let index = |name: &str| interfaces.iter().position(|i| i.is_named(name));
     let trunk_index = |name: &str| trunks.iter().position(|t| t.is_named(name));
+    let plan_index = |name: &str| {
+        plans.iter().position(|p| p.is_named(name)).and_then(|at| u16::try_from(at).ok())
+    };
     let image = Image {
         generation: 1,
         node: node.name.clone(),
@@ -114,7 +145,9 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
         streams: (0..).zip(&interfaces).flat_map(|(place, i)| i.streams(place)).collect(),
         trunks: trunks.iter().filter_map(|t| t.compile(index)).collect(),
         prefixes: prefixes?,
-        routes: routes.iter().map(|r| r.compile(trunk_index)).collect(),
+        routes: routes.iter().map(|r| r.compile(trunk_index, plan_index)).collect(),
+        routing: compile_routing(&plans, &world, &rates, plan_index)?,
+        book: Arc::default(),
         timers,
         software: node.software.clone(),
     };
@@ -123,7 +156,35 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
     let whole = image.interfaces.len() == interfaces.len()
         && image.trunks.len() == trunks.len()
         && media.len() == interfaces.len();
-    whole.then_some(Config { node, metrics, cdr, media, image: Arc::new(image) })
+    let stock = Stock::default();
+    whole.then_some(Config { node, metrics, cdr, media, rates, stock, image: Arc::new(image) })
+}
+
+fn compile_routing(
+    plans: &[plan::Draft],
+    world: &plan::World,
+    rates: &Rates,
+    plan: impl Fn(&str) -> Option<u16>,
+) -> Option<Routing> {
+    let trunk = |name: &str| world.trunk(name);
+    let mut rules = 0;
+    let mut turn = || {
+        rules += 1;
+        Image::turn_word(rules - 1) as u32
+    };
+    let plans = plans.iter().map(|p| p.compile(world, &plan, &mut turn));
+    let vendors = world.vendors.iter().map(|v| v.as_vendor(trunk));
+    let customers = world.customers.iter().map(|c| c.as_customer(trunk, |n| world.customer(n)));
+    Some(Routing {
+        plans: plans.collect::<Option<_>>()?,
+        vendors: vendors.collect::<Option<_>>()?,
+        customers: customers.collect::<Option<_>>()?,
+        profiles: world.times.iter().map(|t| t.compile()).collect::<Option<_>>()?,
+        currency: rates.currency,
+        places: rates.places,
+        rounding: rates.rounding,
+        call_ms: rates.call_ms,
+    })
 }
 
 #[cfg(test)]
@@ -140,7 +201,8 @@ mod tests {
 
     #[test]
     fn the_examples_are_right() {
-        for file in ["examples/carrier.toml", "examples/two-routes.toml"] {
+        for file in ["examples/carrier.toml", "examples/two-routes.toml", "examples/wholesale.toml"]
+        {
             let config = load(file);
             assert!(!config.image.routes.is_empty(), "{file}");
         }

@@ -1,4 +1,4 @@
-//! `[[route]]`: where calls to a prefix may go.
+//! `[[route]]`: where calls to a prefix may go, or which plan says so.
 
 use super::names;
 use super::read::{At, Report, Section, text_of};
@@ -11,6 +11,7 @@ use sbc::policy::{Route, RouteTarget};
 pub(super) struct Draft {
     pub(super) prefix: Option<At<Digits>>,
     pub(super) to: Vec<Choice>,
+    pub(super) plan: Option<At<String>>,
 }
 
 /// One candidate as written.
@@ -30,20 +31,30 @@ impl Draft {
         if prefix.is_none() {
             section.missing(report, "prefix", what, "\"\"");
         }
-        if !section.has("to") {
+        let plan = section.text(report, "plan");
+        if section.has("plan") {
+            if section.has("to") {
+                let problem = Problem::new(section.place("to"), "the route has `to` and `plan`");
+                report.push(problem.expected("trunks, or a plan that chooses them"));
+            }
+        } else if !section.has("to") {
             section.missing(report, "to", "trunks to send calls to", "[\"carrier-a\"]");
         } else if !section.has_entries("to") {
             let problem =
                 Problem::new(section.place("to"), "`to` is empty: the route leads nowhere");
             report.push(problem.expected("at least one trunk"));
         }
-        let draft = Draft { prefix, to: to.unwrap_or_default() };
+        let draft = Draft { prefix, to: to.unwrap_or_default(), plan };
         section.finish(report);
         draft
     }
 
     /// What the shards know of it.
-    pub(super) fn compile(&self, trunk: impl Fn(&str) -> Option<usize>) -> Route {
+    pub(super) fn compile(
+        &self,
+        trunk: impl Fn(&str) -> Option<usize>,
+        plan: impl Fn(&str) -> Option<u16>,
+    ) -> Route {
         let targets = self.to.iter().filter_map(|choice| {
             Some(RouteTarget {
                 trunk: u16::try_from(trunk(&choice.trunk.value)?).ok()?,
@@ -53,7 +64,8 @@ impl Draft {
             })
         });
         let prefix = self.prefix.as_ref().map_or(Digits::EMPTY, |p| p.value);
-        Route { prefix: prefix.to_string().into(), targets: targets.collect() }
+        let plan = self.plan.as_ref().and_then(|p| plan(&p.value));
+        Route { prefix: prefix.to_string().into(), targets: targets.collect(), plan }
     }
 }
 

@@ -34,7 +34,7 @@ impl Config {
                 return failed(vec![problem]);
             }
         }
-        Ok(next)
+        next.stocked(&name, &text, &self.stock)
     }
 
     /// What differs and cannot.

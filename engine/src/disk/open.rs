@@ -94,6 +94,7 @@ pub(crate) mod tests {
             q850: 0,
             reason: Box::default(),
             released_by: Party::Engine,
+            taken: None,
             attempts: Vec::new(),
             media: [LegMedia::default(); 2],
             recovered: false,

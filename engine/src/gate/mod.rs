@@ -12,7 +12,7 @@ mod socket;
 pub use metrics::{Exposition, SINGLE, ShardCounters};
 pub use reload::ReloadCounters;
 
-use crate::config::Config;
+use crate::config::{Config, wall_s};
 use crate::io::mesh::GateMesh;
 use base::page::Page;
 use base::{Home, ShardId};
@@ -83,6 +83,8 @@ pub(crate) struct State {
     file: PathBuf,
     publish: watch::Sender<Arc<Image>>,
     reloading: bool,
+    /// Decks that cannot be used are left alone until then.
+    restock_after: Option<Instant>,
     pub(crate) exposition: Arc<Exposition>,
     pub(crate) page: Page,
     pub(crate) model: Model,
@@ -116,6 +118,7 @@ impl Gate {
             file: self.file,
             publish: self.publish,
             reloading: false,
+            restock_after: None,
             exposition: self.exposition,
             page: self.page,
             epoch: self.epoch,
@@ -183,6 +186,10 @@ async fn tick(state: Shared) {
     let mut every = interval(Duration::from_secs(1));
     loop {
         every.tick().await;
+        if state.borrow().wants_decks() {
+            let state = state.clone();
+            tokio::task::spawn_local(async move { reload::restock(&state).await });
+        }
         let mut state = state.borrow_mut();
         let state = &mut *state;
         state.model.tick(&state.exposition);
@@ -246,6 +253,12 @@ pub(crate) fn drain(state: &Shared) {
 }
 
 impl State {
+    /// Whether other decks than those in force should be.
+    fn wants_decks(&self) -> bool {
+        let may = self.restock_after.is_none_or(|after| after <= Instant::now());
+        may && !self.reloading && self.config.stock.is_stale(wall_s())
+    }
+
     /// Takes every waiting event; returns the hosts that shards want looked up.
     fn take_events(&mut self) -> Vec<(ShardId, String)> {
         let mut wanted = Vec::new();

@@ -5,19 +5,21 @@
 //! shard has it: giving back a large one is no work for a shard.
 
 use super::Shared;
-use crate::config::Config;
+use crate::config::{Config, wall_s};
 use base::ShardId;
 use control::frame::ReloadLine;
 use node::Letter;
 use sbc::policy::{Image, Trunk};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 /// How often a shard is looked at that has not taken a letter.
 const AGAIN: Duration = Duration::from_millis(2);
+/// How long decks that cannot be used are left alone.
+const AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// How long shards may take: they turn at least as often as a timer of theirs is due.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -69,6 +71,34 @@ pub(crate) async fn reload(state: &Shared, check: bool) -> Result<ReloadLine, St
         (_, true) => {}
     }
     outcome
+}
+
+/// Puts other decks in force when a moment has come or something was written about one. The file is not
+/// read again: what stands in it half edited is nobody's wish yet.
+pub(crate) async fn restock(state: &Shared) {
+    let running = {
+        let mut state = state.borrow_mut();
+        if state.draining || std::mem::replace(&mut state.reloading, true) {
+            return;
+        }
+        state.config.clone()
+    };
+    let old = running.clone();
+    let read = spawn_blocking(move || running.restock(wall_s()).map_err(|e| e.to_string())).await;
+    match read.unwrap_or_else(|_| Err("reading them failed: see the log".into())) {
+        Ok(next) => {
+            let generation = next.image.generation;
+            publish(state, Arc::new(next)).await;
+            spawn_blocking(move || drop(old));
+            eprintln!("sbcd: other decks are in force, as configuration {generation}");
+        }
+        Err(error) => {
+            eprintln!("sbcd: the decks stay as they are: {error}");
+            // Not again every second: an operator has to do something first.
+            state.borrow_mut().restock_after = Some(Instant::now() + AFTER_FAILURE);
+        }
+    }
+    state.borrow_mut().reloading = false;
 }
 
 /// SIGHUP: the same, with the log for an answer.

@@ -3,6 +3,8 @@
 use super::client::Client;
 use super::reload::reload;
 use super::{Fault, Shared, State, drain};
+use crate::config::wall_s;
+use crate::explain::{Asked, explain};
 use control::event::{CallId, CallState};
 use control::frame::{
     Answer, CallList, MAX_LINE, Op, PROTO, Released, Request, Snap, TrunkLine, What, line,
@@ -211,6 +213,12 @@ async fn act(
         Op::Drain => {
             drain(state);
             Ok(Value::Null)
+        }
+        Op::Explain { from, to, trunk, at } => {
+            let asked = Asked { from, to, trunk, at: at.unwrap_or_else(wall_s) };
+            let state = state.borrow();
+            let lines = explain(&state.config.image, &state.page, &asked)?;
+            Ok(json!(lines))
         }
         Op::Reload { check } => {
             value(&reload(state, check).await.map_err(|error| fitting(&error))?)

@@ -1,0 +1,218 @@
+//! The decks in force at a moment, compiled into the book that shards decide by.
+//!
+//! Decks that were read before are not read again: one vendor's new deck costs its own reading and one
+//! merge.
+
+use super::shelf::{Shelf, Trouble};
+use crate::config::Rates;
+use base::money::Ratio;
+use routing_trie::deck::Deck;
+use routing_trie::market::Entry;
+use routing_trie::{Market, Tariff};
+use sbc::policy::plan::{Book, Edition, Routing};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is in force, and until when nothing changes.
+#[derive(Clone, Debug, Default)]
+pub struct Stock {
+    /// What shards decide by.
+    pub book: Arc<Book>,
+    /// What an operator should know: decks that are not there.
+    pub notes: Vec<String>,
+    /// Decks in force, with the generation.
+    decks: BTreeMap<Box<str>, (u32, Arc<Deck>)>,
+    /// The first moment at which another deck or rate comes into force, seconds since the Unix epoch.
+    next_change: Option<i64>,
+    /// How far each history was read.
+    marks: Option<Marks>,
+}
+
+/// Where decks are, and how long the history of each was.
+#[derive(Clone, Debug)]
+struct Marks {
+    shelf: Shelf,
+    lengths: Vec<(Box<str>, u64)>,
+}
+
+impl Stock {
+    /// Reads what is in force at `now`. `earlier`: decks it has need not be read again. `files`: decks
+    /// that stand in for those of their name, as generation 0.
+    pub fn read(
+        rates: &Rates,
+        routing: &Routing,
+        now: i64,
+        earlier: &Stock,
+        files: &BTreeMap<String, Deck>,
+    ) -> Result<Stock, Trouble> {
+        let shelf = Shelf::new(&rates.dir);
+        let mut stock = Stock::default();
+        let mut lengths = Vec::new();
+        let vendors = routing.vendors.iter().map(|v| &v.name);
+        let customers = routing.customers.iter().map(|c| &c.name);
+        for name in vendors.chain(customers) {
+            lengths.push((name.clone(), shelf.mark(name)));
+            if let Some(file) = files.get(&**name) {
+                stock.decks.insert(name.clone(), (0, Arc::new(file.clone())));
+                continue;
+            }
+            let history = shelf.history(name)?;
+            let pending = history.pending(now).first().map(|(_, from)| *from);
+            stock.next_change = earliest(stock.next_change, pending);
+            let Some(generation) = history.in_force(now) else {
+                stock.notes.push(format!("deck `{name}` has no generation in force"));
+                continue;
+            };
+            let deck = match earlier.decks.get(name) {
+                Some((same, deck)) if *same == generation => deck.clone(),
+                _ => Arc::new(shelf.read(name, generation)?),
+            };
+            stock.decks.insert(name.clone(), (generation, deck));
+        }
+        for (_, deck) in stock.decks.values() {
+            stock.next_change = earliest(stock.next_change, deck.next_change(now));
+        }
+        stock.marks = Some(Marks { shelf, lengths });
+        stock.book = Arc::new(stock.compile(rates, routing, now)?);
+        Ok(stock)
+    }
+
+    /// Whether something was written about a deck, or a moment has come, since this was read.
+    pub fn is_stale(&self, now: i64) -> bool {
+        let moved = |marks: &Marks| {
+            marks.lengths.iter().any(|(name, length)| marks.shelf.mark(name) != *length)
+        };
+        self.next_change.is_some_and(|at| at <= now) || self.marks.as_ref().is_some_and(moved)
+    }
+
+    fn compile(&mut self, rates: &Rates, routing: &Routing, now: i64) -> Result<Book, Trouble> {
+        let nothing = Deck::default();
+        let mut readings = Vec::new();
+        for name in routing.vendors.iter().map(|v| &v.name) {
+            readings.push(self.reading(name, rates, routing, &nothing)?);
+        }
+        let entries: Vec<Entry> = readings.iter().map(Reading::entry).collect();
+        let failed = |why: &dyn core::fmt::Display| {
+            Trouble::Content(rates.dir.clone(), format!("the decks cannot be merged: {why}"))
+        };
+        let market = Market::compile(&entries, now, routing.call_ms).map_err(|why| failed(&why))?;
+        let bought = readings.into_iter().map(|r| r.edition).collect();
+        let mut sold = Vec::new();
+        for name in routing.customers.iter().map(|c| &c.name) {
+            let reading = self.reading(name, rates, routing, &nothing)?;
+            let tariff = Tariff::compile(reading.entry(), now, routing.call_ms);
+            sold.push((reading.edition, tariff.map_err(|why| failed(&why))?));
+        }
+        Ok(Book { market: Some(market), bought, sold })
+    }
+
+    fn reading<'a>(
+        &'a self,
+        name: &str,
+        rates: &Rates,
+        routing: &Routing,
+        nothing: &'a Deck,
+    ) -> Result<Reading<'a>, Trouble> {
+        let (generation, deck) = match self.decks.get(name) {
+            Some((generation, deck)) => (*generation, &**deck),
+            None => (0, nothing),
+        };
+        let wrong = |why: String| Trouble::Content(rates.dir.join(name), why);
+        let currency = deck.currency;
+        // A deck that is not there is in no currency.
+        let fx = if deck.is_empty() { Some(Ratio::ONE) } else { rates.fx(currency) };
+        let fx = fx.ok_or_else(|| {
+            wrong(format!("it is in {currency}: add \"{currency} ...\" to fx in [routing]"))
+        })?;
+        let numbered = |profile: &str| {
+            let at = routing.profiles.iter().position(|p| *p.name == *profile);
+            let number = at.and_then(|at| u16::try_from(at + 1).ok());
+            number.ok_or_else(|| {
+                wrong(format!("it asks for the time `{profile}`: add a [[time]] of it"))
+            })
+        };
+        let profiles = deck.profiles().map(numbered).collect::<Result<_, _>>()?;
+        let edition = Edition { deck: name.into(), generation, currency, fx };
+        Ok(Reading { edition, deck, profiles })
+    }
+}
+
+/// A deck on its way into the book.
+struct Reading<'a> {
+    edition: Edition,
+    deck: &'a Deck,
+    profiles: Vec<u16>,
+}
+
+impl Reading<'_> {
+    fn entry(&self) -> Entry<'_> {
+        Entry { deck: self.deck, fx: self.edition.fx, profiles: &self.profiles }
+    }
+}
+
+fn earliest(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    a.into_iter().chain(b).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::io::testing::scratch;
+    use routing_trie::deck::{Event, Options, import};
+
+    const CONFIG: &str = include_str!("../../../config/examples/wholesale.toml");
+
+    fn deck(text: &str) -> Deck {
+        import(text.as_bytes(), &Options::default()).unwrap_or_else(|e| panic!("{e}")).deck
+    }
+
+    fn put(shelf: &Shelf, name: &str, text: &str, from: i64) {
+        let generation = shelf.put(name, &deck(text), from).unwrap();
+        shelf.append(name, Event::Armed { generation, from }, from).unwrap();
+    }
+
+    #[test]
+    fn what_is_in_force_is_read_and_changes_are_noticed() {
+        let dir = scratch("stock");
+        let config = Config::parse("wholesale.toml", CONFIG).unwrap_or_else(|e| panic!("{e}"));
+        let rates = Rates { dir: dir.clone(), ..config.rates };
+        let routing = &config.image.routing;
+        let read =
+            |now, earlier: &Stock| Stock::read(&rates, routing, now, earlier, &BTreeMap::new());
+        let empty = read(0, &Stock::default()).unwrap();
+        assert_eq!(empty.notes.len(), routing.vendors.len() + routing.customers.len());
+        assert!(!empty.is_stale(i64::MAX));
+        let shelf = Shelf::new(&dir);
+        put(&shelf, "carrier-a", "code,rate,from\n44,0.01,\n44,0.02,1970-01-02\n", 10);
+        assert!(empty.is_stale(10), "something was written");
+        let first = read(10, &empty).unwrap();
+        assert_eq!(first.book.bought[0].generation, 1);
+        assert_eq!(first.book.market.as_ref().map(|m| m.rows()), Some(1));
+        assert!(!first.is_stale(86_399) && first.is_stale(86_400), "a date comes");
+        put(&shelf, "carrier-a", "code,rate\n44,0.03\n1,0.01\n", 500);
+        let same = read(499, &first).unwrap();
+        assert!(
+            Arc::ptr_eq(&same.decks["carrier-a"].1, &first.decks["carrier-a"].1),
+            "not read again"
+        );
+        assert!(!same.is_stale(499) && same.is_stale(500), "a generation comes");
+        assert_eq!(read(500, &same).unwrap().book.market.as_ref().map(|m| m.rows()), Some(2));
+    }
+
+    #[test]
+    fn a_deck_that_cannot_be_used_says_why() {
+        let dir = scratch("unusable");
+        let config = Config::parse("wholesale.toml", CONFIG).unwrap_or_else(|e| panic!("{e}"));
+        let rates = Rates { dir: dir.clone(), ..config.rates };
+        let read = || {
+            let routing = &config.image.routing;
+            let found = Stock::read(&rates, routing, 10, &Stock::default(), &BTreeMap::new());
+            found.map(|_| ()).map_err(|t| t.to_string())
+        };
+        put(&Shelf::new(&dir), "carrier-a", "code,rate,currency\n44,0.01,CHF\n", 10);
+        assert!(read().unwrap_err().contains("CHF"));
+        put(&Shelf::new(&dir), "carrier-a", "code,rate,time\n44,0.01,moonshine\n", 10);
+        assert!(read().unwrap_err().contains("moonshine"));
+    }
+}

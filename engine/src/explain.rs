@@ -1,0 +1,160 @@
+//! What would become of a call, and why: the code that routes, with a sink that listens.
+//!
+//! Nothing is changed by it: it works on a copy of the shared page. Host names are not resolved; where
+//! an address would stand, the name does.
+
+use base::page::Page;
+use base::{Instant, Now, Wall};
+use sbc::policy::Image;
+use sbc::policy::decide::{Decision, Facts, Way, decide_with};
+use sbc::policy::plan::{Sink, Trace};
+use sbc::question::{Answer, Names, Question};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A call that may never be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Calling number.
+    pub from: String,
+    /// Called number, as the trunk would send it.
+    pub to: String,
+    /// Name of the trunk it comes from.
+    pub trunk: String,
+    /// When, seconds since the Unix epoch.
+    pub at: i64,
+}
+
+/// Every stage of the decision, a line each.
+pub fn explain(image: &Image, page: &Page, asked: &Asked) -> Result<Vec<String>, String> {
+    let live = || image.trunks.iter().enumerate().filter(|(_, t)| !t.retired);
+    let trunk = live().find(|(_, t)| *t.name == *asked.trunk).ok_or_else(|| {
+        let names: Vec<&str> = live().map(|(_, t)| &*t.name).collect();
+        format!("there is no trunk `{}`; there are {}", asked.trunk, names.join(", "))
+    })?;
+    let (page, mut names, mut hosts) = (page.copy(), Names::default(), Vec::new());
+    let wall = Wall(u64::try_from(asked.at).unwrap_or(0).saturating_mul(1_000_000_000));
+    loop {
+        let facts = Facts {
+            trunk: trunk.0 as u16,
+            number: asked.to.as_bytes(),
+            calling: asked.from.as_bytes(),
+            now: Now { mono: Instant(0), wall },
+            names: &names,
+            page: &page,
+            draw: 0,
+        };
+        let mut trace = Trace::default();
+        match decide_with(image, &facts, &mut trace) {
+            Decision::Need(Question::Resolve(host)) => {
+                // Addresses nobody can have, a pair for each name.
+                hosts.push(host.clone());
+                let n = hosts.len() as u16;
+                let [high, low] = n.to_be_bytes();
+                let v4 = IpAddr::from(Ipv4Addr::new(0, 0, high, low));
+                let v6 = IpAddr::from(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, n));
+                names.learn(Answer { host, addresses: vec![v4, v6], ttl_s: 60 }, Instant(0));
+                continue;
+            }
+            Decision::Route(way) => outcome(image, &way, trunk.0, &mut trace),
+            // The stage that refused has said so.
+            Decision::Refuse(refusal) => trace.say("outcome", || {
+                format!("refused: {} (status {})", refusal.name(), refusal.status())
+            }),
+        }
+        let lines = trace.to_string();
+        return Ok(lines.lines().map(|line| named(line, &hosts)).collect());
+    }
+}
+
+/// What the first vendor would earn, and how long the call may be.
+fn outcome(image: &Image, way: &Way, ingress: usize, trace: &mut Trace) {
+    let Some(first) = way.candidates.first() else { return };
+    let routing = &image.routing;
+    let limit = |trunk: usize| image.trunks.get(trunk).map(|t| t.max_duration.as_secs());
+    let longest = [ingress, usize::from(first.trunk)].into_iter().filter_map(limit).min();
+    let money = |nano: u64| routing.money(nano);
+    let sell = way.taken.as_ref().and_then(|t| t.sell.as_ref());
+    match (first.buy.as_ref().map(|b| b.expected_nano), sell.map(|s| s.expected_nano)) {
+        (Some(cost), Some(price)) => trace.say("outcome", || {
+            let sign = if price < cost { "-" } else { "" };
+            let margin = money(price.abs_diff(cost));
+            format!("price {}, cost {}, margin {sign}{margin}", money(price), money(cost))
+        }),
+        (Some(cost), None) => trace.say("outcome", || format!("cost {}", money(cost))),
+        (None, _) => {}
+    }
+    if let Some(seconds) = longest {
+        trace.say("outcome", || format!("may last {seconds} s"));
+    }
+}
+
+/// A line with host names where their stand-ins were.
+fn named(line: &str, hosts: &[Box<str>]) -> String {
+    let mut line = line.to_owned();
+    for (n, host) in (1u16..).zip(hosts) {
+        let [high, low] = n.to_be_bytes();
+        line = line.replace(&format!(" 0.0.{high}.{low}:"), &format!(" {host}:"));
+        line = line.replace(&format!(" [::{n:x}]:"), &format!(" {host}:"));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use routing_trie::deck::{Deck, Options, import};
+    use std::collections::BTreeMap;
+
+    fn deck(text: &str) -> Deck {
+        import(text.as_bytes(), &Options::default()).unwrap_or_else(|e| panic!("{e}")).deck
+    }
+
+    fn asked(to: &str) -> Asked {
+        let (from, to, trunk) = ("+4930123456".into(), to.into(), "customer".into());
+        Asked { from, to, trunk, at: 1_795_170_000 }
+    }
+
+    #[test]
+    fn every_stage_is_told_and_nothing_is_changed() {
+        let text = include_str!("../../config/examples/wholesale.toml");
+        let text = text.replace(
+            "endpoints = [\"192.0.2.20:5060\"]",
+            "endpoints = [\"b.example\"]\nsources = [\"192.0.2.20\"]",
+        );
+        let config = Config::parse("wholesale.toml", &text).unwrap_or_else(|e| panic!("{e}"));
+        let decks = [
+            ("carrier-a", "code,rate\n44,0.0100\n"),
+            ("carrier-b", "code,rate,currency\n4420,0.0080,EUR\n"),
+            ("customer", "code,rate\n44,0.0150\n"),
+        ];
+        let decks = decks.map(|(name, text)| (name.to_owned(), deck(text)));
+        let config = config.with_decks(0, &BTreeMap::from(decks)).unwrap_or_else(|e| panic!("{e}"));
+        let page = Page::new(Image::WORDS);
+        let told = explain(&config.image, &page, &asked("442079460000")).unwrap().join("\n");
+        let expected = "\
+trunk     customer sends 442079460000
+number    442079460000 after the trunk's rules
+route     prefix \"\" leads to a plan
+rule      wholesale rule 1: for other called numbers
+rule      wholesale rule 2 decides
+price     customer code 44: 0.045000000 USD for the expected call
+guard     a vendor may cost 0.044000000 USD at most
+vendor    carrier-b        code 4420          0.026020800 USD  may carry it
+vendor    carrier-a        code 44            0.030000000 USD  may carry it
+order      1. carrier-b         0.026020800 USD  is tried
+order      2. carrier-a         0.030000000 USD  is tried
+try       carrier-b        442079460000 at b.example:5060
+try       carrier-a        442079460000 at 192.0.2.10:5060
+outcome   price 0.045000000 USD, cost 0.026020800 USD, margin 0.018979200 USD
+outcome   may last 14400 s";
+        assert_eq!(told, expected);
+        let blocked = explain(&config.image, &page, &asked("4490123")).unwrap();
+        assert_eq!(
+            blocked.last().map(String::as_str),
+            Some("outcome   refused: blocked (status 403)")
+        );
+        let foreign = Asked { trunk: "nobody".into(), ..asked("44") };
+        assert!(explain(&config.image, &page, &foreign).unwrap_err().contains("carrier-a"));
+    }
+}
