@@ -8,8 +8,8 @@ const FLOORS: [&[&str]; 7] = [
     &["media", "routing-trie", "control"],
     &["sbc"],
     &["node"],
-    &["engine", "sbcctl"],
-    &["bench", "sim"],
+    &["engine"],
+    &["sbcctl", "bench", "sim"],
     &["targets"],
 ];
 

@@ -1,6 +1,9 @@
 //! The command line as declared: `--help`, completions and the manual page follow from this.
 
+use base::money::Currency;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use routing_trie::calendar::TimeZone;
+use routing_trie::deck::{DateOrder, Mapping, read_date};
 use std::path::PathBuf;
 
 /// Look at a running Tandem engine, and tell it what to do.
@@ -73,6 +76,12 @@ pub(crate) enum Command {
     /// Read call detail records
     #[command(subcommand)]
     Cdr(CdrCommand),
+    /// Bring rate decks, compare them, and put them in force
+    #[command(subcommand)]
+    Deck(DeckCommand),
+    /// Say what would become of a call, and why
+    #[command(subcommand)]
+    Explain(ExplainCommand),
     /// Print what happens to calls as it happens
     Events {
         /// Only events whose name begins with one of these, such as call.answered
@@ -136,6 +145,218 @@ pub(crate) enum CdrCommand {
         #[arg(short, long)]
         follow: bool,
     },
+}
+
+/// What to do with decks.
+#[derive(Subcommand)]
+pub(crate) enum DeckCommand {
+    /// Read a CSV file as the next generation of a deck; all of it or nothing
+    Import(ImportArgs),
+    /// Print a generation as CSV that reads back the same
+    Export {
+        /// The deck
+        name: String,
+        /// Its generation [default: the one in force]
+        generation: Option<u32>,
+        #[command(flatten)]
+        place: Decks,
+    },
+    /// Compare two generations: codes that are new, dearer, cheaper, closed
+    Diff {
+        /// The deck
+        name: String,
+        /// The earlier generation [default: the one in force]
+        #[arg(long, value_name = "GENERATION")]
+        from: Option<u32>,
+        /// The later one [default: the newest]
+        #[arg(long, value_name = "GENERATION")]
+        to: Option<u32>,
+        /// Weigh by traffic: lines of number,seconds, or CDRs
+        #[arg(long, value_name = "FILE")]
+        traffic: Option<PathBuf>,
+        /// Duration of the call that rates are compared at, seconds
+        #[arg(long, value_name = "S", default_value_t = 180)]
+        call_s: u64,
+        /// Show at most this many codes
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+        #[command(flatten)]
+        place: Decks,
+    },
+    /// Put a generation in force, now or later
+    Arm {
+        /// The deck
+        name: String,
+        /// Its generation [default: the newest]
+        generation: Option<u32>,
+        /// From when, such as 2026-12-01 or 2026-12-01T08:00:00+01:00; UTC without offset [default: now]
+        #[arg(long, value_name = "TIME", value_parser = moment)]
+        at: Option<i64>,
+        #[command(flatten)]
+        place: Decks,
+    },
+    /// Take back what is armed and not in force yet; else go back to the generation before
+    Rollback {
+        /// The deck
+        name: String,
+        #[command(flatten)]
+        place: Decks,
+    },
+    /// List decks and what is in force; or what one went through
+    Show {
+        /// The deck [default: all]
+        name: Option<String>,
+        #[command(flatten)]
+        place: Decks,
+    },
+    /// Say what every deck in force asks for a number
+    Price {
+        /// The number, international
+        number: String,
+        /// One deck only
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// At another moment than now
+        #[arg(long, value_name = "TIME", value_parser = moment)]
+        at: Option<i64>,
+        #[command(flatten)]
+        place: Decks,
+    },
+}
+
+/// Where decks are.
+#[derive(Args)]
+pub(crate) struct Decks {
+    /// Directory of decks [default: decks in the run directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) decks: Option<PathBuf>,
+}
+
+impl DeckCommand {
+    /// The directory that was asked for.
+    pub(crate) fn decks(&self) -> &Option<PathBuf> {
+        match self {
+            DeckCommand::Import(args) => &args.place.decks,
+            DeckCommand::Export { place, .. }
+            | DeckCommand::Diff { place, .. }
+            | DeckCommand::Arm { place, .. }
+            | DeckCommand::Rollback { place, .. }
+            | DeckCommand::Show { place, .. }
+            | DeckCommand::Price { place, .. } => &place.decks,
+        }
+    }
+}
+
+/// How a file is to be read; what is not said is found out.
+#[derive(Args)]
+pub(crate) struct ImportArgs {
+    /// The deck, called like its vendor or customer
+    pub(crate) name: String,
+    /// The file
+    pub(crate) file: PathBuf,
+    /// Columns by heading or number, such as code=Prefix,rate=4 [default: found out]
+    #[arg(long, value_name = "COLUMN=HEADING,...")]
+    pub(crate) map: Option<Mapping>,
+    /// Between cells, or "tab" [default: found out]
+    #[arg(long, value_name = "CHAR", value_parser = delimiter)]
+    pub(crate) delimiter: Option<u8>,
+    /// Currency of a file that does not say
+    #[arg(long, value_name = "ISO", default_value = "USD")]
+    pub(crate) currency: Currency,
+    /// Which number of 03/04/2026 is the day
+    #[arg(long, value_enum, default_value = "certain", value_name = "ORDER")]
+    pub(crate) dates: Dates,
+    /// Time zone of dates without offset
+    #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = zone)]
+    pub(crate) zone: TimeZone,
+    /// First interval of rows that do not say, seconds
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) first: u16,
+    /// Next intervals of rows that do not say, seconds
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) increment: u16,
+    /// Of rows for one code and date take the last, instead of refusing them
+    #[arg(long)]
+    pub(crate) latest_wins: bool,
+    /// Take the good rows when others are bad
+    #[arg(long)]
+    pub(crate) partial: bool,
+    #[command(flatten)]
+    pub(crate) place: Decks,
+}
+
+/// Which number of a date is the day.
+#[derive(Copy, Clone, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dates {
+    /// Whatever is certain; an uncertain date is an error.
+    Certain,
+    /// The first.
+    Dmy,
+    /// The second.
+    Mdy,
+}
+
+impl From<Dates> for DateOrder {
+    fn from(dates: Dates) -> DateOrder {
+        match dates {
+            Dates::Certain => DateOrder::Certain,
+            Dates::Dmy => DateOrder::DayFirst,
+            Dates::Mdy => DateOrder::MonthFirst,
+        }
+    }
+}
+
+/// What to explain.
+#[derive(Subcommand)]
+pub(crate) enum ExplainCommand {
+    /// Every stage of a call's routing, and why each vendor lost
+    Call(ExplainCall),
+}
+
+/// A call that may never be made.
+#[derive(Args)]
+pub(crate) struct ExplainCall {
+    /// Calling number
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) from: String,
+    /// Called number, as the trunk would send it
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) to: String,
+    /// The trunk it comes from
+    #[arg(long, value_name = "NAME")]
+    pub(crate) trunk: String,
+    /// At another moment than now
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) at: Option<i64>,
+    /// By this configuration, on an empty node, instead of the running engine
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// With this file in place of a vendor's or customer's deck
+    #[arg(long, value_name = "NAME=FILE", requires = "config", value_parser = pair)]
+    pub(crate) deck: Vec<String>,
+}
+
+fn moment(text: &str) -> Result<i64, String> {
+    read_date(text, DateOrder::Certain, &TimeZone::UTC).map_err(|why| why.to_string())
+}
+
+fn zone(text: &str) -> Result<TimeZone, String> {
+    routing_trie::calendar::zone(text)
+        .ok_or_else(|| "a time zone looks like Europe/Berlin".to_owned())
+}
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"tab" => Ok(b'\t'),
+        [byte] if byte.is_ascii() && !byte.is_ascii_alphanumeric() && *byte != b'"' => Ok(*byte),
+        _ => Err("one character, or tab".to_owned()),
+    }
+}
+
+fn pair(text: &str) -> Result<String, String> {
+    let good =
+        text.split_once('=').is_some_and(|(name, file)| !name.is_empty() && !file.is_empty());
+    if good { Ok(text.to_owned()) } else { Err("it looks like carrier-a=rates.csv".to_owned()) }
 }
 
 fn size(text: &str) -> Result<(u16, u16), String> {

@@ -5,14 +5,18 @@ mod calls;
 mod cdr;
 mod completions;
 mod config;
+mod deck;
 mod drain;
 mod events;
+mod explain;
 mod shards;
 mod status;
 mod top;
 mod trunks;
 
-use crate::cli::{Arguments, CallCommand, CdrCommand, Command, ConfigCommand, Global};
+use crate::cli::{
+    Arguments, CallCommand, CdrCommand, Command, ConfigCommand, ExplainCommand, Global,
+};
 use crate::engine::Engine;
 use crate::paint::Paint;
 use crate::problem::Problem;
@@ -42,6 +46,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Problem> {
         Command::Drain { wait } => drain::run(&context, *wait),
         Command::Config(ConfigCommand::Reload { check }) => config::reload(&context, *check),
         Command::Cdr(CdrCommand::Tail { lines, follow }) => cdr::tail(&context, *lines, *follow),
+        Command::Deck(command) => deck::run(&context, command),
+        Command::Explain(ExplainCommand::Call(call)) => explain::call(&context, call),
         Command::Events { prefixes, count } => events::run(&context, prefixes, *count),
         Command::Top { once, size } => top::run(&context, *once, *size),
         Command::Completions { shell } => completions::run(*shell),
