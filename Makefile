@@ -5,7 +5,7 @@ CARGO ?= cargo
 SEEDS ?= 1000
 SECONDS ?= 60
 
-.PHONY: help demo run test lint bench compare sim fuzz packages
+.PHONY: help demo run test lint bench bench-decks compare sim fuzz packages
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,12 @@ lint: ## Formatting, clippy, dependencies
 
 bench: ## Micro benchmarks
 	@$(CARGO) bench -p sbc -p media -p routing-trie
+
+bench-decks: ## Decks of 50 vendors, 10 million rows: import, merge, decisions; SQLite beside (Python, phonenumbers)
+	@$(CARGO) build --release --quiet -p bench
+	@python3 bench/decks/world.py target/decks
+	@target/release/sbcdecks target/decks --prove 10000000
+	@python3 bench/decks/sqlite.py target/decks
 
 compare: ## Ourselves and the peers on the same load, in the same minute (root)
 	@tools/packages.sh build peers

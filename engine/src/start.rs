@@ -44,6 +44,7 @@ pub fn check(config: &Config) -> Result<(), Fault> {
     let topology = topology(shares(config)?.is_ok())?;
     let (limits, notes) = limits::lay_out(config, &topology)?;
     print!("{}", limits::render(&limits, &topology, &notes));
+    config.stock.summary().iter().for_each(|line| println!("{line}"));
     config.stock.notes.iter().for_each(|note| println!("note: {note}"));
     Ok(())
 }

@@ -119,6 +119,7 @@ fn what_a_running_node_says_fits_the_schema() {
         get("shards"),
         json!({"op": "snap"}),
         json!({"op": "hangup", "call": id, "idem": "once"}),
+        json!({"op": "explain", "from": "1", "to": "442079460000", "trunk": "in"}),
         json!({"op": "reload", "check": true}),
         json!({"op": "reload"}),
         json!({"op": "unsub"}),

@@ -538,6 +538,11 @@ impl Tariff {
     pub fn codes(&self) -> usize {
         self.codes.len()
     }
+
+    /// Bytes held, rates included.
+    pub fn bytes(&self) -> usize {
+        self.codes.as_bytes().len() + self.offers.bytes()
+    }
 }
 
 #[cfg(test)]

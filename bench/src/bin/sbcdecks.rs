@@ -4,15 +4,24 @@
 //! stands one trie per vendor over the same rows.
 
 use base::money::Ratio;
+use base::page::Page;
+use base::{Instant, Now, Wall};
 use clap::Parser;
+use engine::config::Config;
 use routing_trie::deck::{Code, Deck, Options, import};
 use routing_trie::market::{Entry, Market};
-use routing_trie::{Builder, Digits, Image};
+use routing_trie::{Builder, Digits, Image as Trie, MAX_DIGITS};
+use sbc::policy::Image;
+use sbc::policy::decide::{Decision, Facts, decide};
+use sbc::policy::plan::{Ask, NoTrace, select};
+use sbc::question::Names;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant as Clock};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -44,19 +53,19 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), String> {
     let files = vendors(&arguments.dir)?;
-    let begun = Instant::now();
+    let begun = Clock::now();
     let decks: Vec<Deck> = files.iter().map(|f| read(f)).collect::<Result<_, _>>()?;
     let rows: usize = decks.iter().map(Deck::len).sum();
     figure("deck_rows", rows as f64, "rows");
     figure("deck_import", begun.elapsed().as_secs_f64(), "s");
-    let begun = Instant::now();
+    let begun = Clock::now();
     let market = compile(&decks)?;
     figure("market_compile", begun.elapsed().as_secs_f64(), "s");
     figure("market_codes", market.codes() as f64, "codes");
     figure("market_bytes_per_row", market.bytes() as f64 / market.rows() as f64, "B");
     replace(&files, decks.clone())?;
     let numbers = numbers(&arguments.dir.join("traffic.csv"))?;
-    let tries: Vec<Image> = decks.iter().map(trie).collect();
+    let tries: Vec<Trie> = decks.iter().map(trie).collect();
     measure("shortlist", &numbers, |n| market.shortlist(n).bids.len());
     measure("gather", &numbers, |n| {
         let mut found = 0;
@@ -64,8 +73,122 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         found
     });
     measure("trie_per_vendor", &numbers, |n| tries.iter().filter_map(|t| t.lookup(n)).count());
-    prove(&market, &tries, arguments.prove)
+    prove(&market, &tries, arguments.prove)?;
+    drop((market, tries));
+    let node = Node::new(&arguments.dir, &files, decks)?;
+    measure("choice", &numbers, |n| node.choose(n));
+    measure("decision", &numbers, |n| node.decide(n));
+    Ok(())
 }
+
+/// A node of all these vendors: guard, time of day, capacity.
+struct Node {
+    image: Arc<Image>,
+    page: Page,
+    names: Names,
+    clock: Cell<u64>,
+}
+
+impl Node {
+    fn new(dir: &Path, files: &[PathBuf], decks: Vec<Deck>) -> Result<Node, String> {
+        let mut text = String::from(HEAD);
+        let mut books = BTreeMap::new();
+        for (n, (file, deck)) in files.iter().zip(decks).enumerate() {
+            let name = file.file_stem().and_then(|s| s.to_str()).ok_or("a file without a name")?;
+            let port = 6_000 + n;
+            let trunk = format!("[[trunk]]\nname = \"{name}\"\ninterface = \"outside\"\n");
+            let endpoint =
+                format!("endpoints = [\"192.0.2.10:{port}\"]\nsources = [\"192.0.2.10:{port}\"]\n");
+            text += &format!(
+                "{trunk}{endpoint}capacity = 1000\ncps = 100000\n[[vendor]]\nname = \"{name}\"\n"
+            );
+            books.insert(name.to_owned(), deck);
+        }
+        let customer = dir.join("customer-01.csv");
+        books.insert("customer-01".to_owned(), read(&customer)?);
+        let config = Config::parse("bench", &text).map_err(|e| e.to_string())?;
+        let config = config.with_decks(AT, &books).map_err(|e| e.to_string())?;
+        let page = Page::new(Image::WORDS);
+        // Every tenth vendor is full.
+        for trunk in (1..=files.len() as u16).step_by(10) {
+            while page.enter(Image::calls_word(trunk), 1000) {}
+        }
+        Ok(Node { image: config.image, page, names: Names::default(), clock: Cell::new(1) })
+    }
+
+    /// Time passes, so that every vendor's pace is looked at anew.
+    fn now(&self) -> Instant {
+        self.clock.set(self.clock.get() + 1_000_000);
+        Instant(self.clock.get())
+    }
+
+    /// Rule, price, guard, filters, order.
+    fn choose(&self, called: Digits) -> usize {
+        let now = self.now();
+        let (calling, page) = (Digits::EMPTY, &self.page);
+        let ask = Ask { trunk: 0, called, calling, at: AT, now, page, draw: now.0 };
+        let chosen = select(&self.image, 0, &ask, |_| Ok(()), &mut NoTrace);
+        chosen.map_or(0, |selected| selected.chosen.len())
+    }
+
+    /// All of it: from the dialled text to addresses, with the rates copied for each.
+    fn decide(&self, called: Digits) -> usize {
+        let mut text = [0; MAX_DIGITS];
+        let facts = Facts {
+            trunk: 0,
+            number: called.write(&mut text).as_bytes(),
+            calling: b"14155550100",
+            now: Now { mono: self.now(), wall: Wall(AT as u64 * 1_000_000_000) },
+            names: &self.names,
+            page: &self.page,
+            draw: self.clock.get(),
+        };
+        match decide(&self.image, &facts) {
+            Decision::Route(way) => way.candidates.len(),
+            Decision::Refuse(_) | Decision::Need(_) => 0,
+        }
+    }
+}
+
+/// A moment within the time band of the plan: a Friday noon.
+const AT: i64 = 1_795_176_000;
+
+/// All of the configuration but vendors.
+const HEAD: &str = "[node]
+name = \"bench\"
+max_calls = 1000
+max_cps = 1000
+[[interface]]
+name = \"outside\"
+bind = \"203.0.113.5:5060\"
+media_ports = \"20000-29999\"
+[[trunk]]
+name = \"customer\"
+interface = \"outside\"
+sources = [\"198.51.100.0/24\"]
+[[customer]]
+name = \"customer-01\"
+trunks = [\"customer\"]
+[[time]]
+name = \"peak\"
+zone = \"Europe/Berlin\"
+weekdays = [\"mon\", \"tue\", \"wed\", \"thu\", \"fri\"]
+hours = [\"08:00-18:00\"]
+[[route]]
+prefix = \"\"
+plan = \"wholesale\"
+[[plan]]
+name = \"wholesale\"
+[[plan.rule]]
+called = [\"449\", \"881\"]
+block = true
+[[plan.rule]]
+time = \"peak\"
+min_margin_percent = 1
+attempts = 4
+[[plan.rule]]
+min_margin_percent = 5
+";
 
 fn figure(name: &str, value: f64, unit: &str) {
     println!("{name} {value:.3} {unit}");
@@ -96,7 +219,7 @@ fn compile(decks: &[Deck]) -> Result<Market, String> {
 
 /// One vendor sends a new deck: read, and everything merged anew.
 fn replace(files: &[PathBuf], mut decks: Vec<Deck>) -> Result<(), String> {
-    let begun = Instant::now();
+    let begun = Clock::now();
     decks[0] = read(&files[0])?;
     let market = compile(&decks)?;
     figure("vendor_replace", begun.elapsed().as_secs_f64(), "s");
@@ -104,7 +227,7 @@ fn replace(files: &[PathBuf], mut decks: Vec<Deck>) -> Result<(), String> {
     Ok(())
 }
 
-fn trie(deck: &Deck) -> Image {
+fn trie(deck: &Deck) -> Trie {
     let mut builder = Builder::new();
     for (value, (code, _)) in (0..).zip(deck.rows()) {
         let _same_code_other_date = builder.insert(code.digits(), value);
@@ -132,7 +255,7 @@ fn measure(name: &str, numbers: &[Digits], mut look: impl FnMut(Digits) -> usize
 }
 
 fn timed(act: impl FnOnce() -> usize) -> Duration {
-    let begun = Instant::now();
+    let begun = Clock::now();
     black_box(act());
     begun.elapsed()
 }
@@ -150,9 +273,9 @@ fn report(name: &str, how: &str, (p50, p99): (f64, f64), clock: f64) {
 }
 
 /// Every vendor's longest code by the market must be the one its own trie finds.
-fn prove(market: &Market, tries: &[Image], count: u64) -> Result<(), String> {
+fn prove(market: &Market, tries: &[Trie], count: u64) -> Result<(), String> {
     let mut state = 1u64;
-    let begun = Instant::now();
+    let begun = Clock::now();
     for _ in 0..count {
         let mut digits = Digits::EMPTY;
         for _ in 0..12 {

@@ -77,6 +77,22 @@ impl Stock {
         Ok(stock)
     }
 
+    /// How much that is, for operators; `None` for a configuration without vendors and customers.
+    pub fn summary(&self) -> Option<String> {
+        let market = self.book.market.as_ref()?;
+        let (bought, sold) =
+            (market.rows(), self.book.sold.iter().map(|(_, t)| t.codes()).sum::<usize>());
+        let vendors = self.book.bought.len();
+        let bytes = market.bytes() + self.book.sold.iter().map(|(_, t)| t.bytes()).sum::<usize>();
+        let parties = vendors + self.book.sold.len();
+        (parties > 0).then(|| {
+            format!(
+                "rates: {bought} rows of {vendors} vendors, {sold} of customers, {} KiB",
+                bytes.div_ceil(1024)
+            )
+        })
+    }
+
     /// Whether something was written about a deck, or a moment has come, since this was read.
     pub fn is_stale(&self, now: i64) -> bool {
         let moved = |marks: &Marks| {
@@ -189,6 +205,8 @@ mod tests {
         let first = read(10, &empty).unwrap();
         assert_eq!(first.book.bought[0].generation, 1);
         assert_eq!(first.book.market.as_ref().map(|m| m.rows()), Some(1));
+        let summary = first.summary().unwrap();
+        assert!(summary.starts_with("rates: 1 rows of 2 vendors, 0 of customers"), "{summary}");
         assert!(!first.is_stale(86_399) && first.is_stale(86_400), "a date comes");
         put(&shelf, "carrier-a", "code,rate\n44,0.03\n1,0.01\n", 500);
         let same = read(499, &first).unwrap();

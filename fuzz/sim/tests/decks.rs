@@ -114,7 +114,9 @@ fn no_call_mixes_generations_and_none_is_lost() {
         let bye = s.expect(s.second, "BYE");
         s.world.send(s.second, s.node, bye.reply(200, "", "", ""));
         s.world.run(Duration::from_millis(10));
-        let cdr = s.world.cdrs().into_iter().last().expect("a CDR");
+        let id = format!("c{n}@caller");
+        let of_this = |cdr: &Cdr| *cdr.call_id_in == *id.as_bytes();
+        let cdr = s.world.cdrs().into_iter().find(of_this).expect("a CDR");
         assert_eq!(generations(&cdr), [begun; 3], "call {n}");
         let money = cdr.money().expect("a decision");
         // Whole seconds at a rate per minute, by the decks it began with.
