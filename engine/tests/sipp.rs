@@ -245,6 +245,21 @@ fn a_callee_whose_least_interval_is_longer() {
 }
 
 #[test]
+fn requests_about_something_else() {
+    let lab = Lab::new("sipp-info");
+    let listen = lab.udp();
+    let mut setup = Setup::new(&lab, listen);
+    let methods = "methods = [\"INFO\", \"REFER\", \"NOTIFY\"]\n";
+    setup.trunks.iter_mut().for_each(|trunk| trunk.2 = methods.into());
+    setup.caller = methods.into();
+    let node = Node::start(&lab, &setup);
+    let uas = Sipp::start(&lab, &scenario("uas-info"), listen, 5, &[]);
+    assert_eq!(call(&lab, &node, &scenario("uac-info"), &FEW), (5, 0));
+    assert_eq!(uas.finish(&lab), (5, 0));
+    all_answered(&node.await_records(5));
+}
+
+#[test]
 fn lost_datagrams_are_repeated() {
     let lab = Lab::new("sipp-lost");
     let listen = lab.udp();

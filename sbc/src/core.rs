@@ -21,9 +21,6 @@ use media::Media;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Methods we serve: the Allow header (RFC 3261 20.5).
-pub(crate) const ALLOW: &[u8] = b"INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE";
-
 /// Extensions we know: the Supported header (RFC 3261 20.37). `reliable`: 100rel may be used in this
 /// dialog; `timers`: its trunk has session timers.
 pub(crate) fn supported(reliable: bool, timers: bool) -> Option<&'static [u8]> {
@@ -114,14 +111,18 @@ pub(crate) struct Reply<'a> {
     pub(crate) tag: Option<Tag>,
     /// The Contact we give, when the response creates or refreshes a dialog.
     pub(crate) contact: Option<&'a Face>,
+    /// The Allow that goes with it.
+    pub(crate) allow: &'a [u8],
     /// Session description.
     pub(crate) sdp: Option<&'a [u8]>,
+    /// Another body, and its type.
+    pub(crate) body: Option<(&'a [u8], &'a [u8])>,
 }
 
 impl<'a> Reply<'a> {
     /// A response with its default phrase and nothing else.
     pub(crate) fn plain(status: u16, tag: Option<Tag>) -> Reply<'a> {
-        Reply { status, reason: None, tag, contact: None, sdp: None }
+        Reply { status, reason: None, tag, contact: None, allow: b"", sdp: None, body: None }
     }
 }
 
@@ -162,6 +163,20 @@ impl Core {
             self.counters.retransmissions_out.add(1);
             Core::send_text(turn, tx.port, tx.peer, &tx.text);
         }
+    }
+
+    /// The same, keeping of the request what its answer repeats.
+    pub(crate) fn serve_briefly(
+        &mut self,
+        hash: u64,
+        owner: Option<Owner>,
+        from: (PortId, SocketAddr),
+        request: &Message,
+    ) -> Option<Key> {
+        let key = self.serve(hash, owner, from, request)?;
+        let tx = self.transactions.get_mut(key)?;
+        tx.request = brief(request).into();
+        Some(key)
     }
 
     /// Creates the server transaction of a request; `None` when there is no room.
@@ -395,6 +410,20 @@ pub(crate) fn allow(loopback: bool) -> base::Allow {
     if loopback { base::Allow::LOOPBACK } else { base::Allow::default() }
 }
 
+/// A request without anything its response does not repeat.
+fn brief(request: &Message) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    let message::Start::Request(line) = request.start() else { return out };
+    let mut print = Print::request(&mut out, line.method, line.uri);
+    for name in [Name::Via, Name::RecordRoute, Name::From, Name::To, Name::CallId, Name::CSeq] {
+        request.all(name).for_each(|value| {
+            print.header(name, value);
+        });
+    }
+    print.finish();
+    out
+}
+
 /// Where a response goes (RFC 3261 18.2.2, RFC 3581 4): over the connection its request came by; as a
 /// datagram back to the source with `rport`, to the source address and the port of the Via without.
 fn response_target(
@@ -441,15 +470,16 @@ fn print_response(
     }
     if let Some(face) = reply.contact {
         contact(&mut print, face);
-        print.header(Name::Allow, ALLOW);
+        print.header(Name::Allow, reply.allow);
     }
     if !image.software.is_empty() {
         print.header(Name::Server, image.software.as_bytes());
     }
     fill(&mut print);
-    match reply.sdp {
-        Some(sdp) => print.body(Some(b"application/sdp"), sdp),
-        None => print.finish(),
+    match (reply.sdp, reply.body) {
+        (Some(sdp), _) => print.body(Some(b"application/sdp"), sdp),
+        (None, Some((kind, body))) => print.body(Some(kind), body),
+        (None, None) => print.finish(),
     }
     let bytes = Bytes { at, len: turn.texts.arena.len() as u32 - at };
     let to = response_target(image, port, request, source);
@@ -504,6 +534,11 @@ pub(crate) fn method_case(method: Method) -> MethodCase {
         Method::Options => MethodCase::Options,
         Method::Prack => MethodCase::Prack,
         Method::Update => MethodCase::Update,
+        Method::Info => MethodCase::Info,
+        Method::Refer => MethodCase::Refer,
+        Method::Notify => MethodCase::Notify,
+        Method::Subscribe => MethodCase::Subscribe,
+        Method::Message => MethodCase::Message,
         _ => MethodCase::Other,
     }
 }

@@ -45,6 +45,16 @@ cases! {
         Prack = "PRACK",
         /// UPDATE.
         Update = "UPDATE",
+        /// INFO.
+        Info = "INFO",
+        /// REFER.
+        Refer = "REFER",
+        /// NOTIFY.
+        Notify = "NOTIFY",
+        /// SUBSCRIBE.
+        Subscribe = "SUBSCRIBE",
+        /// MESSAGE.
+        Message = "MESSAGE",
         /// Any other method.
         Other = "other",
     }
@@ -59,6 +69,37 @@ cases! {
         OutOfOrder = "out_of_order",
         /// An offer in a response that the caller cannot be given reliably.
         Unanswerable = "unanswerable_offer",
+    }
+}
+
+cases! {
+    /// Why a request within a call was not carried to the other side.
+    pub enum NotPassed {
+        /// One of its trunks does not list the method: 405.
+        Method = "method",
+        /// One of its trunks does not list the type of its body: 415.
+        Body = "body",
+        /// Its body is larger than a datagram has room for: 513.
+        TooLarge = "too_large",
+        /// The other side has no dialog yet: 500.
+        NoDialog = "no_dialog",
+        /// Too many requests of the call are under way: 500.
+        TooMany = "too_many",
+        /// Its Replaces names a dialog of ours that is not there: 481.
+        UnknownDialog = "unknown_dialog",
+    }
+}
+
+impl NotPassed {
+    /// What its sender hears.
+    pub fn status(self) -> u16 {
+        match self {
+            NotPassed::Method => 405,
+            NotPassed::Body => 415,
+            NotPassed::TooLarge => 513,
+            NotPassed::NoDialog | NotPassed::TooMany => 500,
+            NotPassed::UnknownDialog => 481,
+        }
     }
 }
 
@@ -171,6 +212,10 @@ counters! {
         transactions_held: gauge "tandem_sip_transactions",
         /// Provisional responses left unanswered and unheard, by reason.
         unheard: counter "tandem_provisional_ignored_total" of Unheard by "reason",
+        /// Requests within calls carried to the other side: INFO, MESSAGE, REFER and the like.
+        passed: counter "tandem_requests_passed_total",
+        /// Requests within calls that were not carried, by reason.
+        not_passed: counter "tandem_requests_not_passed_total" of NotPassed by "reason",
         /// Session refreshes sent (RFC 4028).
         refreshes: counter "tandem_session_refreshes_sent_total",
         /// Calls begun, refused ones included.

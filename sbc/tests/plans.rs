@@ -47,6 +47,8 @@ fn trunk(name: &str, address: &str) -> Trunk {
         pass_headers: Vec::new(),
         retired: false,
         session: sbc::dialog::session_timer::Terms::default(),
+        methods: Default::default(),
+        bodies: Default::default(),
     }
 }
 

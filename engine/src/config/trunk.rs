@@ -8,6 +8,7 @@ use base::Prefix;
 use media::{Learn, MAX_SOURCES};
 use routing_trie::{DialPlan, Digits, MAX_DIGITS, Rewrite};
 use sbc::dialog::session_timer::{LEAST_MIN_SE_S, LONGEST_S, Mode, Refresher, Terms};
+use sbc::policy::methods::{Bodies, Methods};
 use sbc::policy::{Source, Target, Transport, Trunk};
 use std::ops::Range;
 use std::time::Duration;
@@ -66,6 +67,8 @@ struct Settings {
     learn: Learn,
     pass_headers: Vec<Box<[u8]>>,
     session: Terms,
+    methods: Methods,
+    bodies: Bodies,
 }
 
 impl Draft {
@@ -144,6 +147,8 @@ impl Draft {
             pass_headers: settings.pass_headers.clone(),
             retired: false,
             session: settings.session,
+            methods: settings.methods.clone(),
+            bodies: settings.bodies.clone(),
             name,
         })
     }
@@ -186,6 +191,8 @@ impl Settings {
             learn: learn(s, report),
             pass_headers: pass_headers(s, report),
             session: session(s, report),
+            methods: methods(s, report),
+            bodies: bodies(s, report),
         }
     }
 }
@@ -286,6 +293,37 @@ fn note_learn_keys(report: &mut Report) {
     let mut section = Section::new("`learn`", None, 0..0);
     section.get("first_ms");
     section.finish(report);
+}
+
+/// Requests that cross besides those a call is made of.
+fn methods(s: &mut Section<'_>, report: &mut Report) -> Methods {
+    let what = "a method like \"INFO\", in capitals, that is not served anyhow";
+    let token = |text: &str| {
+        let good = |b: u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b);
+        let listed = !text.is_empty() && text.len() <= 32 && text.bytes().all(good);
+        let ours = Methods::is_served(text.as_bytes()) || matches!(text, "REGISTER" | "PUBLISH");
+        (listed && !ours && text == text.to_ascii_uppercase()).then(|| text.to_owned())
+    };
+    let listed = s.parsed_list(report, "methods", what, token);
+    listed.map_or_else(Methods::default, |listed| {
+        Methods::new(listed.iter().map(|method| method.value.as_bytes()))
+    })
+}
+
+/// Types of bodies that may come with them.
+fn bodies(s: &mut Section<'_>, report: &mut Report) -> Bodies {
+    let what = "a type like \"application/isup\", or \"*\" for every type";
+    let kind = |text: &str| {
+        let part = |p: &str| {
+            !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.+_".contains(&b))
+        };
+        let is_type = text.split_once('/').is_some_and(|(a, b)| part(a) && part(b));
+        (is_type || text == "*").then(|| text.to_ascii_lowercase())
+    };
+    let listed = s.parsed_list(report, "bodies", what, kind);
+    listed.map_or_else(Bodies::default, |listed| {
+        Bodies::new(listed.iter().map(|kind| kind.value.as_bytes()))
+    })
 }
 
 /// Session timers (RFC 4028).

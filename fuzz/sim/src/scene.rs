@@ -6,6 +6,7 @@ use base::Prefix;
 use media::Learn;
 use routing_trie::{Builder, DialPlan, Digits, Rewrite};
 use sbc::dialog::session_timer::Terms;
+use sbc::policy::methods::{Bodies, Methods};
 use sbc::policy::plan::Routing;
 use sbc::policy::{Image, Interface, Route, RouteTarget, Source, Target, Transport, Trunk};
 use sbc::transaction::Timers;
@@ -49,6 +50,8 @@ pub fn trunk(name: &str, address: &str) -> Trunk {
         pass_headers: Vec::new(),
         retired: false,
         session: Terms::default(),
+        methods: Methods::default(),
+        bodies: Bodies::default(),
     }
 }
 

@@ -7,6 +7,7 @@ use base::random::Random;
 use base::{Instant, Prefix};
 use routing_trie::{Builder, Digits, Rewrite};
 use sbc::dialog::session_timer::{Mode, Refresher, Terms};
+use sbc::policy::methods::Methods;
 use sbc::policy::{Image, Interface, Route, RouteTarget, Source, Target};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -179,6 +180,7 @@ fn image(dice: &mut Dice) -> Image {
         trunk.trying_timeout = Duration::from_millis(dice.pick(&[600, 2_000, 4_000]));
         trunk.ring_timeout = Duration::from_secs(dice.pick(&[3, 15, 40]));
         trunk.max_duration = Duration::from_secs(dice.pick(&[5, 30, 3_600, 3_600]));
+        trunk.methods = Methods::new([b"INFO".as_slice(), b"NOTIFY"]);
         trunk.session = Terms {
             mode: dice.pick(&[Mode::Serve, Mode::Serve, Mode::Ask, Mode::Off]),
             expires_s: dice.pick(&[20, 60, 1_800]),

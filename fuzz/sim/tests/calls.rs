@@ -509,7 +509,7 @@ fn options_and_unknown_methods_are_answered() {
     let text = s.request("OPTIONS", "o", "", "", "").replace("sip:@", "sip:");
     s.world.send(s.caller, s.node, text);
     let ok = s.expect_status(s.caller, 200);
-    assert_eq!(ok.get("Allow"), "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE");
+    assert_eq!(ok.get("Allow"), "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO");
     for (method, status) in [("REGISTER", 405), ("MESSAGE", 405), ("FROBNICATE", 501)] {
         let text = s.request(method, method, "44", "", "");
         s.world.send(s.caller, s.node, text);

@@ -133,7 +133,8 @@ pub(crate) fn tell_caller(
     let boundary_trust = hunt::trusted(core, call, place);
     let image = core.image.clone();
     let Some(caller) = call.leg(CALLER) else { return };
-    let extra = image.trunks.get(usize::from(caller.trunk)).map_or(&[][..], |t| &t.pass_headers);
+    let trunk = image.trunks.get(usize::from(caller.trunk));
+    let extra = trunk.map_or(&[][..], |t| &t.pass_headers);
     let Some(invite) = caller.invite else { return };
     let message::Start::Response(line) = message.start() else { return };
     let face = core.face(caller.port);
@@ -142,7 +143,9 @@ pub(crate) fn tell_caller(
         reason: Some(line.reason),
         tag: Some(caller.dialog.tag),
         contact: Some(&face),
+        allow: trunk.map_or(b"", |t| t.methods.allow()),
         sdp,
+        body: None,
     };
     let boundary = Boundary { trusted: boundary_trust, extra };
     core.respond(turn, invite, reply, |print| {

@@ -309,7 +309,10 @@ fn answer_sender(
 ) {
     let Some(leg) = call.leg(exchange.from) else { return };
     let face = core.face(leg.port);
-    let reply = Reply { contact: Some(&face), sdp, ..Reply::plain(200, None) };
+    let image = core.image.clone();
+    let trunk = image.trunks.get(usize::from(leg.trunk));
+    let allow = trunk.map_or(&b""[..], |t| t.methods.allow());
+    let reply = Reply { contact: Some(&face), allow, sdp, ..Reply::plain(200, None) };
     let is_prack =
         core.transactions.get(exchange.served).is_some_and(|tx| tx.serves(Method::Prack));
     match is_prack {

@@ -5,7 +5,7 @@ use super::{
     CALLER, Call, Leg, MAX_LEGS, Phase, answer, bridge, early, exchange, release, session,
 };
 use crate::billing::{Attempt, Frame};
-use crate::core::{ALLOW, Core, Turn, contact, supported, via};
+use crate::core::{Core, Turn, contact, supported, via};
 use crate::dialog::session_timer::Mode;
 use crate::dialog::{Dialog, Tag};
 use crate::message::{self, Index, Message, Method, Name, NameAddr, Print};
@@ -205,7 +205,7 @@ fn send_invite(
                 v.u32(cseq).bytes(b" INVITE");
             });
             contact(&mut print, &face);
-            print.header(Name::Allow, ALLOW);
+            print.header(Name::Allow, trunk.methods.allow());
             if let Some(known) = supported(reliable, terms.mode != Mode::Off) {
                 print.header(Name::Supported, known);
             }

@@ -1,7 +1,8 @@
 //! Calls: one or more legs, one CDR.
 //!
 //! `setup` takes an INVITE in, `hunt` tries candidates, `early` and `answer` hear what they say, `bridge`
-//! turns session descriptions into media plans, `exchange` carries offers across, `session` keeps dialogs alive, `release` ends it all.
+//! turns session descriptions into media plans, `exchange` carries offers across, `session` keeps dialogs alive, `pass`
+//! carries what is about neither, `release` ends it all.
 //! Which description is an offer and which an answer is for `offer_answer` to say. A call is plain data: `freeze` writes it with its transactions and media, `thaw` brings it back.
 
 pub(crate) mod answer;
@@ -11,6 +12,7 @@ pub(crate) mod exchange;
 pub(crate) mod hunt;
 pub(crate) mod leg;
 pub(crate) mod offer_answer;
+pub(crate) mod pass;
 pub(crate) mod record;
 pub(crate) mod release;
 mod send;
@@ -59,6 +61,8 @@ pub struct Call {
     pub(crate) early: Vec<early::Early>,
     /// A response of the callee's that the caller is not ready for.
     pub(crate) held: Box<[u8]>,
+    /// Requests under way between the two legs that are about something else.
+    pub(crate) passing: Vec<pass::Passing>,
     /// An offer under way between the two legs.
     pub(crate) exchange: Option<exchange::Exchange>,
     /// Statuses upon which no other candidate is tried, by the plan that chose them.

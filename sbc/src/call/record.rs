@@ -12,7 +12,7 @@ use control::event::CallState;
 use media::{EndRecord, Media};
 
 /// Version of the layout. A new version reads its predecessor.
-pub(crate) const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 3;
 
 /// A call as it stands in the region.
 pub struct CallRecord {
@@ -107,6 +107,7 @@ impl Plain for Call {
         self.held.put(out);
         self.exchange.put(out);
         self.stop_on.put(out);
+        self.passing.put(out);
         self.failure.put(out);
         self.number.put(out);
         self.max_forwards.put(out);
@@ -132,6 +133,7 @@ impl Plain for Call {
             held: Plain::take(from)?,
             exchange: Plain::take(from)?,
             stop_on: Plain::take(from)?,
+            passing: Plain::take(from)?,
             failure: Plain::take(from)?,
             number: Plain::take(from)?,
             max_forwards: Plain::take(from)?,

@@ -1,7 +1,7 @@
 //! Requests of ours within a leg's dialog (RFC 3261 12.2.1.1).
 
 use super::{Call, session};
-use crate::core::{ALLOW, Core, Turn, contact, dialog_request};
+use crate::core::{Core, Turn, contact, dialog_request};
 use crate::dialog::session_timer::Mode;
 use crate::message::{Method, Name, Print};
 use crate::transaction::Owner;
@@ -23,16 +23,19 @@ pub(crate) fn request(
     let port = leg.port;
     let to = core.next_hop(port, &leg.dialog);
     let face = core.face(port);
+    let image = core.image.clone();
+    let allow = image.trunks.get(usize::from(leg.trunk)).map_or(&b""[..], |t| t.methods.allow());
     let (dialog, timer, terms) = (&leg.dialog, leg.timer, session::terms(core, leg.trunk));
     let sent = core.send_request(turn, (home, owner), (port, to), method, |out, branch| {
         let mut print = dialog_request(out, dialog, (method, cseq), &face, branch);
         if refreshes_target(method) {
             contact(&mut print, &face);
-            print.header(Name::Allow, ALLOW);
-            if terms.mode != Mode::Off {
-                print.header(Name::Supported, b"timer");
-                timer.ask(&terms, &mut print);
-            }
+            print.header(Name::Allow, allow);
+        }
+        let is_refresh = matches!(method, Method::Invite | Method::Update);
+        if is_refresh && terms.mode != Mode::Off {
+            print.header(Name::Supported, b"timer");
+            timer.ask(&terms, &mut print);
         }
         finish(&mut print);
     })?;
@@ -44,9 +47,13 @@ pub(crate) fn request(
     Some(sent)
 }
 
-/// Whether a request carries a Contact (RFC 3261 12.2.1.1, RFC 3311 5.1), and refreshes the session.
+/// Whether a request carries a Contact (RFC 3261 12.2.1.1, 3311 5.1, 3515 2.2, 6665 3).
+/// What we do not know may need one.
 fn refreshes_target(method: Method) -> bool {
-    matches!(method, Method::Invite | Method::Update)
+    let within = matches!(method, Method::Ack | Method::Bye | Method::Cancel | Method::Prack);
+    let apart =
+        matches!(method, Method::Info | Method::Message | Method::Publish | Method::Options);
+    !within && !apart
 }
 
 /// Ends a message with a session description, or without.

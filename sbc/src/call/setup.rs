@@ -291,6 +291,7 @@ fn begin(
         held: Box::default(),
         exchange: None,
         stop_on: Vec::new(),
+        passing: Vec::new(),
         failure: 0,
         number,
         max_forwards: message

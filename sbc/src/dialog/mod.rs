@@ -1,6 +1,7 @@
 //! Dialogs: RFC 3261 section 12. One per leg; identified by our tag, which names the leg.
 
 pub mod prack;
+pub mod replaces;
 pub mod session_timer;
 pub mod tag;
 

@@ -18,7 +18,7 @@ pub struct Boundary<'a> {
 /// Copies the headers that may cross, in their order.
 pub fn pass(message: &Message, boundary: Boundary, print: &mut Print) {
     for header in message.headers() {
-        if is_ours(header.name) {
+        if is_ours(header.name) || is_meaning(header.name) {
             continue;
         }
         let named = || boundary.extra.iter().any(|e| header.raw_name.eq_ignore_ascii_case(e));
@@ -30,6 +30,38 @@ pub fn pass(message: &Message, boundary: Boundary, print: &mut Print) {
             }
         }
     }
+}
+
+/// The same for a request, or an answer to one, that is carried as a whole: with what it means.
+pub fn pass_whole(message: &Message, boundary: Boundary, print: &mut Print) {
+    for header in message.headers().filter(|h| is_meaning(h.name)) {
+        print.header(header.name, header.value);
+    }
+    pass(message, boundary, print);
+}
+
+/// What a request of another extension is about, whoever sends it (RFC 3515, 3903, 6086, 6665), and how
+/// its body is to be read.
+fn is_meaning(name: Name) -> bool {
+    matches!(
+        name,
+        Name::Event
+            | Name::SubscriptionState
+            | Name::Expires
+            | Name::MinExpires
+            | Name::Accept
+            | Name::AllowEvents
+            | Name::ReferSub
+            | Name::InfoPackage
+            | Name::RecvInfo
+            | Name::SipEtag
+            | Name::SipIfMatch
+            | Name::ContentDisposition
+            | Name::ContentEncoding
+            | Name::ContentLanguage
+            | Name::ContentId
+            | Name::MimeVersion
+    )
 }
 
 /// Headers that describe our own dialogs, transactions and abilities: never copied.

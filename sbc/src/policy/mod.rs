@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod decide;
 pub mod manipulate;
+pub mod methods;
 pub mod plan;
 pub mod realm;
 mod succession;
@@ -16,6 +17,7 @@ pub use succession::TooManyTrunks;
 pub use transport::{Face, StreamListener, Transport};
 
 use crate::dialog::session_timer::Terms;
+use crate::policy::methods::{Bodies, Methods};
 use crate::transaction::Timers;
 use base::{PortId, Prefix};
 use media::Learn;
@@ -123,6 +125,10 @@ pub struct Trunk {
     pub retired: bool,
     /// Session timers.
     pub session: Terms,
+    /// Requests that cross besides those a call is made of.
+    pub methods: Methods,
+    /// Types of bodies that may come with them.
+    pub bodies: Bodies,
 }
 
 /// An endpoint of a trunk.

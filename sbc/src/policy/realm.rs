@@ -39,7 +39,7 @@ pub fn is_known(image: &Image, page: &Page, port: PortId, source: SocketAddr) ->
 }
 
 /// Whether a trunk's SIP arrives at this port: its interface, over its transport.
-fn arrives_at(image: &Image, trunk: &Trunk, port: PortId) -> bool {
+pub fn arrives_at(image: &Image, trunk: &Trunk, port: PortId) -> bool {
     match image.listener(port) {
         Some((interface, face)) => {
             (trunk.interface, trunk.transport) == (interface, face.transport)

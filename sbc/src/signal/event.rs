@@ -1,7 +1,7 @@
 //! Everything else that happens: answers to questions, notices of media, orders, timers.
 
 use super::Signal;
-use crate::call::{self, CALLER, Call, early, exchange, hunt, release, session, setup};
+use crate::call::{self, CALLER, Call, early, exchange, hunt, pass, release, session, setup};
 use crate::core::{Alarm, Core, Turn};
 use crate::question::Answer;
 use crate::refusal::Refusal;
@@ -147,6 +147,8 @@ impl Signal {
                     exchange::refused(call, &mut self.core, turn, 408);
                 } else if session::is_refresh(call, owner.leg, key) {
                     session::lost(call, &mut self.core, turn, owner.leg);
+                } else {
+                    pass::timed_out(call, &mut self.core, turn, key);
                 }
             }
             Machine::ServerOther(_) => {}

@@ -4,6 +4,7 @@
 //! happen. All of them act upon one call, and `settle` then looks after its timer, its record and its end.
 
 mod event;
+mod pass;
 mod record;
 mod request;
 mod response;

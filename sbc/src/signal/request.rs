@@ -3,7 +3,7 @@
 
 use super::{Signal, stateless_tag};
 use crate::call::{MAX_FORKS, Phase, early, exchange, release, session, setup};
-use crate::core::{ALLOW, Alarm, First, Reply, Turn, method_case, respond_stateless, unsupported};
+use crate::core::{Alarm, First, Reply, Turn, method_case, respond_stateless, unsupported};
 use crate::counters::Dropped;
 use crate::dialog::Tag;
 use crate::dialog::prack::RAck;
@@ -51,7 +51,9 @@ impl Signal {
             (Method::Bye | Method::Prack | Method::Update, None) => {
                 self.answer_now(turn, at, message, 481)
             }
-            (Method::Other(_), _) => self.answer_now(turn, at, message, 501),
+            (Method::Register | Method::Publish, _) => self.answer_now(turn, at, message, 405),
+            (_, Some(leg)) => self.pass(turn, at, leg, message),
+            (Method::Other(_), None) => self.answer_now(turn, at, message, 501),
             _ => self.answer_now(turn, at, message, 405),
         }
     }
@@ -86,7 +88,7 @@ impl Signal {
 
     /// The live leg a tag of ours names, if Call-ID and the peer's tag are its dialog's (RFC 3261 12.2.2).
     /// Before the dialog is confirmed the peer may be one of several, each with a tag of its own.
-    fn locate(&self, tag: Tag, message: &Message) -> Option<(Key, u8)> {
+    pub(super) fn locate(&self, tag: Tag, message: &Message) -> Option<(Key, u8)> {
         let leg = self.calls.get(tag.call)?.legs.get(usize::from(tag.leg))?;
         let ours = leg.dialog.tag;
         let theirs = message.from().ok().and_then(|f| f.tag()).unwrap_or_default();
@@ -286,7 +288,8 @@ impl Signal {
         leg.heard(message, at.source);
         let timer = session::grant(leg, turn.now.mono);
         let face = self.core.face(at.port);
-        let reply = Reply { contact: Some(&face), ..Reply::plain(200, None) };
+        let allow = self.allow_for(at, message);
+        let reply = Reply { contact: Some(&face), allow: &allow, ..Reply::plain(200, None) };
         self.core.respond_at_once(turn, at.hash, (at.port, at.source), message, reply, timer);
         self.settle(turn, key);
     }
@@ -363,8 +366,9 @@ impl Signal {
         // A node that takes no calls says so to whoever asks whether it is there.
         let status = if self.core.draining { 503 } else { 200 };
         let reply = Reply::plain(status, Some(tag));
+        let allow = self.allow_for(at, message);
         self.core.respond_at_once(turn, at.hash, (at.port, at.source), message, reply, |print| {
-            print.header(Name::Allow, ALLOW);
+            print.header(Name::Allow, &allow);
             print.header(Name::Accept, b"application/sdp");
         });
     }
@@ -394,12 +398,19 @@ impl Signal {
     }
 
     /// Answers with a status and nothing more; an INVITE within an INVITE transaction.
-    fn answer_now(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message, status: u16) {
+    pub(super) fn answer_now(
+        &mut self,
+        turn: &mut Turn,
+        at: setup::Arrival,
+        message: &Message,
+        status: u16,
+    ) {
         // RFC 3261 14.2: between 0 and 10 seconds; the same for the same request.
         let retry_after = (stateless_tag(&self.core, message).secret % 11) as u32;
+        let refused = matches!(status, 405 | 501).then(|| self.allow_for(at, message));
         self.answer_with(turn, at, message, status, |print| {
-            if matches!(status, 405 | 501) {
-                print.header(Name::Allow, ALLOW);
+            if let Some(allow) = &refused {
+                print.header(Name::Allow, allow);
             }
             if status == 500 {
                 print.line(Name::RetryAfter, |v| {
@@ -409,7 +420,7 @@ impl Signal {
         });
     }
 
-    fn answer_with(
+    pub(super) fn answer_with(
         &mut self,
         turn: &mut Turn,
         at: setup::Arrival,

@@ -1,7 +1,7 @@
 //! Responses: to the transaction our branch names, and through it to the call (RFC 3261 17.1.3).
 
 use super::Signal;
-use crate::call::{exchange, hunt, session};
+use crate::call::{exchange, hunt, pass, session};
 use crate::core::Turn;
 use crate::counters::{ClassCase, Dropped};
 use crate::message::{Message, Method};
@@ -29,6 +29,8 @@ impl Signal {
                         exchange::concluded(call, &mut self.core, turn, owner.leg, message);
                     } else if session::is_refresh(call, owner.leg, key) {
                         session::concluded(call, &mut self.core, turn, owner.leg, message);
+                    } else if pass::is_passing(call, key) {
+                        pass::concluded(call, &mut self.core, turn, key, message);
                     }
                 }
                 self.settle_owner(turn, owner);

@@ -122,6 +122,10 @@ impl Leg {
             Act::Reinvite(direction, moves) => self.reinvite(now, Some((direction, moves)), line),
             Act::ReinviteWithoutOffer => self.reinvite(now, None, line),
             Act::Update(direction) => self.update(now, direction, line),
+            Act::Other(method) if self.phase == Phase::Up => {
+                self.request(now, method, "", line);
+            }
+            Act::Other(_) => {}
             Act::Refresh => {
                 if !line.chance(15) {
                     self.update(now, None, line);

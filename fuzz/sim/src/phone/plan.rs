@@ -25,6 +25,8 @@ pub(super) enum Act {
     ReinviteWithoutOffer,
     /// An UPDATE with this direction, or without an offer.
     Update(Option<&'static str>),
+    /// A request about something else, with this method.
+    Other(&'static str),
     /// Its session's refresh.
     Refresh,
     /// The answer to the re-INVITE with this branch.
@@ -62,6 +64,11 @@ pub(super) fn conversation(random: &mut Random, hostile: bool) -> Plan {
     for _ in 0..random.below(3) {
         let at = random.below(length + 2_000);
         plan.push((at, update(random)));
+    }
+    for _ in 0..random.below(3) {
+        let method = ["INFO", "INFO", "MESSAGE", "NOTIFY"][random.below(4) as usize];
+        let at = random.below(length + 2_000);
+        plan.push((at, Act::Other(method)));
     }
     if hostile {
         plan.extend(mischief(random, length));

@@ -1,0 +1,110 @@
+//! Which requests, and which bodies of theirs, cross a trunk besides those a call is made of.
+//!
+//! A request crosses when both its trunks list its method. What it carries is looked at by type only.
+
+/// Methods every trunk serves.
+const SERVED: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE";
+
+/// What a trunk lists, and the Allow header that follows (RFC 3261 20.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Methods {
+    listed: Vec<Box<[u8]>>,
+    allow: Box<[u8]>,
+}
+
+impl Methods {
+    /// A trunk that lists these, besides those served anyhow.
+    pub fn new<'m>(listed: impl IntoIterator<Item = &'m [u8]>) -> Methods {
+        let listed: Vec<Box<[u8]>> = listed.into_iter().map(Into::into).collect();
+        let mut allow = SERVED.as_bytes().to_vec();
+        for method in &listed {
+            allow.extend_from_slice(b", ");
+            allow.extend_from_slice(method);
+        }
+        Methods { listed, allow: allow.into() }
+    }
+
+    /// Whether requests with this method cross.
+    pub fn permits(&self, method: &[u8]) -> bool {
+        self.listed.iter().any(|listed| **listed == *method)
+    }
+
+    /// The Allow header.
+    pub fn allow(&self) -> &[u8] {
+        &self.allow
+    }
+
+    /// Whether every trunk serves this method, so that listing it would mean nothing.
+    pub fn is_served(method: &[u8]) -> bool {
+        SERVED.split(", ").any(|served| served.as_bytes() == method)
+    }
+}
+
+impl Default for Methods {
+    fn default() -> Self {
+        Methods::new([b"INFO".as_slice()])
+    }
+}
+
+/// Types of bodies that cross a trunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bodies(Vec<Box<[u8]>>);
+
+impl Bodies {
+    /// These, `type/subtype` in lower case; `*` is every type.
+    pub fn new<'b>(types: impl IntoIterator<Item = &'b [u8]>) -> Bodies {
+        Bodies(types.into_iter().map(Into::into).collect())
+    }
+
+    /// Whether a body with this Content-Type crosses.
+    pub fn permits(&self, content_type: &[u8]) -> bool {
+        let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        self.0.iter().any(|listed| **listed == *b"*" || kind.eq_ignore_ascii_case(listed))
+    }
+
+    /// The Accept header of a refusal (RFC 3261 21.4.13).
+    pub fn accept(&self) -> Vec<u8> {
+        let mut accept = b"application/sdp".to_vec();
+        for kind in &self.0 {
+            accept.extend_from_slice(b", ");
+            accept.extend_from_slice(if **kind == *b"*" { b"*/*" } else { kind });
+        }
+        accept
+    }
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        Bodies::new([
+            b"application/dtmf-relay".as_slice(),
+            b"application/dtmf",
+            b"application/media_control+xml",
+            b"message/sipfrag",
+            b"text/plain",
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_listed_is_allowed_and_said_so() {
+        let methods = Methods::new([b"INFO".as_slice(), b"FROBNICATE"]);
+        assert!(methods.permits(b"FROBNICATE") && !methods.permits(b"frobnicate"));
+        assert!(!methods.permits(b"REFER"));
+        let allow = format!("{SERVED}, INFO, FROBNICATE");
+        assert_eq!(methods.allow(), allow.as_bytes());
+        assert!(Methods::is_served(b"PRACK") && !Methods::is_served(b"INFO"));
+    }
+
+    #[test]
+    fn bodies_are_told_by_type_alone() {
+        let bodies = Bodies::new([b"application/isup".as_slice()]);
+        assert!(bodies.permits(b"Application/ISUP ; version=itu-t92+"));
+        assert!(!bodies.permits(b"application/sdp") && !bodies.permits(b""));
+        assert!(Bodies::new([b"*".as_slice()]).permits(b"anything/else"));
+        assert_eq!(bodies.accept(), b"application/sdp, application/isup");
+    }
+}

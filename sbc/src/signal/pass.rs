@@ -1,0 +1,154 @@
+//! Requests within a dialog that are carried to the other leg as they are: checked, and a REFER's target
+//! said in the words of the other side (RFC 3515, RFC 3891).
+
+use super::Signal;
+use crate::call::{Call, pass, setup};
+use crate::core::Turn;
+use crate::counters::NotPassed;
+use crate::dialog::Tag;
+use crate::dialog::replaces::{self, Replaces};
+use crate::message::{Message, Method, Name, Scheme};
+use crate::policy::{Trunk, realm};
+use crate::transaction::Owner;
+use base::Key;
+
+impl Signal {
+    pub(super) fn pass(
+        &mut self,
+        turn: &mut Turn,
+        at: setup::Arrival,
+        (key, place): (Key, u8),
+        message: &Message,
+    ) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if !call.leg(place).is_some_and(|l| l.dialog.admit_cseq(message.cseq().number)) {
+            return self.answer_now(turn, at, message, 500);
+        }
+        if call.has_ended() {
+            return self.answer_now(turn, at, message, 481);
+        }
+        let may = pass::may_pass(call, &self.core, place, message);
+        let may = may.and_then(|to| Ok((to, self.refer_to(key, (place, to), message)?)));
+        let (to, refer_to) = match may {
+            Ok(may) => may,
+            Err(why) => return self.not_passed(turn, at, (key, place), message, why),
+        };
+        let owner = Some(Owner { call: key, leg: place });
+        let from = (at.port, at.source);
+        let Some(served) = self.core.serve_briefly(at.hash, owner, from, message) else {
+            return self.answer_now(turn, at, message, 500);
+        };
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if let Some(leg) = call.leg(place) {
+            leg.heard(message, at.source);
+        }
+        let what = (message, refer_to.as_deref());
+        pass::begin(call, &mut self.core, turn, (place, to), served, what);
+        self.settle(turn, key);
+    }
+
+    fn not_passed(
+        &mut self,
+        turn: &mut Turn,
+        at: setup::Arrival,
+        (key, place): (Key, u8),
+        message: &Message,
+        why: NotPassed,
+    ) {
+        self.core.counters.not_passed.add(why.index());
+        if why != NotPassed::Body {
+            return self.answer_now(turn, at, message, why.status());
+        }
+        let leg = self.calls.get(key).and_then(|call| call.legs.get(usize::from(place)));
+        let trunk = leg.and_then(|leg| self.core.image.trunks.get(usize::from(leg.trunk)));
+        let accept = trunk.map(|trunk| trunk.bodies.accept()).unwrap_or_default();
+        self.answer_with(turn, at, message, 415, |print| {
+            print.header(Name::Accept, &accept);
+        });
+    }
+
+    /// The Refer-To of a REFER as the other side is to see it: our address there in place of our address
+    /// here, and the dialog of ours that its Replaces names by the one on that dialog's other side.
+    fn refer_to(
+        &self,
+        key: Key,
+        (from, to): (u8, u8),
+        message: &Message,
+    ) -> Result<Option<Vec<u8>>, NotPassed> {
+        let target = message.addresses(Name::ReferTo).next().and_then(Result::ok);
+        let (Some(Method::Refer), Some(target)) = (message.method(), target) else {
+            return Ok(None);
+        };
+        let Some(uri) = target.read_uri().ok().filter(|u| matches!(u.scheme, Scheme::Sip)) else {
+            return Ok(Some(target.raw.to_vec()));
+        };
+        let Some(call) = self.calls.get(key) else { return Err(NotPassed::NoDialog) };
+        let [here, there] = [from, to].map(|p| self.core.face(port_of(call, p)).sent_by);
+        let host = match uri.port {
+            Some(port) => [uri.host, b":", port.to_string().as_bytes()].concat(),
+            None => uri.host.to_vec(),
+        };
+        let is_ours = host == here.as_bytes() || [&host[..], b":5060"].concat() == here.as_bytes();
+        let host = if is_ours { there.as_bytes() } else { &host };
+        let mut out = b"<sip:".to_vec();
+        if let Some(user) = uri.user {
+            out.extend_from_slice(user);
+            out.push(b'@');
+        }
+        out.extend_from_slice(host);
+        out.extend_from_slice(uri.params);
+        let mut separator = b'?';
+        for (name, value) in replaces::headers(uri.headers) {
+            out.push(separator);
+            separator = b'&';
+            match Replaces::of(&uri).filter(|_| name.eq_ignore_ascii_case(b"Replaces")) {
+                Some(replaces) => self.other_side(replaces)?.escape(&mut out),
+                None => out.extend_from_slice(&[name, b"=", value].concat()),
+            }
+        }
+        out.push(b'>');
+        out.extend_from_slice(target.params);
+        Ok(Some(out))
+    }
+
+    /// A dialog of ours as it is named on its call's other side; one that is not ours stays as it is.
+    fn other_side(&self, replaces: Replaces) -> Result<Replaces, NotPassed> {
+        // The sender writes what its own peer is to read: our tag is the one of the receiver.
+        let Some(tag) = Tag::parse(&replaces.to_tag) else { return Ok(replaces) };
+        let call = self.calls.get(tag.call).ok_or(NotPassed::UnknownDialog)?;
+        let leg = |place: u8| call.legs.get(usize::from(place));
+        let named = leg(tag.leg).ok_or(NotPassed::UnknownDialog)?;
+        let is_it = named.dialog.tag.secret == tag.secret
+            && *named.dialog.call_id == *replaces.call_id
+            && *named.dialog.remote_tag == *replaces.from_tag;
+        let other = call.other(tag.leg).and_then(leg).filter(|_| is_it);
+        let dialog = &other.ok_or(NotPassed::UnknownDialog)?.dialog;
+        Ok(Replaces {
+            call_id: dialog.call_id.to_vec(),
+            to_tag: dialog.remote_tag.to_vec(),
+            from_tag: dialog.tag.text().to_vec(),
+            early_only: replaces.early_only,
+        })
+    }
+
+    /// The Allow header a peer gets (RFC 3261 20.5): that of its dialog's trunk, or of its own.
+    pub(super) fn allow_for(&self, at: setup::Arrival, message: &Message) -> Vec<u8> {
+        let tag = message.to().ok().and_then(|to| to.tag()).and_then(Tag::parse);
+        let leg = tag.and_then(|tag| self.locate(tag, message)).and_then(|(key, place)| {
+            self.calls.get(key).and_then(|call| call.legs.get(usize::from(place)))
+        });
+        let image = &self.core.image;
+        let trunk = leg.map(|leg| leg.trunk).or_else(|| {
+            let mut trunks = image.trunks.iter();
+            let is_its =
+                |t: &Trunk| realm::arrives_at(image, t, at.port) && realm::admits(t, at.source);
+            trunks.position(is_its).map(|i| i as u16)
+        });
+        let trunk = trunk.and_then(|t| image.trunks.get(usize::from(t)));
+        trunk.map(|t| t.methods.allow().to_vec()).unwrap_or_default()
+    }
+}
+
+fn port_of(call: &Call, place: u8) -> base::PortId {
+    call.legs.get(usize::from(place)).map_or(base::PortId(u32::MAX), |leg| leg.port)
+}
