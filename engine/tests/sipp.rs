@@ -176,6 +176,12 @@ fn a_late_offer() {
 }
 
 #[test]
+fn a_late_offer_to_a_trunk_that_wants_one() {
+    let caller = scenario("uac-late");
+    all_answered(&once(play_on("offers = true\n", "sipp-offers", &caller, "uas", &FEW)));
+}
+
+#[test]
 fn hold_and_resume_from_the_caller() {
     all_answered(&once(play("sipp-hold", &scenario("uac-hold"), "uas-held", &FEW)));
 }

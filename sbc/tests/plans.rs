@@ -47,6 +47,7 @@ fn trunk(name: &str, address: &str) -> Trunk {
         pass_headers: Vec::new(),
         retired: false,
         session: sbc::dialog::session_timer::Terms::default(),
+        offers: false,
         methods: Default::default(),
         bodies: Default::default(),
     }

@@ -69,6 +69,7 @@ struct Settings {
     session: Terms,
     methods: Methods,
     bodies: Bodies,
+    offers: bool,
 }
 
 impl Draft {
@@ -147,6 +148,7 @@ impl Draft {
             pass_headers: settings.pass_headers.clone(),
             retired: false,
             session: settings.session,
+            offers: settings.offers,
             methods: settings.methods.clone(),
             bodies: settings.bodies.clone(),
             name,
@@ -191,6 +193,7 @@ impl Settings {
             learn: learn(s, report),
             pass_headers: pass_headers(s, report),
             session: session(s, report),
+            offers: s.flag(report, "offers", false),
             methods: methods(s, report),
             bodies: bodies(s, report),
         }

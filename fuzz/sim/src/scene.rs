@@ -50,6 +50,7 @@ pub fn trunk(name: &str, address: &str) -> Trunk {
         pass_headers: Vec::new(),
         retired: false,
         session: Terms::default(),
+        offers: false,
         methods: Methods::default(),
         bodies: Bodies::default(),
     }

@@ -180,6 +180,7 @@ fn image(dice: &mut Dice) -> Image {
         trunk.trying_timeout = Duration::from_millis(dice.pick(&[600, 2_000, 4_000]));
         trunk.ring_timeout = Duration::from_secs(dice.pick(&[3, 15, 40]));
         trunk.max_duration = Duration::from_secs(dice.pick(&[5, 30, 3_600, 3_600]));
+        trunk.offers = dice.chance(30);
         trunk.methods = Methods::new([b"INFO".as_slice(), b"NOTIFY"]);
         trunk.session = Terms {
             mode: dice.pick(&[Mode::Serve, Mode::Serve, Mode::Ask, Mode::Off]),

@@ -43,12 +43,12 @@ pub(crate) fn success(
     leg.phase = Phase::Confirmed;
     match description(call, core, turn, (place, at), message) {
         Ok(sdp) => {
-            let awaits_answer = call.leg(place).is_some_and(|l| !l.offer.is_stable());
-            if awaits_answer {
+            if call.leg(place).is_some_and(|l| l.offer.is_stable()) {
+                acknowledge(call, core, turn, place, None);
+            }
+            if call.leg(CALLER).is_some_and(|l| !l.offer.is_stable()) {
                 // The offer is in the 2xx: the caller's ACK will carry the answer.
                 call.exchange = Some(exchange::Exchange::awaiting_answer(CALLER, place));
-            } else {
-                acknowledge(call, core, turn, place, None);
             }
             answered(call, core, turn, place, message, sdp.as_deref());
         }

@@ -188,7 +188,9 @@ fn switch(call: &mut Call, core: &Core, turn: &mut Turn, place: u8, at: usize) {
     leg.prack_owed = None;
     if let Ok(session) = bridge::acceptable(&early.answer) {
         bridge::program(call, core, turn, place, &session);
-        listen(call, &early);
+        if !caller_is_owed(call) {
+            listen(call, &early);
+        }
     }
 }
 
@@ -251,9 +253,22 @@ pub(crate) fn described(
     if message.body().is_empty() || !setup::is_sdp(message) {
         return Ok(None);
     }
+    let is_owed = caller_is_owed(call);
     let Some(leg) = call.leg(place) else { return Err(Refusal::InternalError) };
     let role = leg.offer.role(carrier);
     match role {
+        Role::Answer | Role::Preview if is_owed => {
+            // The offer was ours: its answer becomes one for the caller, in the 2xx.
+            let session = bridge::acceptable(message.body())?;
+            call.early[at].answer = message.body().into();
+            if role == Role::Answer {
+                call.early[at].agreed = true;
+                call.legs[usize::from(place)].offer = Negotiation::Stable;
+            }
+            bridge::program(call, core, turn, place, &session);
+            let is_final = carrier == Carrier::Success;
+            Ok(is_final.then(|| bridge::rewritten(call, core, turn, CALLER, &session)).flatten())
+        }
         Role::Answer | Role::Preview => {
             let session = bridge::acceptable(message.body())?;
             place_answer(call, at, &session)?;
@@ -278,6 +293,11 @@ pub(crate) fn described(
     }
 }
 
+/// Whether the caller, whose INVITE had no offer, is still to be made one.
+fn caller_is_owed(call: &Call) -> bool {
+    call.legs.first().is_some_and(|caller| caller.offer == Negotiation::OfferOwed)
+}
+
 /// Finds the caller's early dialog for an answer. One that fits what a dialog has heard is the same
 /// answer there (our address does not change); another needs an early dialog of its own (RFC 3261
 /// 12.1.1: one answer per dialog, RFC 3264 4).
@@ -300,8 +320,7 @@ fn place_answer(call: &mut Call, at: usize, session: &Session) -> Result<(), Ref
 
 /// An offer for the caller: in an early dialog that has none yet.
 fn place_offer(call: &mut Call) -> Result<(), Refusal> {
-    let is_owed = call.legs.first().is_some_and(|l| l.offer == Negotiation::OfferOwed);
-    if is_owed {
+    if caller_is_owed(call) {
         return Ok(());
     }
     let fork = next_fork(call)?;
@@ -326,6 +345,10 @@ pub(crate) fn answer(
 ) -> Result<Vec<u8>, Refusal> {
     let earlier = call.early.get(at).map(|e| e.answer.clone()).unwrap_or_default();
     let session = bridge::acceptable(&earlier).map_err(|_| Refusal::NotAcceptable)?;
+    if caller_is_owed(call) {
+        let sdp = bridge::rewritten(call, core, turn, CALLER, &session);
+        return sdp.ok_or(Refusal::NotAcceptable);
+    }
     place_answer(call, at, &session)?;
     let from = call.early[at].leg;
     let sdp = bridge::answered(call, core, turn, (from, CALLER), &session);

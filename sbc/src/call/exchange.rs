@@ -340,6 +340,7 @@ pub(crate) fn acknowledged(
         return;
     };
     let role = call.leg(place).map_or(Role::Misplaced, |leg| leg.offer.role(Carrier::Ack));
+    let was_asked = call.leg(exchange.to).is_some_and(|leg| !leg.offer.is_stable());
     end(call);
     let answer = bridge::readable(message.body()).ok().filter(|_| role == Role::Answer);
     let Some(session) = answer else {
@@ -348,6 +349,15 @@ pub(crate) fn acknowledged(
         return release::release(call, core, turn, Refusal::NotAcceptable);
     };
     bridge::program(call, core, turn, place, &session);
+    if !was_asked {
+        // The other side answered an offer of ours. It hears of what was chosen, if that is less.
+        if bridge::differs(call, place, &session) {
+            remember(call, exchange.to);
+            bridge::rewritten(call, core, turn, exchange.to, &session);
+            session::offer_again(call, core, turn, exchange.to);
+        }
+        return;
+    }
     let sdp = bridge::answered(call, core, turn, (place, exchange.to), &session);
     answer::acknowledge(call, core, turn, exchange.to, sdp.as_deref());
 }

@@ -172,7 +172,13 @@ fn send_invite(
     invite: &Message,
 ) -> Result<(), Refusal> {
     let session = bridge::acceptable(invite.body()).ok();
-    let sdp = session.and_then(|s| bridge::rewritten(call, core, turn, place, &s));
+    let trunk = call.legs.get(usize::from(place)).map_or(0, |leg| usize::from(leg.trunk));
+    let makes_one = core.image.trunks.get(trunk).is_some_and(|trunk| trunk.offers);
+    let sdp = match session {
+        Some(session) => bridge::rewritten(call, core, turn, place, &session),
+        None if makes_one => bridge::own_offer(call, core, turn, place),
+        None => None,
+    };
     // An offer in a reliable response is answered in the caller's PRACK, or it must not be made.
     let reliable = sdp.is_some() || call.legs.first().is_some_and(|l| l.peer.reliable);
     let boundary_trust = trusted(core, call, place);

@@ -108,6 +108,8 @@ pub struct Leg {
     pub(crate) timer: SessionTimer,
     /// Our refresh that is not answered yet.
     pub(crate) refresh: Option<Key>,
+    /// What was said last is an offer of ours: the refresh is to carry it.
+    pub(crate) offers: bool,
 }
 
 impl Leg {
@@ -139,6 +141,7 @@ impl Leg {
             before: Box::default(),
             timer: SessionTimer::default(),
             refresh: None,
+            offers: false,
         }
     }
 
@@ -166,5 +169,5 @@ plain!(
 plain!(struct Leg {
     trunk, port, dialog, phase, invite, invite_cseq, others, peer, offer, asked, rseq, unconfirmed,
     prack_owed, cancel_owed, bye_owed, media, plan, both_ways, planned_at,
-    sdp_id, sdp_version, said, before, timer, refresh,
+    sdp_id, sdp_version, said, before, timer, refresh, offers,
 });

@@ -155,7 +155,7 @@ pub(crate) fn end_leg(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
     let status = call.cdr.status;
     let (q850, text) = (call.cdr.q850, why.name());
     let owes_ack = call.exchange.is_some_and(|e| e.answer_awaited && e.to == place);
-    if owes_ack {
+    if owes_ack && call.leg(place).is_some_and(|leg| !leg.offer.is_stable()) {
         // RFC 3261 15: no BYE before the ACK of the 2xx.
         answer::acknowledge(call, core, turn, place, None);
         call.exchange = None;

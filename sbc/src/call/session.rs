@@ -84,7 +84,7 @@ fn refresh(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8) {
     if is_busy || inviting || !leg.offer.is_stable() || leg.phase != Phase::Confirmed {
         return;
     }
-    let by_update = leg.peer.update || leg.said.is_empty();
+    let by_update = (leg.peer.update && !leg.offers) || leg.said.is_empty();
     let said = leg.said.clone();
     let method = if by_update { Method::Update } else { Method::Invite };
     let sent = send::request(call, core, turn, place, method, |print| {
@@ -99,6 +99,14 @@ fn refresh(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8) {
             leg.offer = Negotiation::OfferSent;
         }
     }
+}
+
+/// What was said to `place` last is an offer of our own: it goes out now, or as soon as it may.
+pub(crate) fn offer_again(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8) {
+    if let Some(leg) = call.leg(place) {
+        leg.offers = true;
+    }
+    refresh(call, core, turn, place);
 }
 
 /// Whether a transaction is the refresh of a leg.
@@ -148,12 +156,15 @@ pub(crate) fn concluded(
     leg.peer.learn(message);
     match status {
         200..=299 => {
+            (leg.offers, leg.before) = (false, Box::default());
             leg.dialog.refresh_target(message.contact().ok().flatten());
             granted(leg, core, now, message);
         }
         408 | 481 => lost(call, core, turn, place),
         422 if again => leg.timer.refresh_at = now,
         491 => leg.timer.refresh_at = now + wait,
+        // What we offered was refused: what was agreed before still holds.
+        _ if core::mem::take(&mut leg.offers) => leg.said = core::mem::take(&mut leg.before),
         // The session is still on: once more, half way to its end.
         _ => leg.timer.refresh_at = now + (leg.timer.ends_at.since(now) / 2).max(BUSY),
     }

@@ -125,6 +125,8 @@ pub struct Trunk {
     pub retired: bool,
     /// Session timers.
     pub session: Terms,
+    /// An INVITE without an offer leaves to this trunk with one of ours.
+    pub offers: bool,
     /// Requests that cross besides those a call is made of.
     pub methods: Methods,
     /// Types of bodies that may come with them.
