@@ -55,6 +55,11 @@ impl Shelf {
         Shelf { dir: dir.to_path_buf() }
     }
 
+    /// Where they are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Names of the decks there are, sorted.
     pub fn names(&self) -> Result<Vec<String>, Trouble> {
         let entries = match std::fs::read_dir(&self.dir) {

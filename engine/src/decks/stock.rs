@@ -3,6 +3,7 @@
 //! Decks that were read before are not read again: one vendor's new deck costs its own reading and one
 //! merge.
 
+use super::kept::{self, Origin};
 use super::shelf::{Shelf, Trouble};
 use crate::config::Rates;
 use base::money::Ratio;
@@ -26,6 +27,10 @@ pub struct Stock {
     next_change: Option<i64>,
     /// How far each history was read.
     marks: Option<Marks>,
+    /// What the book was made of.
+    origin: Origin,
+    /// Whether it was made of decks, hence is worth keeping.
+    is_new: bool,
 }
 
 /// Where decks are, and how long the history of each was.
@@ -48,33 +53,84 @@ impl Stock {
         let shelf = Shelf::new(&rates.dir);
         let mut stock = Stock::default();
         let mut lengths = Vec::new();
-        let vendors = routing.vendors.iter().map(|v| &v.name);
-        let customers = routing.customers.iter().map(|c| &c.name);
-        for name in vendors.chain(customers) {
+        let mut generations = BTreeMap::new();
+        let mut pending = None;
+        for name in names(routing) {
             lengths.push((name.clone(), shelf.mark(name)));
-            if let Some(file) = files.get(&**name) {
-                stock.decks.insert(name.clone(), (0, Arc::new(file.clone())));
+            if files.contains_key(&**name) {
                 continue;
             }
             let history = shelf.history(name)?;
-            let pending = history.pending(now).first().map(|(_, from)| *from);
-            stock.next_change = earliest(stock.next_change, pending);
-            let Some(generation) = history.in_force(now) else {
-                stock.notes.push(format!("deck `{name}` has no generation in force"));
-                continue;
-            };
+            pending = earliest(pending, history.pending(now).first().map(|(_, from)| *from));
+            match history.in_force(now) {
+                Some(generation) => drop(generations.insert(name.clone(), generation)),
+                None => stock.notes.push(format!("deck `{name}` has no generation in force")),
+            }
+        }
+        stock.origin =
+            Origin { key: key(rates, routing, &generations), made_at: now, next_change: None };
+        let is_first = earlier.decks.is_empty() && files.is_empty();
+        match is_first.then(|| stock.kept(rates, routing, &generations, now)).flatten() {
+            Some((origin, book)) => (stock.origin, stock.book) = (origin, Arc::new(book)),
+            None => {
+                stock.fetch(&shelf, &generations, earlier, files)?;
+                let changes = stock.decks.values().map(|(_, deck)| deck.next_change(now));
+                stock.origin.next_change = changes.fold(None, earliest);
+                stock.book = Arc::new(stock.compile(rates, routing, now)?);
+                stock.is_new = files.is_empty();
+            }
+        }
+        stock.next_change = earliest(pending, stock.origin.next_change);
+        stock.marks = Some(Marks { shelf, lengths });
+        Ok(stock)
+    }
+
+    /// Decks by name: files, those read before, and the rest from the shelf.
+    fn fetch(
+        &mut self,
+        shelf: &Shelf,
+        generations: &BTreeMap<Box<str>, u32>,
+        earlier: &Stock,
+        files: &BTreeMap<String, Deck>,
+    ) -> Result<(), Trouble> {
+        for (name, deck) in files {
+            self.decks.insert(name.as_str().into(), (0, Arc::new(deck.clone())));
+        }
+        for (name, &generation) in generations {
             let deck = match earlier.decks.get(name) {
                 Some((same, deck)) if *same == generation => deck.clone(),
                 _ => Arc::new(shelf.read(name, generation)?),
             };
-            stock.decks.insert(name.clone(), (generation, deck));
+            self.decks.insert(name.clone(), (generation, deck));
         }
-        for (_, deck) in stock.decks.values() {
-            stock.next_change = earliest(stock.next_change, deck.next_change(now));
+        Ok(())
+    }
+
+    /// The book that was kept, if it is this one.
+    fn kept(
+        &self,
+        rates: &Rates,
+        routing: &Routing,
+        generations: &BTreeMap<Box<str>, u32>,
+        now: i64,
+    ) -> Option<(Origin, Book)> {
+        let names: Vec<&Box<str>> = names(routing).collect();
+        kept::read(&rates.dir, &self.origin.key, now, |at, currency| {
+            let name = *names.get(at)?;
+            let generation = generations.get(name).copied().unwrap_or(0);
+            let fx = if generation == 0 { Ratio::ONE } else { rates.fx(currency)? };
+            Some(Edition { deck: name.clone(), generation, currency, fx })
+        })
+    }
+
+    /// Keeps the book for the next start, unless it was kept already.
+    pub fn keep(&self) {
+        let Some(marks) = self.marks.as_ref().filter(|_| self.is_new) else { return };
+        if let Err(error) = kept::write(marks.shelf.dir(), &self.origin, &self.book) {
+            eprintln!(
+                "sbcd: the next start reads every deck, because the book cannot be kept: {error}"
+            );
         }
-        stock.marks = Some(Marks { shelf, lengths });
-        stock.book = Arc::new(stock.compile(rates, routing, now)?);
-        Ok(stock)
     }
 
     /// How much that is, for operators; `None` for a configuration without vendors and customers.
@@ -166,6 +222,20 @@ impl Reading<'_> {
     }
 }
 
+/// Vendors' decks, then customers'.
+fn names(routing: &Routing) -> impl Iterator<Item = &Box<str>> {
+    let vendors = routing.vendors.iter().map(|v| &v.name);
+    vendors.chain(routing.customers.iter().map(|c| &c.name))
+}
+
+/// Everything that decides what a book of one moment has in it, as text.
+fn key(rates: &Rates, routing: &Routing, generations: &BTreeMap<Box<str>, u32>) -> String {
+    let decks: Vec<_> = names(routing).map(|name| (name, generations.get(name))).collect();
+    let times: Vec<_> = routing.profiles.iter().map(|p| &p.name).collect();
+    let vendors = routing.vendors.len();
+    format!("{vendors} {decks:?} {times:?} {:?} {} {}", rates.fx, rates.currency, routing.call_ms)
+}
+
 fn earliest(a: Option<i64>, b: Option<i64>) -> Option<i64> {
     a.into_iter().chain(b).min()
 }
@@ -216,6 +286,44 @@ mod tests {
         );
         assert!(!same.is_stale(499) && same.is_stale(500), "a generation comes");
         assert_eq!(read(500, &same).unwrap().book.market.as_ref().map(|m| m.rows()), Some(2));
+    }
+
+    #[test]
+    fn a_kept_book_is_used_while_it_is_the_right_one() {
+        let dir = scratch("kept");
+        let config = Config::parse("wholesale.toml", CONFIG).unwrap_or_else(|e| panic!("{e}"));
+        let rates = Rates { dir: dir.clone(), ..config.rates };
+        let shelf = Shelf::new(&dir);
+        put(&shelf, "carrier-a", "code,rate,from\n44,0.01,\n44,0.02,1970-01-02\n", 10);
+        put(&shelf, "customer", "code,rate,currency\n44,0.01,EUR\n", 10);
+        let read = |rates: &Rates, now| {
+            let routing = &config.image.routing;
+            Stock::read(rates, routing, now, &Stock::default(), &BTreeMap::new()).unwrap()
+        };
+        let made = read(&rates, 20);
+        assert!(made.is_new);
+        made.keep();
+        let again = read(&rates, 30);
+        assert!(!again.is_new && again.decks.is_empty(), "no deck was read");
+        assert_eq!(again.book.market, made.book.market);
+        assert_eq!((&again.book.bought, &again.book.sold), (&made.book.bought, &made.book.sold));
+        assert!(again.is_stale(86_400) && !again.is_stale(86_399));
+        assert!(read(&rates, 86_400).is_new, "a date has come");
+        assert!(read(&rates, 5).is_new, "before it was made");
+        let dearer = Rates {
+            fx: BTreeMap::from([("EUR".parse().unwrap(), "2".parse().unwrap())]),
+            ..rates.clone()
+        };
+        assert!(read(&dearer, 30).is_new, "on other terms");
+        let file = dir.join(".book");
+        let mut bytes = std::fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        assert!(read(&rates, 30).is_new, "damaged");
+        put(&shelf, "carrier-b", "code,rate\n44,0.02\n", 25);
+        made.keep();
+        assert!(read(&rates, 30).is_new, "another deck");
     }
 
     #[test]

@@ -46,7 +46,10 @@ pub(crate) async fn reload(state: &Shared, check: bool) -> Result<ReloadLine, St
         (state.file.clone(), state.config.clone())
     };
     let old = running.clone();
-    let read = spawn_blocking(move || running.succeed(&file).map_err(|e| e.to_string())).await;
+    let read = spawn_blocking(move || {
+        running.succeed(&file).map_err(|e| e.to_string()).inspect(|c| c.stock.keep())
+    })
+    .await;
     let read = read.unwrap_or_else(|_| Err("reading the file failed: see the log".into()));
     let outcome = match read {
         Ok(next) => {
@@ -84,7 +87,10 @@ pub(crate) async fn restock(state: &Shared) {
         state.config.clone()
     };
     let old = running.clone();
-    let read = spawn_blocking(move || running.restock(wall_s()).map_err(|e| e.to_string())).await;
+    let read = spawn_blocking(move || {
+        running.restock(wall_s()).map_err(|e| e.to_string()).inspect(|c| c.stock.keep())
+    })
+    .await;
     match read.unwrap_or_else(|_| Err("reading them failed: see the log".into())) {
         Ok(next) => {
             let generation = next.image.generation;

@@ -7,6 +7,8 @@
 //!
 //! What rows cost is compared at one call duration and in one currency, chosen by the caller.
 
+mod file;
+
 use crate::build::Builder;
 use crate::deck::{self, Code, Deck};
 use crate::digits::Digits;
@@ -14,7 +16,7 @@ use crate::image::Image;
 use crate::rate::{Rate, Terms};
 use base::money::{Ratio, Rounding};
 use core::ops::Range;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// The most vendors of a market.
 pub const MAX_VENDORS: usize = 1_024;
@@ -169,7 +171,9 @@ struct Gatherer {
     offers: Offers,
     /// Offers by their alternatives.
     known: HashMap<Vec<(u64, u32, u16)>, u32, core::hash::BuildHasherDefault<deck::Fold>>,
-    rates: BTreeMap<Rate, u32>,
+    rates: HashMap<Rate, u32, core::hash::BuildHasherDefault<deck::Fold>>,
+    /// What each rate comes to in the deck being read: worked out once.
+    expected: Vec<Option<u64>>,
 }
 
 impl Gatherer {
@@ -190,7 +194,7 @@ impl Gatherer {
                 return Err(NoMarket::Size);
             }
             let (expected, rate) = match terms.offer {
-                deck::Offer::Open(rate) => (expected(&rate, entry.fx, call_ms), self.rate(rate)),
+                deck::Offer::Open(rate) => self.rate(rate, entry.fx, call_ms),
                 deck::Offer::Closed | deck::Offer::Blocked => (u64::MAX, BLOCKED),
             };
             key.push((expected, rate, profile));
@@ -210,18 +214,24 @@ impl Gatherer {
         Ok(at)
     }
 
-    fn rate(&mut self, rate: Rate) -> u32 {
+    /// What a rate comes to, and its index.
+    fn rate(&mut self, rate: Rate, fx: Ratio, call_ms: u64) -> (u64, u32) {
         let next = self.offers.rates.len() as u32;
         let at = *self.rates.entry(rate).or_insert(next);
         if at == next {
             self.offers.rates.push(rate);
         }
-        at
+        if self.expected.len() <= at as usize {
+            self.expected.resize(at as usize + 1, None);
+        }
+        let known = self.expected[at as usize].get_or_insert_with(|| expected(&rate, fx, call_ms));
+        (*known, at)
     }
 
     /// A deck's codes with what each offers at a moment, in order.
     fn read(&mut self, entry: &Entry, at: i64, call_ms: u64) -> Result<Vec<(Code, u32)>, NoMarket> {
         let deck = entry.deck;
+        self.expected.clear();
         let mut found = Vec::with_capacity(deck.len());
         // Nearly every code has one row, and rows share terms: what those make is worked out once.
         let mut alone: Vec<u32> = vec![UNKNOWN; deck.terms.len()];
@@ -550,6 +560,7 @@ mod tests {
     use super::*;
     use crate::deck::{Options, import};
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     fn deck(rows: &str) -> Deck {
         let text = format!("code,rate,from,until,status,time\n{rows}");
