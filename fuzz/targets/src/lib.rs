@@ -2,11 +2,13 @@
 //!
 //! The same functions run under libFuzzer (`fuzz/fuzz.sh`) and over the kept corpora (`tests/corpus`).
 
+mod decks;
 mod node_target;
 mod parsers;
 mod records;
 pub mod samples;
 
+pub use decks::deck;
 pub use node_target::node;
 pub use parsers::{frame, message, rtp_rtcp, sdp, uri};
 pub use records::record;
@@ -15,7 +17,7 @@ pub use records::record;
 pub type Target = fn(&[u8]);
 
 /// Every target under the name of its corpus.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("message", message),
     ("uri", uri),
     ("sdp", sdp),
@@ -23,6 +25,7 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("frame", frame),
     ("record", record),
     ("node", node),
+    ("deck", deck),
 ];
 
 /// A target by its name.

@@ -23,12 +23,21 @@ fn main() -> std::io::Result<()> {
     keep(&corpus, "rtp_rtcp", "rtp", &sim::wire::rtp(7, 9, b'r')[..40])?;
     keep(&corpus, "rtp_rtcp", "rtcp", &sim::wire::rtcp(9))?;
     keep(&corpus, "rtp_rtcp", "extended", &EXTENDED)?;
+    for (i, text) in DECKS.iter().enumerate() {
+        keep(&corpus, "deck", &format!("deck{i}"), text.as_bytes())?;
+    }
     records(&corpus)?;
     for (i, run) in RUNS.iter().enumerate() {
         keep(&corpus, "node", &format!("run{i}"), run)?;
     }
     Ok(())
 }
+
+const DECKS: [&str; 3] = [
+    "code,rate,first_s,increment_s,connect_fee,from,status,time\n44,0.01,60,1,0.1,2026-01-01,,\n447,,,,,,closed,\n",
+    "Destination;Dial code;Rate/min;Billing increment\nUK;44-45;0,0102;60/1\n\"=x\";+1;0,5;6\n",
+    "sep=|\ncode|rate|effective|time|currency\n*21#|1|20-Nov-2026 08:00|peak|EUR\n",
+];
 
 const URIS: [&str; 8] = [
     "sip:442079460000@192.0.2.1:5060;transport=udp;lr",
