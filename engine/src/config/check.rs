@@ -29,6 +29,12 @@ pub(super) fn interfaces(interfaces: &Interfaces, trunks: &Trunks, report: &mut 
     let all_known = !trunks.iter().any(mistaken);
     for (i, one) in interfaces.iter().enumerate() {
         sip_within_media(one, one, report);
+        if let (Some(tcp), Some(tls)) = (&one.tcp_port, &one.tls_port)
+            && tcp.value == tls.value
+        {
+            let problem = Problem::new(tls.span.clone(), "`tls_port` is the `tcp_port` as well");
+            report.push(problem.expected("another port: 5061 is usual for TLS"));
+        }
         for other in interfaces.get(..i).unwrap_or_default() {
             collide(one, other, report);
         }
@@ -88,12 +94,17 @@ fn collide(one: &interface::Draft, other: &interface::Draft, report: &mut Report
         let message = format!("{} is the `bind` of interface `{name}` already", a.value);
         report.push(Problem::new(a.span.clone(), message).expected("another address or port"));
     }
-    if let (Some(a), Some(b)) = (&one.tcp_port, &other.tcp_port)
-        && a.value == b.value
-        && same_place(one, one.sip_address(), other, other.sip_address())
-    {
-        let message = format!("{} is the `tcp_port` of interface `{name}` already", a.value);
-        report.push(Problem::new(a.span.clone(), message).expected("another port"));
+    if same_place(one, one.sip_address(), other, other.sip_address()) {
+        for (transport, port) in one.stream_ports() {
+            let mut taken = other.stream_ports();
+            if let Some((theirs, _)) = taken.find(|(_, other)| other.value == port.value) {
+                let key = theirs.param();
+                let message =
+                    format!("{} is the `{key}_port` of interface `{name}` already", port.value);
+                let problem = Problem::new(port.span.clone(), message);
+                report.push(problem.expected(format!("another `{}_port`", transport.param())));
+            }
+        }
     }
     sip_within_media(one, other, report);
     sip_within_media(other, one, report);
@@ -149,10 +160,13 @@ pub(super) fn trunks(trunks: &Trunks, interfaces: &Interfaces, report: &mut Repo
             continue;
         };
         addresses(trunk, interface, interfaces, report);
-        if trunk.transport == Transport::Tcp && interface.tcp_port.is_none() {
-            let message = format!("interface `{}` has no listener for TCP", wanted.value);
+        let (transport, is_its) = (trunk.transport, |(t, _): (Transport, _)| t == trunk.transport);
+        if transport.is_stream() && !interface.stream_ports().any(is_its) {
+            let (name, key) = (transport.name(), transport.param());
+            let message = format!("interface `{}` has no listener for {name}", wanted.value);
             let problem = Problem::new(trunk.transport_place.clone(), message);
-            let problem = problem.expected(format!("a `tcp_port` on interface `{}`", wanted.value));
+            let problem =
+                problem.expected(format!("a `{key}_port` on interface `{}`", wanted.value));
             report
                 .push(problem.help("calls leave from there too: peers answer and call back to it"));
         }

@@ -27,6 +27,8 @@ pub struct MediaPorts {
     pub device: Option<String>,
     /// Port of the listener for TCP, on the address of the one for UDP.
     pub tcp_port: Option<u16>,
+    /// Port of the listener for TLS.
+    pub tls_port: Option<u16>,
     /// Differentiated services code point of SIP.
     pub dscp_sip: u8,
     /// Differentiated services code point of RTP and RTCP.
@@ -34,6 +36,12 @@ pub struct MediaPorts {
 }
 
 impl MediaPorts {
+    /// Listeners for streams, in the order of the image's.
+    pub fn stream_ports(&self) -> impl Iterator<Item = (Transport, u16)> {
+        let tcp = self.tcp_port.map(|port| (Transport::Tcp, port));
+        tcp.into_iter().chain(self.tls_port.map(|port| (Transport::Tls, port)))
+    }
+
     /// Pairs of an even port and the odd one after it.
     pub fn pairs(&self) -> u32 {
         (u32::from(self.last) + 1 - u32::from(self.first)) / 2
@@ -48,6 +56,7 @@ pub(super) struct Draft {
     pub(super) media_ip: Option<At<IpAddr>>,
     pub(super) ports: Option<At<(u16, u16)>>,
     pub(super) tcp_port: Option<At<u16>>,
+    pub(super) tls_port: Option<At<u16>>,
     pub(super) device: Option<String>,
     pub(super) allow: Allow,
     dscp_sip: u8,
@@ -72,6 +81,7 @@ impl Draft {
                 names::port_range,
             ),
             tcp_port: s.optional_number(report, "tcp_port", 1..=65_535),
+            tls_port: s.optional_number(report, "tls_port", 1..=65_535),
             device: s
                 .parsed(report, "device", "a network device, 1 to 15 characters", device)
                 .map(|d| d.value),
@@ -195,11 +205,18 @@ impl Draft {
     /// Its listeners for streams; `place` is its own among the interfaces.
     pub(super) fn streams(&self, place: u16) -> impl Iterator<Item = StreamListener> {
         let advertise = self.compile().map(|interface| interface.advertise);
-        self.tcp_port.iter().zip(advertise).map(move |(port, ip)| {
-            let sent_by = SocketAddr::new(ip, port.value).to_string().into();
-            let face = Face { transport: Transport::Tcp, sent_by };
-            StreamListener { interface: place, face }
-        })
+        self.stream_ports().zip(advertise.into_iter().cycle()).map(
+            move |((transport, port), ip)| {
+                let sent_by = SocketAddr::new(ip, port.value).to_string().into();
+                StreamListener { interface: place, face: Face { transport, sent_by } }
+            },
+        )
+    }
+
+    /// The ports it listens at for streams.
+    pub(super) fn stream_ports(&self) -> impl Iterator<Item = (Transport, &At<u16>)> {
+        let tcp = self.tcp_port.iter().map(|port| (Transport::Tcp, port));
+        tcp.chain(self.tls_port.iter().map(|port| (Transport::Tls, port)))
     }
 
     /// What is bound for it.
@@ -211,6 +228,7 @@ impl Draft {
             last,
             device: self.device.clone(),
             tcp_port: self.tcp_port.as_ref().map(|p| p.value),
+            tls_port: self.tls_port.as_ref().map(|p| p.value),
             dscp_sip: self.dscp_sip,
             dscp_rtp: self.dscp_rtp,
         })

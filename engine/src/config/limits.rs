@@ -8,7 +8,6 @@ use super::node::{Driver, Shards};
 use super::{Config, MediaPorts};
 use core::fmt::{self, Write};
 use node::{Fault, Letter, Limits, PortSpec, Role, ShardLimits};
-use sbc::policy::Transport;
 use std::net::SocketAddr;
 
 /// Descriptors kept for everything that is no port: rings, files, the control socket, metrics.
@@ -244,9 +243,9 @@ fn ports(config: &Config, pairs: &[u64], shard: u64, shards: u64) -> Vec<PortSpe
         ports.push(spec(interface.sip, Role::Sip, number, media));
     }
     for ((interface, media), number) in interfaces() {
-        if let Some(port) = media.tcp_port {
+        for (transport, port) in media.stream_ports() {
             let address = SocketAddr::new(interface.sip.ip(), port);
-            ports.push(spec(address, Role::Stream(Transport::Tcp), number, media));
+            ports.push(spec(address, Role::Stream(transport), number, media));
         }
     }
     for (((_, media), number), &count) in interfaces().zip(pairs) {

@@ -16,6 +16,7 @@ mod route;
 mod routing;
 mod stock;
 mod succeed;
+mod tls;
 mod trunk;
 
 pub use interface::MediaPorts;
@@ -24,6 +25,7 @@ pub use node::{Cdr, Driver, MediaSockets, Metrics, Node, OnFull, Shards};
 pub use report::{ConfigErrors, Problem};
 pub use routing::Rates;
 pub use stock::wall_s;
+pub use tls::Tls;
 
 use crate::decks::Stock;
 use read::{Report, Section};
@@ -48,6 +50,8 @@ pub struct Config {
     pub rates: Rates,
     /// The decks in force when it was read; none when only its text was.
     pub stock: Stock,
+    /// Certificates, where anybody speaks TLS.
+    pub tls: Option<Tls>,
     /// What the shards decide by.
     pub image: Arc<Image>,
 }
@@ -102,6 +106,7 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
     let metrics = node::read_metrics(root.table(report, "metrics"), report);
     let cdr = node::read_cdr(root.table(report, "cdr"), report);
     let timers = node::read_timers(root.table(report, "timers"), report);
+    let tls = tls::Draft::read(root.table(report, "tls"), report);
     let interfaces: Vec<_> = root.tables(report, "interface");
     let interfaces: Vec<_> =
         interfaces.into_iter().map(|s| interface::Draft::read(s, report)).collect();
@@ -130,6 +135,7 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
     let world =
         plan::World { trunks: &trunks, times: &times, vendors: &vendors, customers: &customers };
     plan::check(&plans, &world, report);
+    let tls = tls::check(tls.as_ref(), &interfaces, &trunks, report);
     if !report.problems.is_empty() {
         return None;
     }
@@ -157,7 +163,7 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
         && image.trunks.len() == trunks.len()
         && media.len() == interfaces.len();
     let stock = Stock::default();
-    whole.then_some(Config { node, metrics, cdr, media, rates, stock, image: Arc::new(image) })
+    whole.then_some(Config { node, metrics, cdr, media, rates, stock, tls, image: Arc::new(image) })
 }
 
 fn compile_routing(
@@ -216,7 +222,8 @@ mod tests {
             let word = line.split(' ').next().unwrap_or_default();
             !word.is_empty() && line[word.len()..].starts_with(" = ")
         };
-        let lines = text.lines().map(|l| l.strip_prefix('#').filter(|l| key(l)).unwrap_or(l));
+        let is_live = |line: &&str| key(line) || line.starts_with('[');
+        let lines = text.lines().map(|l| l.strip_prefix('#').filter(is_live).unwrap_or(l));
         lines.collect::<Vec<_>>().join("\n")
     }
 
@@ -258,7 +265,7 @@ mod tests {
         assert_eq!(short.cdr, Cdr { journal_mb: None, ..full.cdr });
         assert_eq!(
             short.media[0],
-            MediaPorts { device: None, tcp_port: None, ..full.media[0].clone() }
+            MediaPorts { device: None, tcp_port: None, tls_port: None, ..full.media[0].clone() }
         );
         let interface = |c: &Config| format!("{:?}", c.image.interfaces);
         assert_eq!(interface(&short), interface(&full));

@@ -38,6 +38,8 @@ pub(super) struct Draft {
     pub(super) name: Option<At<Box<str>>>,
     pub(super) interface: Option<At<String>>,
     pub(super) transport: Transport,
+    /// The name its certificate bears.
+    pub(super) tls_name: Option<At<Box<str>>>,
     /// Where the file says so.
     pub(super) transport_place: Range<usize>,
     pub(super) endpoints: Vec<At<Target>>,
@@ -78,7 +80,7 @@ impl Draft {
         let endpoint = "\"address:port\" or \"host.name:port\"; the port may be left out for 5060";
         let source = "an address, a network like \"192.0.2.0/24\", or \"address:port\"";
         let network = "an address or a network like \"192.0.2.0/24\"";
-        let transports = [("udp", Transport::Udp), ("tcp", Transport::Tcp)];
+        let transports = Transport::ALL.map(|transport| (transport.param(), transport));
         let endpoints = s.parsed_list(report, "endpoints", endpoint, names::target);
         let sources = s.parsed_list(report, "sources", source, names::source);
         let has_endpoints = s.has_entries("endpoints");
@@ -88,6 +90,7 @@ impl Draft {
             interface: s.text(report, "interface"),
             transport: s.choice(report, "transport", &transports).unwrap_or_default(),
             transport_place: s.place("transport"),
+            tls_name: s.parsed(report, "tls_name", "a host name or an address", names::domain),
             sources: sources.unwrap_or_else(|| default_sources(&endpoints, report)),
             endpoints,
             has_endpoints,

@@ -6,6 +6,7 @@
 
 use super::Shared;
 use crate::config::{Config, wall_s};
+use crate::io::stream::Tls;
 use base::ShardId;
 use control::frame::ReloadLine;
 use node::Letter;
@@ -47,15 +48,19 @@ pub(crate) async fn reload(state: &Shared, check: bool) -> Result<ReloadLine, St
     };
     let old = running.clone();
     let read = spawn_blocking(move || {
-        running.succeed(&file).map_err(|e| e.to_string()).inspect(|c| c.stock.keep())
-    })
-    .await;
+        let next = running.succeed(&file).map_err(|e| e.to_string())?;
+        let tls = next.tls.as_ref().map(Tls::load).transpose();
+        let tls = tls.map_err(|fault| format!("{}\n  = help: {}", fault.what, fault.remedy))?;
+        next.stock.keep();
+        Ok((next, tls.map(Arc::new)))
+    });
+    let read = read.await;
     let read = read.unwrap_or_else(|_| Err("reading the file failed: see the log".into()));
     let outcome = match read {
-        Ok(next) => {
+        Ok((next, tls)) => {
             let line = changes(&old.image, &next.image, !check);
             if !check {
-                publish(state, Arc::new(next)).await;
+                publish(state, Arc::new(next), tls).await;
                 spawn_blocking(move || drop(old));
             }
             Ok(line)
@@ -94,7 +99,7 @@ pub(crate) async fn restock(state: &Shared) {
     match read.unwrap_or_else(|_| Err("reading them failed: see the log".into())) {
         Ok(next) => {
             let generation = next.image.generation;
-            publish(state, Arc::new(next)).await;
+            publish(state, Arc::new(next), None).await;
             spawn_blocking(move || drop(old));
             eprintln!("sbcd: other decks are in force, as configuration {generation}");
         }
@@ -115,10 +120,15 @@ pub(crate) async fn reload_and_tell(state: &Shared) {
 }
 
 /// Gives every shard the new image, and stays until each says that it routes by it.
-async fn publish(state: &Shared, next: Arc<Config>) {
+async fn publish(state: &Shared, next: Arc<Config>, tls: Option<Arc<Tls>>) {
     let image = next.image.clone();
     let shards = state.borrow().shards;
     for shard in 0..shards {
+        if let Some(tls) = &tls {
+            while !state.borrow_mut().mesh.trust(ShardId(shard as u8), tls.clone()) {
+                sleep(AGAIN).await;
+            }
+        }
         let mut letter = Letter::Config(image.clone());
         loop {
             let sent = state.borrow_mut().mesh.send(ShardId(shard as u8), letter);

@@ -537,7 +537,7 @@ fn letters_and_events_travel<D: Driver>() {
     bench.outbox.events.push(Event::Drained);
     bench.submit();
     let mut letters = Vec::new();
-    meshes[0].take(&mut letters, &mut Vec::new());
+    meshes[0].take(&mut letters, &mut super::mesh::Parcels::default());
     assert!(matches!(&letters[..], [Letter::Signal { bytes, .. }] if bytes.starts_with(b"INVITE")));
     assert!(super::testing::readable(std::os::fd::AsRawFd::as_raw_fd(gate.wakes()), 1_000));
     let mut events = Vec::new();

@@ -4,6 +4,7 @@
 //! when the receiver may be asleep; it is a hint, because rings are looked at every turn. A full ring
 //! drops and counts: nothing here ever waits for a reader.
 
+use super::stream::Tls;
 use super::sys;
 use base::{PortId, ShardId};
 use control::Event;
@@ -47,6 +48,8 @@ base::counters! {
         streams_timed_out: counter "tandem_stream_timeouts_total",
         /// Connections closed because what came could not be cut into messages.
         streams_malformed: counter "tandem_stream_malformed_total",
+        /// TLS sessions that failed: no common version, a certificate that proves nothing, a forged record.
+        stream_tls_failures: counter "tandem_stream_tls_failures_total",
         /// Messages that were not sent because too much waited on their connection.
         stream_overflows: counter "tandem_stream_overflows_total",
         /// Receives armed again after the buffers ran out or an error.
@@ -112,6 +115,14 @@ pub(crate) struct Accepted {
 enum Parcel {
     Letter(Letter),
     Accepted(Accepted),
+    Tls(Arc<Tls>),
+}
+
+/// What a driver keeps for itself of what came over the mesh.
+#[derive(Default)]
+pub(crate) struct Parcels {
+    pub(crate) accepted: Vec<Accepted>,
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 /// One shard's ends of the mesh.
@@ -208,12 +219,13 @@ impl ShardMesh {
     }
 
     /// Takes everything that is there, at most one ring's worth from each sender.
-    pub(crate) fn take(&mut self, letters: &mut Vec<Letter>, accepted: &mut Vec<Accepted>) {
+    pub(crate) fn take(&mut self, letters: &mut Vec<Letter>, parcels: &mut Parcels) {
         for ring in &mut self.incoming {
             for _ in 0..ring.slots() {
                 match ring.pop() {
                     Ok(Parcel::Letter(letter)) => letters.push(letter),
-                    Ok(Parcel::Accepted(connection)) => accepted.push(connection),
+                    Ok(Parcel::Accepted(connection)) => parcels.accepted.push(connection),
+                    Ok(Parcel::Tls(tls)) => parcels.tls = Some(tls),
                     Err(_) => break,
                 }
             }
@@ -290,6 +302,16 @@ impl GateMesh {
         Ok(())
     }
 
+    /// Gives a shard's driver certificates to begin sessions with; whether there was room.
+    pub(crate) fn trust(&mut self, to: ShardId, tls: Arc<Tls>) -> bool {
+        let ring = self.outgoing.get_mut(usize::from(to.0));
+        let given = ring.is_some_and(|ring| ring.push(Parcel::Tls(tls)).is_ok());
+        if let Some(bell) = self.bells.get(usize::from(to.0)) {
+            bell.ring_if_asleep();
+        }
+        given
+    }
+
     /// Takes every event that is there; afterwards a new one makes [`GateMesh::wakes`] readable.
     pub fn events(&mut self, mut take: impl FnMut(ShardId, Event)) {
         sys::unring(&self.bell.fd);
@@ -345,10 +367,10 @@ mod tests {
             (0..6).map(|_| (ShardId(2), Letter::Command(Command::Drain))).collect();
         shards[0].give(&mut letters, &mut Vec::new());
         let mut got = Vec::new();
-        shards[2].take(&mut got, &mut Vec::new());
+        shards[2].take(&mut got, &mut Parcels::default());
         assert_eq!(got.len(), 4);
         assert_eq!(shards[0].counters().letters_dropped.get(), 2);
-        shards[1].take(&mut got, &mut Vec::new());
+        shards[1].take(&mut got, &mut Parcels::default());
         assert_eq!(got.len(), 4, "nothing for the third shard");
         let mut to_self = vec![(ShardId(0), Letter::Command(Command::Drain))];
         shards[0].give(&mut to_self, &mut Vec::new());
@@ -363,7 +385,7 @@ mod tests {
         assert!(gate.send(ShardId(0), Letter::Command(Command::Drain)).is_ok());
         assert!(!shards[0].doze());
         let mut got = Vec::new();
-        shards[0].take(&mut got, &mut Vec::new());
+        shards[0].take(&mut got, &mut Parcels::default());
         assert_eq!(got.len(), 1);
         for _ in 0..4 {
             assert!(gate.send(ShardId(0), Letter::Command(Command::Drain)).is_ok());
@@ -401,7 +423,7 @@ mod tests {
             });
             let (mut got, mut letters) = (0, Vec::new());
             while got < total {
-                shard.take(&mut letters, &mut Vec::new());
+                shard.take(&mut letters, &mut Parcels::default());
                 got += letters.drain(..).len() as u64;
                 if got < total && shard.doze() {
                     assert!(readable(shard.bell(), 2_000), "slept through a letter");

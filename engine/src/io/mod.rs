@@ -23,7 +23,7 @@ pub mod region;
 pub mod rundir;
 pub mod share;
 mod shore;
-mod stream;
+pub(crate) mod stream;
 mod sys;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,6 +1,6 @@
 //! What every driver does beside moving datagrams: journal, records, mesh, clocks, counters.
 
-use super::mesh::{Accepted, IoCounters, ShardMesh};
+use super::mesh::{IoCounters, Parcels, ShardMesh};
 use super::port::Ports;
 use super::region::Region;
 use super::stream::Streams;
@@ -17,7 +17,7 @@ pub(crate) struct Shore {
     mesh: ShardMesh,
     /// Connections, where there is a listener for them.
     pub(crate) streams: Option<Streams>,
-    accepted: Vec<Accepted>,
+    parcels: Parcels,
     last: Instant,
     /// Frames the region had no room for, oldest first, and their bytes in all.
     backlog: VecDeque<Vec<u8>>,
@@ -40,7 +40,7 @@ impl Shore {
             region,
             mesh,
             streams,
-            accepted: Vec::new(),
+            parcels: Parcels::default(),
             last: Instant(0),
             backlog: VecDeque::new(),
             backlog_bytes: 0,
@@ -65,10 +65,13 @@ impl Shore {
 
     /// Letters, connections and journal room: looked at every turn, whatever the doorbell says.
     pub(crate) fn look(&mut self, inbox: &mut Inbox) {
-        self.mesh.take(&mut inbox.letters, &mut self.accepted);
+        self.mesh.take(&mut inbox.letters, &mut self.parcels);
         if let Some(streams) = &mut self.streams {
             let counters = self.mesh.counters();
-            for accepted in self.accepted.drain(..) {
+            if let Some(tls) = self.parcels.tls.take() {
+                streams.trust(tls);
+            }
+            for accepted in self.parcels.accepted.drain(..) {
                 streams.adopt(accepted, self.last, counters);
             }
             streams.turn(self.last, &mut inbox.letters, counters);

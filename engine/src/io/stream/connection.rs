@@ -1,10 +1,12 @@
 //! One connection: bytes in, whole messages out, and the other way round.
 //!
 //! Framing is RFC 3261 18.3, keep-alives RFC 5626 3.5.1. A framing error has no way back: the connection
-//! is closed.
+//! is closed. With a TLS session, bytes pass through it; a message stays queued until the kernel has all of
+//! its ciphertext, so that what a broken connection did not take is known to the message.
 
 use base::{Instant, PortId};
 use node::Letter;
+use rustls::Connection as Session;
 use sbc::message::{Framing, frame_resumed};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -18,6 +20,8 @@ const QUEUE: usize = 256 << 10;
 const DIAL: Duration = Duration::from_secs(4);
 /// The first message must be whole by then, and so must each that has begun.
 const WHOLE: Duration = Duration::from_secs(10);
+/// A TLS handshake must be over by then.
+const HANDSHAKE: Duration = Duration::from_secs(3);
 /// A connection on which nothing comes or goes is closed.
 const IDLE: Duration = Duration::from_secs(900);
 
@@ -30,14 +34,31 @@ pub(super) enum Ended {
     Late,
     /// What came was not SIP.
     Framing,
+    /// The TLS session failed: no common version, a certificate that proves nothing, a forged record.
+    Session,
     /// The kernel said so.
     Error,
+}
+
+/// Where bytes are read to first: most messages come whole.
+pub(super) struct Scratch {
+    wire: Box<[u8]>,
+    plain: Box<[u8]>,
+}
+
+impl Scratch {
+    pub(super) fn new() -> Scratch {
+        Scratch { wire: vec![0; 64 << 10].into(), plain: vec![0; 16 << 10].into() }
+    }
 }
 
 pub(super) struct Connection {
     pub(super) port: PortId,
     pub(super) peer: SocketAddr,
     socket: TcpStream,
+    session: Option<Box<Session>>,
+    /// The first of the queue is with the session.
+    fed: bool,
     /// It was dialled and is not there yet.
     dialling: bool,
     /// What came and is no whole message yet.
@@ -60,13 +81,16 @@ impl Connection {
     pub(super) fn accepted(
         port: PortId,
         peer: SocketAddr,
-        socket: TcpStream,
+        (socket, session): (TcpStream, Option<Session>),
         now: Instant,
     ) -> Connection {
+        let first = if session.is_some() { HANDSHAKE } else { WHOLE };
         Connection {
             port,
             peer,
             socket,
+            session: session.map(Box::new),
+            fed: false,
             dialling: false,
             partial: Vec::new(),
             scanned: 0,
@@ -74,7 +98,7 @@ impl Connection {
             queue: VecDeque::new(),
             gone: 0,
             queued: 0,
-            deadline: now + WHOLE,
+            deadline: now + first,
             watched: 0,
         }
     }
@@ -82,7 +106,7 @@ impl Connection {
     pub(super) fn dialled(
         port: PortId,
         peer: SocketAddr,
-        socket: TcpStream,
+        socket: (TcpStream, Option<Session>),
         now: Instant,
     ) -> Connection {
         let mut connection = Connection::accepted(port, peer, socket, now);
@@ -108,7 +132,8 @@ impl Connection {
         if let Some(error) = self.socket.take_error()? {
             return Err(error);
         }
-        (self.dialling, self.deadline) = (false, now + IDLE);
+        let next = if self.session.is_some() { HANDSHAKE } else { IDLE };
+        (self.dialling, self.deadline) = (false, now + next);
         Ok(())
     }
 
@@ -116,9 +141,17 @@ impl Connection {
         now >= self.deadline
     }
 
+    /// Whether its session is being agreed on, which costs a hundred times a message.
+    pub(super) fn is_shaking_hands(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_handshaking())
+    }
+
     /// What the epoll is to watch.
     pub(super) fn interest(&self) -> i32 {
-        let out = if self.dialling || !self.queue.is_empty() { libc::EPOLLOUT } else { 0 };
+        let has_ciphertext = self.session.as_ref().is_some_and(|session| session.wants_write());
+        let has_text = !self.queue.is_empty() && !self.is_shaking_hands();
+        let waits = self.dialling || has_ciphertext || has_text;
+        let out = if waits { libc::EPOLLOUT } else { 0 };
         libc::EPOLLIN | libc::EPOLLRDHUP | out
     }
 
@@ -147,38 +180,108 @@ impl Connection {
 
     /// Sends what waits, as far as the kernel takes it.
     pub(super) fn write(&mut self) -> io::Result<()> {
-        while let Some(first) = self.queue.front().filter(|_| !self.dialling) {
+        if self.dialling {
+            return Ok(());
+        }
+        let written = match self.session.take() {
+            None => self.write_plain(),
+            Some(mut session) => {
+                let written = self.write_session(&mut session);
+                self.session = Some(session);
+                written
+            }
+        };
+        match written {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            written => written,
+        }
+    }
+
+    fn write_plain(&mut self) -> io::Result<()> {
+        while let Some(first) = self.queue.front() {
             match self.socket.write(first.get(self.gone..).unwrap_or_default()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(sent) => self.gone += sent,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
             if self.gone >= first.len() {
-                self.queued -= first.len();
-                self.gone = 0;
-                self.queue.pop_front();
+                self.sent();
             }
         }
         Ok(())
     }
 
+    fn write_session(&mut self, session: &mut Session) -> io::Result<()> {
+        loop {
+            while session.wants_write() {
+                match session.write_tls(&mut self.socket) {
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    written => drop(written?),
+                }
+            }
+            if std::mem::take(&mut self.fed) {
+                self.sent();
+            }
+            let Some(first) = self.queue.front().filter(|_| !session.is_handshaking()) else {
+                return Ok(());
+            };
+            session.writer().write_all(first)?;
+            self.fed = true;
+        }
+    }
+
+    /// The first of the queue has gone.
+    fn sent(&mut self) {
+        self.gone = 0;
+        self.queued -= self.queue.pop_front().map_or(0, |message| message.len());
+    }
+
     /// Reads once, and hands on every whole message.
     pub(super) fn read(
         &mut self,
-        scratch: &mut [u8],
+        scratch: &mut Scratch,
         now: Instant,
         letters: &mut Vec<Letter>,
     ) -> Result<(), Ended> {
-        let len = match self.socket.read(scratch) {
+        let Scratch { wire, plain } = scratch;
+        let len = match self.socket.read(wire) {
             Ok(0) => return Err(Ended::Closed),
             Ok(len) => len,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
             Err(_) => return Err(Ended::Error),
         };
-        let read = scratch.get(..len).unwrap_or_default();
+        let mut read = wire.get(..len).unwrap_or_default();
+        let Some(mut session) = self.session.take() else {
+            return self.heard(read, now, letters);
+        };
+        let was_shaking = session.is_handshaking();
+        while !read.is_empty() {
+            session.read_tls(&mut read).map_err(|_| Ended::Session)?;
+            if session.process_new_packets().is_err() {
+                // The far end is told why, if it still listens.
+                let _told = session.write_tls(&mut self.socket);
+                return Err(Ended::Session);
+            }
+            loop {
+                match session.reader().read(plain) {
+                    Ok(0) => return Err(Ended::Closed),
+                    Ok(len) => self.heard(plain.get(..len).unwrap_or_default(), now, letters)?,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(_) => return Err(Ended::Session),
+                }
+            }
+        }
+        if was_shaking && !session.is_handshaking() {
+            self.deadline = self.deadline.max(now + WHOLE);
+        }
+        self.session = Some(session);
+        Ok(())
+    }
+
+    /// What was said: hands on every whole message, keeps the rest.
+    fn heard(&mut self, read: &[u8], now: Instant, letters: &mut Vec<Letter>) -> Result<(), Ended> {
         let mut begun = std::mem::take(&mut self.partial);
         let is_new = begun.is_empty();
         let bytes = if is_new {

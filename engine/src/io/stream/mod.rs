@@ -9,16 +9,21 @@
 
 mod connection;
 mod dial;
+mod tls;
+
+pub(crate) use tls::Tls;
 
 use super::mesh::{Accepted, IoCounters};
 use super::sys::check;
 use base::{Instant, PortId, ShardId};
-use connection::{Connection, Ended};
-use node::{Letter, PortSpec};
+use connection::{Connection, Ended, Scratch};
+use node::{Letter, PortSpec, Role};
+use sbc::policy::Transport;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Connections of one shard.
@@ -29,6 +34,8 @@ const MOST_OF_ONE: usize = 1024;
 const READY: usize = 64;
 /// Connections accepted per turn and listener.
 const ACCEPTED: usize = 32;
+/// Steps of TLS handshakes per turn, a tenth of a millisecond each: media does not wait for more.
+const HANDSHAKES: usize = 4;
 /// How often time-outs are looked at.
 const SWEEP: Duration = Duration::from_millis(250);
 /// Tokens from here on are listeners.
@@ -45,8 +52,11 @@ pub(crate) struct Streams {
     per_address: HashMap<IpAddr, usize>,
     next: u32,
     events: Vec<libc::epoll_event>,
-    /// Where bytes are read to first: most messages come whole.
-    scratch: Box<[u8]>,
+    scratch: Scratch,
+    /// Certificates, once the gate has read them.
+    tls: Option<Arc<Tls>>,
+    /// Handshake steps left in this turn.
+    handshakes: usize,
     /// The epoll may have something.
     ready: bool,
     swept: Instant,
@@ -118,7 +128,9 @@ impl Streams {
             per_address: HashMap::new(),
             next: 0,
             events: vec![libc::epoll_event { events: 0, u64: 0 }; READY],
-            scratch: vec![0; 64 << 10].into(),
+            scratch: Scratch::new(),
+            tls: None,
+            handshakes: 0,
             ready: true,
             swept: Instant(0),
             letters: Vec::new(),
@@ -134,6 +146,11 @@ impl Streams {
     /// The driver saw the descriptor readable.
     pub(crate) fn wake(&mut self) {
         self.ready = true;
+    }
+
+    /// Sessions begin with these certificates from now on.
+    pub(crate) fn trust(&mut self, tls: Arc<Tls>) {
+        self.tls = Some(tls);
     }
 
     /// Whether a turn would find something already.
@@ -209,8 +226,16 @@ impl Streams {
             counters.streams_refused.add(1);
             return;
         }
+        let session = if self.is_tls(port) {
+            match self.tls.as_ref().and_then(|tls| tls.accept().ok()) {
+                Some(session) => Some(session),
+                None => return counters.stream_tls_failures.add(1),
+            }
+        } else {
+            None
+        };
         counters.streams_accepted.add(1);
-        if self.add(Connection::accepted(port, peer, stream, now)).is_err() {
+        if self.add(Connection::accepted(port, peer, (stream, session), now)).is_err() {
             counters.stream_errors.add(1);
         }
     }
@@ -221,8 +246,19 @@ impl Streams {
         if self.connections.len() >= MOST {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
+        let session = if self.is_tls(port) {
+            let tls = self.tls.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+            Some(tls.dial(to).map_err(io::Error::other)?)
+        } else {
+            None
+        };
         let stream = dial::dial(&listener.spec, to)?;
-        self.add(Connection::dialled(port, to, stream, now))
+        self.add(Connection::dialled(port, to, (stream, session), now))
+    }
+
+    fn is_tls(&self, port: PortId) -> bool {
+        let mut its = self.listeners.iter().filter(|listener| listener.port == port);
+        its.any(|listener| listener.spec.role == Role::Stream(Transport::Tls))
     }
 
     fn add(&mut self, connection: Connection) -> io::Result<u32> {
@@ -247,6 +283,7 @@ impl Streams {
         let found = found.unwrap_or_default() as usize;
         // What is not finished in this turn is reported again.
         self.ready = found > 0;
+        self.handshakes = HANDSHAKES;
         for place in 0..found {
             let event = self.events[place];
             if event.u64 >= LISTENERS {
@@ -282,6 +319,12 @@ impl Streams {
                 Ok(()) => {}
                 Err(_) => return self.close(id, Ended::Error, counters),
             }
+        }
+        if connection.is_shaking_hands() {
+            if self.handshakes == 0 {
+                return;
+            }
+            self.handshakes -= 1;
         }
         if events & (libc::EPOLLIN | libc::EPOLLHUP | libc::EPOLLERR | libc::EPOLLRDHUP) != 0 {
             let heard = connection.read(&mut self.scratch, now, &mut self.letters);
@@ -324,6 +367,7 @@ impl Streams {
             Ended::Closed => counters.streams_closed.add(1),
             Ended::Late => counters.streams_timed_out.add(1),
             Ended::Framing => counters.streams_malformed.add(1),
+            Ended::Session => counters.stream_tls_failures.add(1),
             Ended::Error => counters.stream_errors.add(1),
         }
         let key = (connection.port, connection.peer);
