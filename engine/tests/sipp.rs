@@ -266,6 +266,21 @@ fn requests_about_something_else() {
 }
 
 #[test]
+fn isup_beside_the_session_description() {
+    let lab = Lab::new("sipp-isup");
+    let listen = lab.udp();
+    let mut setup = Setup::new(&lab, listen);
+    let bodies = "bodies = [\"application/isup\"]\n";
+    setup.trunks.iter_mut().for_each(|trunk| trunk.2 = bodies.into());
+    setup.caller = bodies.into();
+    let node = Node::start(&lab, &setup);
+    let uas = Sipp::start(&lab, &scenario("uas-isup"), listen, 5, &[]);
+    assert_eq!(call(&lab, &node, &scenario("uac-isup"), &FEW), (5, 0));
+    assert_eq!(uas.finish(&lab), (5, 0));
+    all_answered(&node.await_records(5));
+}
+
+#[test]
 fn lost_datagrams_are_repeated() {
     let lab = Lab::new("sipp-lost");
     let listen = lab.udp();

@@ -41,7 +41,11 @@ fn read_all(message: &Message) {
         black_box(message.number(name).ok());
     }
     black_box(message.options(Name::Require).count());
-    black_box(message.content_type());
+    let kind = message.content_type().unwrap_or_default();
+    let parts = message::multipart::parts(kind, message.body()).unwrap_or_default();
+    assert!(parts.len() <= message::multipart::MAX_PARTS);
+    assert!(parts.iter().all(|part| part.raw.len() >= part.body.len()));
+    black_box(sbc::dialog::prack::RAck::read(message));
     assert!(message.cseq().number <= 0x7fff_ffff, "{:?}", message.cseq());
     assert!(!message.call_id().is_empty());
     if message.content_type() == Some(b"application/sdp") {
@@ -90,6 +94,12 @@ pub fn uri(data: &[u8]) {
     if let Ok(uri) = Uri::parse(data) {
         let number = uri.number(&mut [0; 64]).map(<[u8]>::to_vec);
         assert!(number.is_none_or(|n| n.len() <= 64));
+        if let Some(replaces) = sbc::dialog::replaces::Replaces::of(&uri) {
+            let mut out = b"sip:a@b?".to_vec();
+            replaces.escape(&mut out);
+            let again = Uri::parse(&out).map(|uri| sbc::dialog::replaces::Replaces::of(&uri));
+            assert_eq!(again, Ok(Some(replaces)));
+        }
         black_box((uri.host_ip(), uri.user_name(), uri.param(b"lr"), uri.params().count()));
     }
     if let Ok(address) = NameAddr::parse(data) {

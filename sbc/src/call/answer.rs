@@ -1,7 +1,7 @@
 //! The answer of a call: the callee's 2xx, what the caller hears of it, and its ACK (RFC 3261 13.2.2.4).
 
 use super::offer_answer::{Carrier, Negotiation};
-use super::{CALLER, Call, Phase, early, exchange, hunt, release, session};
+use super::{CALLER, Call, Phase, body, early, exchange, hunt, release, session};
 use crate::billing::Frame;
 use crate::core::{Core, Reply, Turn, dialog_request};
 use crate::dialog::Dialog;
@@ -132,20 +132,23 @@ pub(crate) fn tell_caller(
 ) {
     let boundary_trust = hunt::trusted(core, call, place);
     let image = core.image.clone();
+    let from =
+        call.legs.get(usize::from(place)).and_then(|leg| image.trunks.get(usize::from(leg.trunk)));
     let Some(caller) = call.leg(CALLER) else { return };
     let trunk = image.trunks.get(usize::from(caller.trunk));
     let extra = trunk.map_or(&[][..], |t| &t.pass_headers);
     let Some(invite) = caller.invite else { return };
     let message::Start::Response(line) = message.start() else { return };
     let face = core.face(caller.port);
+    let whole = body::with_parts(core, message, (from, trunk), sdp);
     let reply = Reply {
         status: line.status.code(),
         reason: Some(line.reason),
         tag: Some(caller.dialog.tag),
         contact: Some(&face),
         allow: trunk.map_or(b"", |t| t.methods.allow()),
-        sdp,
-        body: None,
+        sdp: sdp.filter(|_| whole.is_none()),
+        body: whole.as_ref().map(|(kind, whole)| (&**kind, &**whole)),
     };
     let boundary = Boundary { trusted: boundary_trust, extra };
     core.respond(turn, invite, reply, |print| {

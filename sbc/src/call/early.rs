@@ -6,7 +6,7 @@
 //! One response at a time is on its way to the caller: what comes meanwhile is held, the latest alone.
 
 use super::offer_answer::{Carrier, Negotiation, Role};
-use super::{CALLER, Call, MAX_FORKS, Phase, answer, bridge, exchange, hunt, release, send, setup};
+use super::{CALLER, Call, MAX_FORKS, Phase, answer, body, bridge, exchange, hunt, release, send};
 use crate::core::{Core, Reply, Turn};
 use crate::counters::Unheard;
 use crate::dialog::prack::{self, Order, RAck};
@@ -250,7 +250,7 @@ pub(crate) fn described(
     carrier: Carrier,
     message: &Message,
 ) -> Result<Option<Vec<u8>>, Refusal> {
-    if message.body().is_empty() || !setup::is_sdp(message) {
+    if body::sdp(message).is_empty() {
         return Ok(None);
     }
     let is_owed = caller_is_owed(call);
@@ -259,8 +259,8 @@ pub(crate) fn described(
     match role {
         Role::Answer | Role::Preview if is_owed => {
             // The offer was ours: its answer becomes one for the caller, in the 2xx.
-            let session = bridge::acceptable(message.body())?;
-            call.early[at].answer = message.body().into();
+            let session = bridge::acceptable(body::sdp(message))?;
+            call.early[at].answer = body::sdp(message).into();
             if role == Role::Answer {
                 call.early[at].agreed = true;
                 call.legs[usize::from(place)].offer = Negotiation::Stable;
@@ -270,9 +270,9 @@ pub(crate) fn described(
             Ok(is_final.then(|| bridge::rewritten(call, core, turn, CALLER, &session)).flatten())
         }
         Role::Answer | Role::Preview => {
-            let session = bridge::acceptable(message.body())?;
+            let session = bridge::acceptable(body::sdp(message))?;
             place_answer(call, at, &session)?;
-            call.early[at].answer = message.body().into();
+            call.early[at].answer = body::sdp(message).into();
             if role == Role::Answer {
                 call.early[at].agreed = true;
                 call.legs[usize::from(place)].offer = Negotiation::Stable;
@@ -283,7 +283,7 @@ pub(crate) fn described(
             Ok(sdp)
         }
         Role::Offer => {
-            let session = bridge::acceptable(message.body())?;
+            let session = bridge::acceptable(body::sdp(message))?;
             leg.offer = Negotiation::OfferReceived;
             place_offer(call)?;
             bridge::program(call, core, turn, place, &session);
@@ -482,7 +482,7 @@ pub(crate) fn confirmed(
     let role = offer.role(Carrier::Prack);
     let role = if role == Role::Answer && !described { Role::Misplaced } else { role };
     let ok = Reply::plain(200, None);
-    match (role, message.body().is_empty()) {
+    match (role, body::sdp(message).is_empty()) {
         (Role::Answer, _) => {
             core.respond(turn, served, ok, |_| {});
             answered_offer(call, core, turn, owed, message);
@@ -510,7 +510,7 @@ fn answered_offer(
     message: &Message,
 ) {
     let Some((callee, rack)) = owed else { return };
-    let Ok(session) = bridge::acceptable(message.body()) else {
+    let Ok(session) = bridge::acceptable(body::sdp(message)) else {
         return hunt::give_up(call, core, turn, callee, Refusal::NotAcceptable);
     };
     bridge::program(call, core, turn, CALLER, &session);
@@ -536,8 +536,8 @@ fn offered(
     owed: Option<(u8, RAck)>,
     message: &Message,
 ) {
-    let session = bridge::readable(message.body()).ok();
-    let session = session.filter(|s| setup::is_sdp(message) && bridge::is_offer(s));
+    let session = bridge::readable(body::sdp(message)).ok();
+    let session = session.filter(|s| bridge::is_offer(s));
     let (Some((callee, rack)), Some(session)) = (owed, session) else {
         // The confirmation counts; the session stays as it is.
         core.respond(turn, served, Reply::plain(488, None), |_| {});

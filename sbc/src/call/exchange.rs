@@ -5,7 +5,7 @@
 //! which is carried across as well. A side that does not know UPDATE gets a re-INVITE.
 
 use super::offer_answer::{Carrier, Negotiation, Role};
-use super::{Call, Phase, answer, bridge, early, hunt, release, send, session, setup};
+use super::{Call, Phase, answer, body, bridge, early, hunt, release, send, session};
 use crate::core::{Core, Reply, Turn};
 use crate::message::{self, Message, Method, Name};
 use crate::refusal::Refusal;
@@ -95,13 +95,13 @@ pub(crate) fn begin(
 ) {
     let Some(method) = message.method() else { return };
     let has_body = !message.body().is_empty();
-    if has_body && !setup::is_sdp(message) {
+    if body::is_strange(message) {
         let accept = |print: &mut message::Print| {
             print.header(Name::Accept, b"application/sdp");
         };
         return core.respond(turn, served, Reply::plain(415, None), accept);
     }
-    let offer = bridge::readable(message.body()).ok();
+    let offer = bridge::readable(body::sdp(message)).ok();
     let offer = offer.filter(|session| has_body && bridge::is_offer(session));
     if has_body && offer.is_none() {
         // The session stays as it is (RFC 3261 14.2).
@@ -262,7 +262,7 @@ fn accepted(
     leg.before = Box::default();
     session::granted(leg, core, turn.now.mono, message);
     let role = leg.offer.role(Carrier::Success);
-    let Ok(session) = bridge::readable(message.body()) else {
+    let Ok(session) = bridge::readable(body::sdp(message)) else {
         // A 2xx without a usable description ends the exchange; the session stays as it was.
         if by_invite {
             answer::acknowledge(call, core, turn, place, None);
@@ -325,7 +325,7 @@ fn answer_sender(
 fn offer_of(core: &mut Core, served: Key) -> Box<[u8]> {
     let Some(tx) = core.transactions.get(served) else { return Box::default() };
     let request = message::parse(&tx.request, &mut core.index);
-    request.map_or_else(|_| Box::default(), |request| request.body().into())
+    request.map_or_else(|_| Box::default(), |request| body::sdp(&request).into())
 }
 
 /// The ACK of a 2xx arrived on `place`: the answer it carries, if one is awaited, goes across.
@@ -342,7 +342,7 @@ pub(crate) fn acknowledged(
     let role = call.leg(place).map_or(Role::Misplaced, |leg| leg.offer.role(Carrier::Ack));
     let was_asked = call.leg(exchange.to).is_some_and(|leg| !leg.offer.is_stable());
     end(call);
-    let answer = bridge::readable(message.body()).ok().filter(|_| role == Role::Answer);
+    let answer = bridge::readable(body::sdp(message)).ok().filter(|_| role == Role::Answer);
     let Some(session) = answer else {
         // No answer to the offer we passed on: there is no session (RFC 3261 13.2.1).
         answer::acknowledge(call, core, turn, exchange.to, None);

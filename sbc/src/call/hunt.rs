@@ -2,7 +2,8 @@
 
 use super::offer_answer::Negotiation;
 use super::{
-    CALLER, Call, Leg, MAX_LEGS, Phase, answer, bridge, early, exchange, release, session,
+    CALLER, Call, Leg, MAX_LEGS, Phase, answer, body, bridge, early, exchange, release, send,
+    session,
 };
 use crate::billing::{Attempt, Frame};
 use crate::core::{Core, Turn, contact, supported, via};
@@ -69,6 +70,12 @@ fn attempt(
     if !core.permitted(port, candidate.endpoint) {
         return Err(Refusal::NameUnresolved);
     }
+    let request = caller_invite(call, core).ok_or(Refusal::InternalError)?;
+    let mut index = Index::new();
+    let message = message::parse(&request, &mut index).map_err(|_| Refusal::InternalError)?;
+    if body::is_barred(&message, &trunk.bodies) {
+        return Err(Refusal::BadContentType);
+    }
     admission::enter(&image, &core.page, candidate.trunk, turn.now.mono)?;
     let media = match bridge::reserve(core, turn, port) {
         Ok(media) => media,
@@ -79,14 +86,6 @@ fn attempt(
     };
     call.holds.push(candidate.trunk);
     let place = call.legs.len() as u8;
-    let Some(request) = caller_invite(call, core) else {
-        turn.media.release(media, turn.now.mono);
-        return Err(Refusal::InternalError);
-    };
-    let mut index = Index::new();
-    let Ok(message) = message::parse(&request, &mut index) else {
-        return Err(Refusal::InternalError);
-    };
     let leg = callee_leg(call, core, candidate, (place, port, media), &message);
     call.cdr.call_id_out = leg.dialog.call_id.clone();
     call.cdr.trunk_out = trunk.name.as_bytes().into();
@@ -171,7 +170,7 @@ fn send_invite(
     place: u8,
     invite: &Message,
 ) -> Result<(), Refusal> {
-    let session = bridge::acceptable(invite.body()).ok();
+    let session = bridge::acceptable(body::sdp(invite)).ok();
     let trunk = call.legs.get(usize::from(place)).map_or(0, |leg| usize::from(leg.trunk));
     let makes_one = core.image.trunks.get(trunk).is_some_and(|trunk| trunk.offers);
     let sdp = match session {
@@ -184,6 +183,8 @@ fn send_invite(
     let boundary_trust = trusted(core, call, place);
     let image = core.image.clone();
     let (home, key, hops) = (call.home, call.key, call.max_forwards);
+    let caller = call.legs.first().and_then(|leg| image.trunks.get(usize::from(leg.trunk)));
+    let whole = body::with_parts(core, invite, (caller, image.trunks.get(trunk)), sdp.as_deref());
     let Some(leg) = call.leg(place) else { return Err(Refusal::InternalError) };
     leg.asked = Negotiation::inviting(sdp.is_some());
     leg.offer = leg.asked;
@@ -220,9 +221,9 @@ fn send_invite(
                 print.header(Name::UserAgent, image.software.as_bytes());
             }
             manipulate::pass(invite, boundary, &mut print);
-            match &sdp {
-                Some(sdp) => print.body(Some(b"application/sdp"), sdp),
-                None => print.finish(),
+            match &whole {
+                Some((kind, whole)) => print.body(Some(kind), whole),
+                None => send::with_sdp(&mut print, sdp.as_deref()),
             }
         });
     leg.invite = sent;

@@ -6,6 +6,7 @@
 //! Which description is an offer and which an answer is for `offer_answer` to say. A call is plain data: `freeze` writes it with its transactions and media, `thaw` brings it back.
 
 pub(crate) mod answer;
+pub(crate) mod body;
 pub(crate) mod bridge;
 pub(crate) mod early;
 pub(crate) mod exchange;

@@ -5,7 +5,7 @@
 //! what was said last.
 
 use super::offer_answer::Negotiation;
-use super::{CALLER, Call, Leg, Phase, answer, bridge, hunt, release, send};
+use super::{CALLER, Call, Leg, Phase, answer, body, bridge, hunt, release, send};
 use crate::core::{Core, Turn};
 use crate::dialog::session_timer::{Mode, Terms};
 use crate::message::{Message, Method, Print};
@@ -132,7 +132,7 @@ pub(crate) fn heard(
         }
         Heard::Success => {
             answer::acknowledge(call, core, turn, place, None);
-            if let Ok(session) = bridge::acceptable(message.body()) {
+            if let Ok(session) = bridge::acceptable(body::sdp(message)) {
                 bridge::program(call, core, turn, place, &session);
             }
             concluded(call, core, turn, place, message);

@@ -1,7 +1,7 @@
 //! An INVITE that begins a call: checks, decision, first candidate.
 
 use super::offer_answer::Negotiation;
-use super::{Call, Leg, bridge, hunt, release, session};
+use super::{Call, Leg, body, bridge, hunt, release, session};
 use crate::billing::{Cdr, CdrId, Frame, Party};
 use crate::core::{Core, Reply, Turn, respond_stateless, unsupported};
 use crate::dialog::session_timer::{LEAST_MIN_SE_S, SessionTimer};
@@ -103,10 +103,12 @@ fn check(
         return refuse(if trunk.is_none() { Refusal::NoRoute } else { Refusal::BadNumber });
     };
     if !message.body().is_empty() {
-        if !is_sdp(message) {
+        let bodies = core.image.trunks.get(usize::from(trunk)).map(|t| &t.bodies);
+        let is_barred = bodies.is_some_and(|bodies| body::is_barred(message, bodies));
+        if body::is_strange(message) || is_barred {
             return refuse(Refusal::BadContentType);
         }
-        bridge::acceptable(message.body()).map_err(|r| (Some(trunk), r))?;
+        bridge::acceptable(body::sdp(message)).map_err(|r| (Some(trunk), r))?;
     }
     if calls.is_full() {
         return refuse(Refusal::CallsFull);
@@ -126,13 +128,6 @@ fn check(
 fn too_short(core: &Core, trunk: u16, message: &Message) -> Option<u32> {
     let knows = Leg::requires_timer(message);
     SessionTimer::default().asked(message, knows, &session::terms(core, trunk)).err()
-}
-
-/// Whether the body is a session description.
-pub(crate) fn is_sdp(message: &Message) -> bool {
-    let kind = message.content_type().unwrap_or_default();
-    let kind = kind.split(|&b| b == b';').next().unwrap_or_default();
-    kind.trim_ascii().eq_ignore_ascii_case(b"application/sdp")
 }
 
 /// The number a Request-URI asks for.
@@ -327,7 +322,7 @@ fn begin(
         // It was not too short when it was checked.
         let _agreed = session::asked(leg, core, message);
     }
-    if let Ok(session) = bridge::acceptable(message.body()) {
+    if let Ok(session) = bridge::acceptable(body::sdp(message)) {
         bridge::program(call, core, turn, super::CALLER, &session);
     }
     core.journal(turn, &Frame::Start(call.cdr.clone()));

@@ -12,6 +12,7 @@ pub(crate) mod lex;
 mod lines;
 mod list;
 mod method;
+pub mod multipart;
 mod name_addr;
 mod parse;
 mod print;
