@@ -2,7 +2,8 @@
 
 use base::Instant;
 use sbc::billing::{Cdr, CdrId, Frame, Stamp};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 /// What frames say, whatever the order they are read in and however often each is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,7 +14,12 @@ pub struct Ledger {
     pub alive: BTreeMap<CdrId, Stamp>,
     /// Calls whose CDR is closed.
     pub stopped: BTreeSet<CdrId>,
+    /// The newest of those: when each ended, and its CDR's set-up and Call-ID.
+    ended: VecDeque<(Instant, Instant, Box<[u8]>)>,
 }
+
+/// How long a caller may repeat an INVITE (RFC 3261 17.1.1.2, timer B).
+const REPEATED: Duration = Duration::from_secs(32);
 
 impl Ledger {
     /// Takes one sealed frame; damaged ones are left out and counted by the result.
@@ -34,13 +40,25 @@ impl Ledger {
                 let last = self.alive.entry(id).or_insert(at);
                 *last = later(*last, at);
             }
-            Frame::Stop(_) => {
+            Frame::Stop(cdr) => {
+                let ended = Instant(cdr.end.unwrap_or(cdr.setup).mono);
+                self.ended.push_back((ended, Instant(cdr.setup.mono), cdr.call_id_in));
+                while self.ended.front().is_some_and(|(old, ..)| ended.since(*old) > REPEATED) {
+                    self.ended.pop_front();
+                }
                 self.open.remove(&id);
                 self.alive.remove(&id);
                 self.stopped.insert(id);
             }
         }
         true
+    }
+
+    /// Call-IDs of calls so young that their INVITE may come again, and begin them a second time.
+    pub fn young(&self, now: Instant) -> impl Iterator<Item = &[u8]> {
+        let ended = self.ended.iter().map(|(_, setup, call_id)| (*setup, &**call_id));
+        let open = self.open.values().map(|cdr| (Instant(cdr.setup.mono), &*cdr.call_id_in));
+        ended.chain(open).filter(move |(setup, _)| now.since(*setup) < REPEATED).map(|(_, id)| id)
     }
 
     /// The last moment an open call is known to have been alive.

@@ -111,6 +111,9 @@ impl Shard {
         if !resume {
             signal.release_thawed(&mut turn);
         }
+        if !resume {
+            ledger.young(now.mono).for_each(|call_id| signal.remember(&turn, call_id));
+        }
         // Each CDR is closed by the shard that its number of shards seats it on now.
         for cdr in core::mem::take(&mut ledger.open).into_values() {
             if usize::from(cdr.id.shard) % shards == usize::from(id.0) {

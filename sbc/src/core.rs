@@ -52,6 +52,8 @@ pub(crate) enum Alarm {
     Call(Key),
     /// A merged-request memory fades.
     Merged(u64),
+    /// The memory of a call of an earlier process fades.
+    Past(u64),
 }
 
 /// Lanes and clocks of one turn, lent by the shard.
@@ -83,6 +85,8 @@ pub(crate) struct Core {
     pub(crate) names: Names,
     pub(crate) transactions: Transactions,
     pub(crate) merged: HashedMap<First>,
+    /// Hashed Call-IDs of calls that an earlier process has written CDRs of, right after a start.
+    pub(crate) past: HashedMap<()>,
     /// Calls with an open question.
     pub(crate) waiting: Vec<Key>,
     /// Whose media endpoint is whose, by place.

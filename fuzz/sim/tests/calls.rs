@@ -756,3 +756,29 @@ fn a_name_gives_addresses_of_the_interfaces_family_only() {
     let endpoints: Vec<_> = way.candidates.iter().map(|c| c.endpoint.to_string()).collect();
     assert_eq!(endpoints, ["192.0.2.1:5060", SECOND]);
 }
+
+/// The process died when a call's start was journalled and nothing else was: its INVITE, repeated, begins
+/// no second call, however often the successor dies as well.
+#[test]
+fn a_repeated_invite_of_a_call_that_died_in_its_first_step_begins_no_other() {
+    for deaths in 1..4 {
+        let mut s = Scene::new();
+        s.world.crash_within(sim::fault::Cut::Journal);
+        let invite = s.invite("c1");
+        s.world.run(Duration::from_millis(20));
+        for _ in 1..deaths {
+            s.world.crash();
+        }
+        for _ in 0..3 {
+            s.world.send(s.caller, s.node, invite.raw.clone());
+            s.expect_status(s.caller, 503);
+        }
+        assert_eq!(s.world.cdrs().len(), 1, "{}", s.ladder());
+        // Later the Call-ID is nobody's, as ever.
+        s.world.run(Duration::from_secs(40));
+        s.establish("c2");
+        s.world.crash();
+        s.world.run(Duration::from_secs(40));
+        assert_eq!(s.world.cdrs().len(), 2, "{}", s.ladder());
+    }
+}

@@ -91,6 +91,9 @@ impl Signal {
                 Alarm::Merged(hash) => {
                     self.core.merged.remove(&hash);
                 }
+                Alarm::Past(hash) => {
+                    self.core.past.remove(&hash);
+                }
             }
         }
         self.fired = fired;

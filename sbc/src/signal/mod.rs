@@ -87,6 +87,7 @@ impl Signal {
             names: Names::default(),
             transactions: Transactions::new(setup.transactions),
             merged: HashedMap::default(),
+            past: HashedMap::default(),
             waiting: Vec::new(),
             ends: Vec::new(),
             wheel: Wheel::new(now),

@@ -4,9 +4,11 @@ use super::Signal;
 use crate::billing::{Cdr, Frame, Stamp};
 use crate::call::record::{self, CallRecord};
 use crate::call::release;
+use crate::call::setup::MERGED_FOR;
 use crate::core::{Alarm, Turn};
 use crate::policy::Image;
 use crate::refusal::Refusal;
+use crate::steer;
 use crate::transaction::Owner;
 use base::{Instant, Key};
 use control::Event;
@@ -137,6 +139,17 @@ impl Signal {
     /// Releases every call thawed from a dead process.
     pub fn release_thawed(&mut self, turn: &mut Turn) {
         self.each(turn, release::after_restart);
+    }
+
+    /// A call with this Call-ID had its CDR from an earlier process: its INVITE begins no other.
+    ///
+    /// What absorbed repetitions of the INVITE, a transaction or a record, may have gone with the process.
+    pub fn remember(&mut self, turn: &Turn, call_id: &[u8]) {
+        if steer::of_call_id(call_id, &self.steer).seat(self.shards) == self.core.shard {
+            let hash = self.core.random.hash(&[b"past", call_id]);
+            self.core.past.insert(hash, ());
+            self.core.wheel.schedule(turn.now.mono + MERGED_FOR, Alarm::Past(hash));
+        }
     }
 
     /// Closes the CDR of a call of which only journal frames are left.

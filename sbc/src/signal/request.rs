@@ -170,12 +170,24 @@ impl Signal {
             }
             None => {}
         }
+        if self.is_of_the_past(message) {
+            self.core.counters.retransmissions_in.add(1);
+            let tag = Some(stateless_tag(&self.core, message));
+            let reply = Reply::plain(Refusal::Restart.status(), tag);
+            return respond_stateless(turn, (at.port, at.source), message, &reply, &self.core);
+        }
         self.core.wheel.schedule(turn.now.mono + setup::MERGED_FOR, Alarm::Merged(merged));
         if let Some(key) = setup::invite(&mut self.calls, &mut self.core, turn, at, message) {
             self.settle(turn, key);
         }
         let stateless = self.core.transactions.find(at.hash).is_none();
         self.core.merged.insert(merged, First { hash: at.hash, stateless });
+    }
+
+    /// Whether an earlier process has written the CDR of the call that this INVITE would begin.
+    fn is_of_the_past(&self, message: &Message) -> bool {
+        let past = &self.core.past;
+        !past.is_empty() && past.contains_key(&self.core.random.hash(&[b"past", message.call_id()]))
     }
 
     /// The ACK of a 2xx: the dialog's business, not a transaction's.
