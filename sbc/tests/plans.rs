@@ -290,6 +290,14 @@ fn a_plan_that_finds_nobody_leads_to_the_next_but_not_for_ever() {
         world(&decks(), SOLD, vec![rule(Choice { otherwise: Some(1), ..nobody.clone() })]);
     image.routing.plans.push(Plan { name: "last".into(), rules: vec![rule(everything())] });
     assert_eq!(tried(&image, "442079460000"), Ok(vec![1, 3, 2]));
+    // A margin that no vendor leaves, or none could, is nobody as well.
+    for nano in [2_000_001, 12_000_001] {
+        let margin = Margin { nano, share_e5: 0, guarded: true };
+        let guarded = Choice { margin, otherwise: Some(1), ..everything() };
+        image.routing.plans[0].rules = vec![rule(guarded)];
+        assert_eq!(tried(&image, "442079460000"), Ok(vec![1, 3, 2]));
+    }
+    image.routing.plans[0].rules = vec![rule(Choice { otherwise: Some(1), ..nobody.clone() })];
     image.routing.plans[1].rules = vec![rule(Choice { otherwise: Some(0), ..nobody })];
     assert_eq!(tried(&image, "442079460000"), Err(Refusal::NoVendor), "a loop ends");
 }

@@ -94,8 +94,11 @@ pub fn select(
         let (rule, choice) = rule_of(image, plan, ask, sink).map_err(Stop::Refuse)?;
         let desk = Desk::new(image, ask, choice);
         let priced = desk.price(sink).map_err(Stop::Refuse)?;
-        let desk = Desk { ceiling_nano: desk.ceiling(priced, sink).map_err(Stop::Refuse)?, ..desk };
-        let mut open = desk.open(sink);
+        let ceiling = desk.ceiling(priced, sink).map_err(Stop::Refuse)?;
+        let mut open = match ceiling {
+            Some(ceiling_nano) => Desk { ceiling_nano, ..desk }.open(sink),
+            None => Vec::new(),
+        };
         if !open.is_empty() {
             desk.put_in_order(&mut open, ready, sink).map_err(Stop::Need)?;
             let chosen = |o: &Open| Chosen { vendor: o.vendor, alternative: o.alternative };
@@ -191,22 +194,27 @@ impl<'a> Desk<'a> {
         Ok(priced)
     }
 
-    fn ceiling(&self, priced: Option<Priced>, sink: &mut impl Sink) -> Result<u64, Refusal> {
+    /// What a vendor may cost; `None` when the price leaves no room for the margin.
+    fn ceiling(
+        &self,
+        priced: Option<Priced>,
+        sink: &mut impl Sink,
+    ) -> Result<Option<u64>, Refusal> {
         let Margin { nano, share_e5, guarded } = self.choice.margin;
         if !guarded {
-            return Ok(u64::MAX);
+            return Ok(Some(u64::MAX));
         }
         let price = priced.map(|p| p.alternative.expected_nano).ok_or(Refusal::Unpriced)?;
         let share = u128::from(price) * u128::from(share_e5);
         let share = u64::try_from(share.div_ceil(100_000)).unwrap_or(u64::MAX);
         let Some(ceiling) = price.checked_sub(nano.max(share)) else {
-            sink.say("refused", || "the margin asked for exceeds the price".to_owned());
-            return Err(Refusal::NoVendor);
+            sink.say("guard", || "the margin asked for exceeds the price".to_owned());
+            return Ok(None);
         };
         sink.say("guard", || {
             format!("a vendor may cost {} at most", self.image.routing.money(ceiling))
         });
-        Ok(ceiling)
+        Ok(Some(ceiling))
     }
 
     /// Every bid that passes, in no particular order but that of cost.

@@ -1,0 +1,313 @@
+//! Compiling: decks of one moment become a market or a tariff.
+//!
+//! Rows are gathered by place in two passes over the sorted decks; then one walk over all codes in order
+//! makes the short lists, with the offers of all vendors along the way down.
+
+use super::{
+    Alternative, BLOCKED, Bid, Entry, LAST, LIST, List, MAX_VENDORS, Market, NoMarket, Offers,
+    Place, Tariff,
+};
+use crate::build::Builder;
+use crate::deck::{self, Code};
+use crate::rate::{Rate, Terms};
+use base::money::{Ratio, Rounding};
+use std::collections::HashMap;
+
+/// No offer.
+const NONE: u32 = u32::MAX;
+/// Not worked out yet.
+const UNKNOWN: u32 = u32::MAX - 1;
+
+impl Market {
+    /// Merges what vendors offer at a moment (seconds since the Unix epoch), compared by what a call of
+    /// `call_ms` costs.
+    pub fn compile(vendors: &[Entry], at: i64, call_ms: u64) -> Result<Market, NoMarket> {
+        if vendors.len() > MAX_VENDORS {
+            return Err(NoMarket::Vendors);
+        }
+        let mut gatherer = Gatherer::default();
+        let decks: Vec<Vec<(Code, u32)>> =
+            vendors.iter().map(|v| gatherer.read(v, at, call_ms)).collect::<Result<_, _>>()?;
+        let offers = gatherer.offers;
+        let codes = union(&decks);
+        let (rows_at, row_vendors, row_offers) = rows(&decks, &codes)?;
+        drop(decks);
+        let least: Vec<Option<u64>> =
+            (0..offers.alternatives.len() as u32).map(|offer| offers.least(offer)).collect();
+        let mut lists = Lists::new(&least);
+        let mut path = Path::new(vendors.len());
+        let mut builder = Builder::new();
+        let mut places = Vec::with_capacity(codes.len());
+        for (place, &code) in codes.iter().enumerate() {
+            let here = rows_at[place] as usize..rows_at[place + 1] as usize;
+            let (who, what) = (&row_vendors[here.clone()], &row_offers[here]);
+            let list = lists.add(path.enter(code, who, what))?;
+            places.push(Place { list, rows: rows_at[place] });
+            let place = u32::try_from(place).map_err(|_| NoMarket::Size)?;
+            builder.insert(code.digits(), place).map_err(|_| NoMarket::Size)?;
+        }
+        let Lists { lists, bids, .. } = lists;
+        let vendors = vendors.len();
+        Ok(Market {
+            codes: builder.build(),
+            places,
+            lists,
+            bids,
+            row_vendors,
+            row_offers,
+            offers,
+            vendors,
+        })
+    }
+}
+
+impl Tariff {
+    /// Compiles a deck for a moment.
+    pub fn compile(entry: Entry, at: i64, call_ms: u64) -> Result<Tariff, NoMarket> {
+        let mut gatherer = Gatherer::default();
+        let mut builder = Builder::new();
+        for (code, offer) in gatherer.read(&entry, at, call_ms)? {
+            builder.insert(code.digits(), offer).map_err(|_| NoMarket::Size)?;
+        }
+        Ok(Tariff { codes: builder.build(), offers: gatherer.offers })
+    }
+}
+
+/// Puts offers together, each once.
+#[derive(Default)]
+struct Gatherer {
+    offers: Offers,
+    /// Offers by their alternatives.
+    known: HashMap<Vec<(u64, u32, u16)>, u32, core::hash::BuildHasherDefault<deck::Fold>>,
+    rates: HashMap<Rate, u32, core::hash::BuildHasherDefault<deck::Fold>>,
+    /// What each rate comes to in the deck being read: worked out once.
+    expected: Vec<Option<u64>>,
+}
+
+impl Gatherer {
+    /// The offer that these terms of one deck make together.
+    fn offer(
+        &mut self,
+        entry: &Entry,
+        terms: &[&deck::Terms],
+        call_ms: u64,
+    ) -> Result<u32, NoMarket> {
+        let mut key = Vec::with_capacity(terms.len());
+        for terms in terms {
+            let profile = match terms.profile {
+                0 => 0,
+                n => *entry.profiles.get(usize::from(n) - 1).ok_or(NoMarket::Profile)?,
+            };
+            if profile >= LAST {
+                return Err(NoMarket::Size);
+            }
+            let (expected, rate) = match terms.offer {
+                deck::Offer::Open(rate) => self.rate(rate, entry.fx, call_ms),
+                deck::Offer::Closed | deck::Offer::Blocked => (u64::MAX, BLOCKED),
+            };
+            key.push((expected, rate, profile));
+        }
+        // Those that ask for a time come first.
+        key.sort_by_key(|(.., profile)| *profile == 0);
+        if let Some(&known) = self.known.get(&key) {
+            return Ok(known);
+        }
+        let at = u32::try_from(self.offers.alternatives.len()).map_err(|_| NoMarket::Size)?;
+        for (place, &(expected_nano, rate, profile)) in key.iter().enumerate() {
+            let last = if place + 1 == key.len() { LAST } else { 0 };
+            let profile = profile | last;
+            self.offers.alternatives.push(Alternative { expected_nano, rate, profile });
+        }
+        self.known.insert(key, at);
+        Ok(at)
+    }
+
+    /// What a rate comes to, and its index.
+    fn rate(&mut self, rate: Rate, fx: Ratio, call_ms: u64) -> (u64, u32) {
+        let next = self.offers.rates.len() as u32;
+        let at = *self.rates.entry(rate).or_insert(next);
+        if at == next {
+            self.offers.rates.push(rate);
+        }
+        if self.expected.len() <= at as usize {
+            self.expected.resize(at as usize + 1, None);
+        }
+        let known = self.expected[at as usize].get_or_insert_with(|| expected(&rate, fx, call_ms));
+        (*known, at)
+    }
+
+    /// A deck's codes with what each offers at a moment, in order.
+    fn read(&mut self, entry: &Entry, at: i64, call_ms: u64) -> Result<Vec<(Code, u32)>, NoMarket> {
+        let deck = entry.deck;
+        self.expected.clear();
+        let mut found = Vec::with_capacity(deck.len());
+        // Nearly every code has one row, and rows share terms: what those make is worked out once.
+        let mut alone: Vec<u32> = vec![UNKNOWN; deck.terms.len()];
+        for (code, rows) in deck.runs() {
+            let offer = match deck.rows.get(rows.clone()) {
+                Some([row]) if alone.get(row.terms as usize).is_some_and(|o| *o != UNKNOWN) => {
+                    alone.get(row.terms as usize).copied().unwrap_or(NONE)
+                }
+                Some(run) => {
+                    let mut held: Vec<&deck::Terms> = Vec::new();
+                    deck.in_force(rows.clone(), at, |_, terms| held.push(terms));
+                    let offer =
+                        if held.is_empty() { NONE } else { self.offer(entry, &held, call_ms)? };
+                    if let [row] = run
+                        && let Some(place) = alone.get_mut(row.terms as usize)
+                    {
+                        *place = offer;
+                    }
+                    offer
+                }
+                None => NONE,
+            };
+            if offer != NONE {
+                found.push((code, offer));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What a call costs in the common currency, nano, rounded half up; saturates.
+pub fn expected(rate: &Rate, fx: Ratio, call_ms: u64) -> u64 {
+    let terms = Terms { fx, rounding: Rounding::HalfUp, ..Terms::default() };
+    let amount = rate.charge(call_ms).amount(&terms);
+    amount.and_then(|a| u64::try_from(a).ok()).unwrap_or(u64::MAX - 1)
+}
+
+/// Every code of any deck, once, in order.
+fn union(decks: &[Vec<(Code, u32)>]) -> Vec<Code> {
+    let mut codes: Vec<Code> = Vec::new();
+    let mut next = Vec::new();
+    for deck in decks {
+        next.clear();
+        let mut old = codes.iter().copied().peekable();
+        for &(code, _) in deck {
+            while let Some(earlier) = old.next_if(|c| *c < code) {
+                next.push(earlier);
+            }
+            let _same = old.next_if_eq(&code);
+            next.push(code);
+        }
+        next.extend(old);
+        core::mem::swap(&mut codes, &mut next);
+    }
+    codes
+}
+
+/// Rows by place: where each place's begin (one more than there are places), whose, and what.
+#[expect(clippy::type_complexity, reason = "three columns of one table")]
+fn rows(
+    decks: &[Vec<(Code, u32)>],
+    codes: &[Code],
+) -> Result<(Vec<u32>, Vec<u16>, Vec<u32>), NoMarket> {
+    let total: usize = decks.iter().map(Vec::len).sum();
+    u32::try_from(total).map_err(|_| NoMarket::Size)?;
+    let mut begins = vec![0u32; codes.len() + 1];
+    walk(decks, codes, |_, place, _| begins[place + 1] += 1);
+    for place in 0..codes.len() {
+        begins[place + 1] += begins[place];
+    }
+    let mut next = begins.clone();
+    let (mut vendors, mut offers) = (vec![0; total], vec![0; total]);
+    walk(decks, codes, |vendor, place, offer| {
+        let row = next[place] as usize;
+        next[place] += 1;
+        vendors[row] = vendor as u16;
+        offers[row] = offer;
+    });
+    Ok((begins, vendors, offers))
+}
+
+/// Every row of every deck with the place of its code.
+fn walk(decks: &[Vec<(Code, u32)>], codes: &[Code], mut give: impl FnMut(usize, usize, u32)) {
+    for (vendor, deck) in decks.iter().enumerate() {
+        let mut place = 0;
+        for &(code, offer) in deck {
+            while codes[place] != code {
+                place += 1;
+            }
+            give(vendor, place, offer);
+        }
+    }
+}
+
+/// The offers of all vendors along the way down to a code: depth first, each level a copy of the one
+/// above with its own rows put in.
+struct Path {
+    vendors: usize,
+    codes: Vec<Code>,
+    levels: Vec<u32>,
+}
+
+impl Path {
+    fn new(vendors: usize) -> Path {
+        Path { vendors, codes: Vec::new(), levels: Vec::new() }
+    }
+
+    /// Goes to the next code in order: what every vendor offers there, by vendor.
+    fn enter(&mut self, code: Code, who: &[u16], what: &[u32]) -> &[u32] {
+        while self.codes.last().is_some_and(|above| !above.covers(code)) {
+            self.codes.pop();
+            self.levels.truncate(self.codes.len() * self.vendors);
+        }
+        let level = self.codes.len() * self.vendors;
+        match level.checked_sub(self.vendors) {
+            Some(above) => self.levels.extend_from_within(above..level),
+            None => self.levels.resize(self.vendors, NONE),
+        }
+        self.codes.push(code);
+        for (&vendor, &offer) in who.iter().zip(what) {
+            self.levels[level + usize::from(vendor)] = offer;
+        }
+        &self.levels[level..]
+    }
+}
+
+/// Short lists, each kept once.
+struct Lists<'a> {
+    /// The least each offer may cost.
+    least: &'a [Option<u64>],
+    lists: Vec<List>,
+    bids: Vec<Bid>,
+    known: HashMap<(u64, [Bid; LIST]), u32, core::hash::BuildHasherDefault<deck::Fold>>,
+    sorted: Vec<(u64, Bid)>,
+}
+
+impl<'a> Lists<'a> {
+    fn new(least: &'a [Option<u64>]) -> Self {
+        let sorted = Vec::new();
+        Lists { least, lists: Vec::new(), bids: Vec::new(), known: HashMap::default(), sorted }
+    }
+
+    /// The list of the cheapest among what every vendor offers.
+    fn add(&mut self, offers: &[u32]) -> Result<u32, NoMarket> {
+        let sorted = &mut self.sorted;
+        sorted.clear();
+        for (vendor, &offer) in offers.iter().enumerate() {
+            let Some(Some(least)) = self.least.get(offer as usize) else { continue };
+            let bid = (*least, Bid { vendor: vendor as u16, offer });
+            // Kept short: one beyond the list tells what those left out cost at least.
+            if sorted.len() > LIST && sorted.last().is_some_and(|worst| *worst <= bid) {
+                continue;
+            }
+            let at = sorted.partition_point(|other| *other < bid);
+            sorted.insert(at, bid);
+            sorted.truncate(LIST + 1);
+        }
+        let beyond_nano = sorted.get(LIST).map_or(u64::MAX, |(least, _)| *least);
+        let len = sorted.len().min(LIST);
+        let mut key = [Bid { vendor: u16::MAX, offer: NONE }; LIST];
+        key.iter_mut().zip(sorted.iter()).for_each(|(place, (_, bid))| *place = *bid);
+        let next = u32::try_from(self.lists.len()).map_err(|_| NoMarket::Size)?;
+        let list = *self.known.entry((beyond_nano, key)).or_insert(next);
+        if list == next {
+            let from = u32::try_from(self.bids.len()).map_err(|_| NoMarket::Size)?;
+            self.bids.extend_from_slice(&key[..len]);
+            self.lists.push(List { beyond_nano, from, len: len as u32 });
+        }
+        Ok(list)
+    }
+}
