@@ -88,7 +88,7 @@ mod tests {
             (0u64..100_000_000_000_000, 0u64..9, 1u16..3_600, 1u16..60, 0u16..3),
             prop::option::of(0i64..2_000_000_000),
             prop::option::of(2_000_000_001i64..4_000_000_000),
-            prop_oneof![Just(""), Just("peak"), Just("night, long")],
+            prop_oneof![Just(""), Just("peak"), Just("night, long"), Just("=noon")],
         );
         prop::collection::vec(row, 1..40).prop_map(|rows| {
             let mut text = format!("{HEADING}\n");

@@ -413,6 +413,7 @@ impl<'a> Reading<'a> {
     }
 
     fn profile(&mut self, text: &str) -> Result<u16, String> {
+        let text = unmarked(text);
         let known = self.deck.profiles.iter().position(|p| **p == *text);
         let at = known.unwrap_or_else(|| {
             self.deck.profiles.push(text.into());
@@ -422,11 +423,7 @@ impl<'a> Reading<'a> {
     }
 
     fn name(&mut self, text: &str) -> u32 {
-        // What an export put before a name that a spreadsheet would compute.
-        let text = match text.strip_prefix('\'') {
-            Some(rest) if super::export::is_formula(rest) => rest,
-            _ => text,
-        };
+        let text = unmarked(text);
         if text.is_empty() {
             return 0;
         }
@@ -496,6 +493,14 @@ impl<'a> Reading<'a> {
             }
         }
         self.deck.rows = kept.into_iter().map(|(row, _)| row).collect();
+    }
+}
+
+/// Without what an export puts before a text that a spreadsheet would compute.
+fn unmarked(text: &str) -> &str {
+    match text.strip_prefix('\'') {
+        Some(rest) if super::export::is_formula(rest) => rest,
+        _ => text,
     }
 }
 
