@@ -95,10 +95,10 @@ pub struct CallView {
 pub enum Event {
     /// A call was created or changed its state.
     Call(CallView),
-    /// A question for the gate: the addresses of a host.
+    /// A question for the gate: the servers of a host name.
     Resolve {
-        /// Host name to look up.
-        host: Text<128>,
+        /// What to look up, as `sbc::question::Query` is written.
+        query: Text<255>,
     },
     /// The answer to `Command::Resync` is complete.
     Synced,

@@ -8,7 +8,7 @@ use base::{Instant, Now, Wall};
 use sbc::policy::Image;
 use sbc::policy::decide::{Decision, Facts, Way, decide_with};
 use sbc::policy::plan::{Sink, Trace};
-use sbc::question::{Answer, Names, Question};
+use sbc::question::{Answer, Names, Query, Question, Service};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A call that may never be made.
@@ -45,14 +45,15 @@ pub fn explain(image: &Image, page: &Page, asked: &Asked) -> Result<Vec<String>,
         };
         let mut trace = Trace::default();
         match decide_with(image, &facts, &mut trace) {
-            Decision::Need(Question::Resolve(host)) => {
+            Decision::Need(Question::Resolve(query)) => {
                 // Addresses nobody can have, a pair for each name.
-                hosts.push(host.clone());
+                hosts.push(query.clone());
                 let n = hosts.len() as u16;
                 let [high, low] = n.to_be_bytes();
                 let v4 = IpAddr::from(Ipv4Addr::new(0, 0, high, low));
                 let v6 = IpAddr::from(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, n));
-                names.learn(Answer { host, addresses: vec![v4, v6], ttl_s: 60 }, Instant(0));
+                let port = port_of(&query);
+                names.learn(Answer::of(query, port, vec![v4, v6], 60), Instant(0));
                 continue;
             }
             Decision::Route(way) => outcome(image, &way, trunk.0, &mut trace),
@@ -89,14 +90,23 @@ fn outcome(image: &Image, way: &Way, ingress: usize, trace: &mut Trace) {
 }
 
 /// A line with host names where their stand-ins were.
-fn named(line: &str, hosts: &[Box<str>]) -> String {
+fn named(line: &str, hosts: &[Query]) -> String {
     let mut line = line.to_owned();
-    for (n, host) in (1u16..).zip(hosts) {
-        let [high, low] = n.to_be_bytes();
-        line = line.replace(&format!(" 0.0.{high}.{low}:"), &format!(" {host}:"));
-        line = line.replace(&format!(" [::{n:x}]:"), &format!(" {host}:"));
+    for (n, query) in (1u16..).zip(hosts) {
+        let ([high, low], port) = (n.to_be_bytes(), port_of(query));
+        let name = format!(" {}", query.written());
+        line = line.replace(&format!(" 0.0.{high}.{low}:{port}"), &name);
+        line = line.replace(&format!(" [::{n:x}]:{port}"), &name);
     }
     line
+}
+
+/// The port written, or one that stands for what DNS would say.
+fn port_of(query: &Query) -> u16 {
+    match query.service {
+        Service::Port(port) => port,
+        Service::Udp | Service::Tcp => 5060,
+    }
 }
 
 #[cfg(test)]
@@ -144,7 +154,7 @@ vendor    carrier-b        code 4420          0.026020800 USD  may carry it
 vendor    carrier-a        code 44            0.030000000 USD  may carry it
 order      1. carrier-b         0.026020800 USD  is tried
 order      2. carrier-a         0.030000000 USD  is tried
-try       carrier-b        442079460000 at b.example:5060
+try       carrier-b        442079460000 at b.example
 try       carrier-a        442079460000 at 192.0.2.10:5060
 outcome   price 0.045000000 USD, cost 0.026020800 USD, margin 0.018979200 USD
 outcome   may last 14400 s";

@@ -10,15 +10,56 @@ use common::{LONG, Lab, Load, Node, Setup, within};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// dnsmasq on the loopback of `network`, where `carrier.test` has this address for a second at a time. The
-/// IPv6 address beside it cannot be reached from the trunk's interface.
-fn name_server(lab: &Lab, network: &Namespace, address: &str) -> Running {
+/// dnsmasq on the loopback of `network` with these records, each for a second at a time; of `test` it knows
+/// everything.
+fn serve(lab: &Lab, network: &Namespace, records: &[String]) -> Running {
     need("dnsmasq", "dnsmasq-base");
     let mut command = network.command("dnsmasq");
     command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-hosts", "--no-resolv"]);
     command.args(["--listen-address=127.0.0.1", "--bind-interfaces", "--user=root", "--pid-file="]);
-    command.arg(format!("--host-record=carrier.test,{address},2001:db8::1,1"));
+    command.args(["--local=/test/", "--local-ttl=1"]).args(records);
     Running::start(command, &lab.file("dnsmasq.log"))
+}
+
+/// `carrier.test` has this address. The IPv6 address beside it cannot be reached from the trunk's interface.
+fn name_server(lab: &Lab, network: &Namespace, address: &str) -> Running {
+    serve(lab, network, &[host("carrier.test", &format!("{address},2001:db8::1"))])
+}
+
+fn host(name: &str, addresses: &str) -> String {
+    format!("--host-record={name},{addresses},1")
+}
+
+/// A configuration whose only trunk out has this endpoint.
+fn towards(setup: &Setup, first: SocketAddr, endpoint: &str) -> String {
+    let text = setup.text().replace(
+        &format!("endpoints = [\"{first}\"]"),
+        &format!("endpoints = [\"{endpoint}\"]\ntrying_timeout_ms = 300"),
+    );
+    text.replace(
+        &format!("sources = [\"{first}\"]"),
+        "sources = [\"127.0.0.7\", \"127.0.0.8\", \"127.0.0.9\"]",
+    )
+}
+
+/// A node within the network.
+fn start(lab: &Lab, network: &Namespace, setup: &Setup, text: &str) -> Node {
+    let file = lab.write("sbcd.toml", text);
+    let mut command = network.command(env!("CARGO_BIN_EXE_sbcd"));
+    let run = lab.file("run");
+    command.arg("--config").arg(&file).env("TANDEM_RUN", &run);
+    let process = Running::start(command, &lab.file("sbcd.log"));
+    let mut node = Node { process, run, sip: setup.sip, metrics: setup.metrics };
+    node.await_ready();
+    node
+}
+
+/// Addresses the newest call was tried at.
+fn tried(node: &Node) -> Vec<String> {
+    let records = node.records();
+    let attempts = records.last().map(|r| r["attempts"].as_array().cloned().unwrap_or_default());
+    let endpoint = |a: &serde_json::Value| a["endpoint"].as_str().unwrap().to_owned();
+    attempts.iter().flatten().map(endpoint).collect()
 }
 
 /// One call with media to `callee`; whether it was clean.
@@ -41,20 +82,9 @@ fn names_are_followed_through_change_outage_and_recovery() {
     let (first, second): (SocketAddr, SocketAddr) =
         ("127.0.0.7:5080".parse().unwrap(), "127.0.0.8:5080".parse().unwrap());
     let mut server = name_server(&lab, &network, "127.0.0.7");
-    let mut setup = Setup::new(&lab, first);
-    setup.trunks[0].2 = String::new();
-    let text = setup
-        .text()
-        .replace("endpoints = [\"127.0.0.7:5080\"]", "endpoints = [\"carrier.test:5080\"]");
-    let text =
-        text.replace("sources = [\"127.0.0.7:5080\"]", "sources = [\"127.0.0.7\", \"127.0.0.8\"]");
-    let file = lab.write("sbcd.toml", &text);
-    let mut command = network.command(env!("CARGO_BIN_EXE_sbcd"));
-    let run = lab.file("run");
-    command.arg("--config").arg(&file).env("TANDEM_RUN", &run);
-    let process = Running::start(command, &lab.file("sbcd.log"));
-    let mut node = Node { process, run, sip: setup.sip, metrics: setup.metrics };
-    node.await_ready();
+    let setup = Setup::new(&lab, first);
+    let text = towards(&setup, first, "carrier.test:5080");
+    let mut node = start(&lab, &network, &setup, &text);
 
     assert!(call(&lab, &node, first), "{:#?}\n{}", node.records(), node.process.log());
     assert_eq!(node.records()[0]["attempts"][0]["endpoint"], "127.0.0.7:5080");
@@ -84,4 +114,70 @@ fn names_are_followed_through_change_outage_and_recovery() {
     assert!(within(LONG, || call(&lab, &node, second).then_some(())).is_some());
     assert_eq!(node.drain(), Some(0), "{}", node.process.log());
     assert!(Instant::now() - back < Duration::from_secs(120));
+}
+
+/// NAPTR leads to SRV records of which the best server is down: the second takes each call, the third gets
+/// none; then the records change.
+#[test]
+fn servers_of_a_name_are_tried_by_priority() {
+    let (lab, network) = (Lab::new("srv"), Namespace::make("srv"));
+    network.ask("127.0.0.1");
+    network.enter();
+    let second: SocketAddr = "127.0.0.8:5081".parse().unwrap();
+    let records = |best: u16| {
+        vec![
+            "--naptr-record=carrier.test,10,10,s,SIP+D2T,,_sip._tcp.wrong.test".to_owned(),
+            "--naptr-record=carrier.test,20,10,s,SIP+D2U,,_sip._udp.far.test".to_owned(),
+            "--srv-host=_sip._udp.carrier.test,third.test,5082,0,1".to_owned(),
+            format!("--srv-host=_sip._udp.far.test,first.test,5080,{best},1"),
+            "--srv-host=_sip._udp.far.test,second.test,5081,20,1".to_owned(),
+            "--srv-host=_sip._udp.far.test,third.test,5082,30,1".to_owned(),
+            host("first.test", "127.0.0.7"),
+            host("second.test", "127.0.0.8,2001:db8::8"),
+            host("third.test", "127.0.0.9"),
+        ]
+    };
+    let mut server = serve(&lab, &network, &records(10));
+    let setup = Setup::new(&lab, second);
+    let mut node = start(&lab, &network, &setup, &towards(&setup, second, "carrier.test"));
+    assert!(call(&lab, &node, second), "{:#?}\n{}", node.records(), node.process.log());
+    assert_eq!(tried(&node), ["127.0.0.7:5080", "127.0.0.8:5081"]);
+    let first = &node.records()[0]["attempts"][0];
+    println!("failover {} after {}", first["reason"], first["status"]);
+
+    // The first is the last choice now: calls go to the second at once.
+    server.kill();
+    let server = serve(&lab, &network, &records(40));
+    let moved = within(LONG, || {
+        (call(&lab, &node, second) && tried(&node) == ["127.0.0.8:5081"]).then_some(())
+    });
+    assert!(moved.is_some(), "{:?}\n{}", tried(&node), node.process.log());
+    assert_eq!(node.drain(), Some(0), "{}", node.process.log());
+    drop(server);
+}
+
+/// Without SRV records the name's own addresses at 5060; with a target of "." nobody.
+#[test]
+fn a_name_without_servers_is_an_address_and_a_dot_is_nobody() {
+    let (lab, network) = (Lab::new("bare"), Namespace::make("bare"));
+    network.ask("127.0.0.1");
+    network.enter();
+    let own: SocketAddr = "127.0.0.7:5060".parse().unwrap();
+    let mut server = serve(&lab, &network, &[host("carrier.test", "127.0.0.7")]);
+    let setup = Setup::new(&lab, own);
+    let mut node = start(&lab, &network, &setup, &towards(&setup, own, "carrier.test"));
+    assert!(call(&lab, &node, own), "{:#?}\n{}", node.records(), node.process.log());
+    assert_eq!(tried(&node), ["127.0.0.7:5060"]);
+    server.kill();
+    let none = "--srv-host=_sip._udp.carrier.test".to_owned();
+    let server = serve(&lab, &network, &[host("carrier.test", "127.0.0.7"), none]);
+    let refused = within(LONG, || {
+        (!call(&lab, &node, own) && last_reason(&node) == "name_unresolved").then_some(())
+    });
+    assert!(refused.is_some(), "{:#?}", node.records().last());
+    // Not even the name's addresses were tried.
+    let silent = within(Duration::from_secs(3), || call(&lab, &node, own).then_some(()));
+    assert!(silent.is_none(), "{:?}", tried(&node));
+    assert_eq!(node.drain(), Some(0), "{}", node.process.log());
+    drop(server);
 }

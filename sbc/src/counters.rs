@@ -236,6 +236,8 @@ counters! {
         questions: counter "tandem_questions_total",
         /// Questions whose answer did not come in time.
         questions_late: counter "tandem_questions_late_total",
+        /// Routing decisions that used names past their time to live, because nothing newer was known.
+        stale_names: counter "tandem_stale_names_used_total",
         /// Calls answered within this many seconds of their INVITE (cumulative).
         setup: counter "tandem_setup_delay_seconds_bucket" of SetupBucket by "le",
         /// Sum of the set-up delays of answered calls, in microseconds.

@@ -14,7 +14,7 @@ use sbc::policy::plan::{
     Action, Book, Choice, Customer, Edition, Margin, Order, Plan, Routing, Rule, Trace, Use, Vendor,
 };
 use sbc::policy::{Image, Interface, Route, Source, Target, Trunk};
-use sbc::question::{Answer, Names, Question};
+use sbc::question::{Answer, Names, Query, Question};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -343,17 +343,20 @@ fn those_within_a_delta_take_turns_and_the_rest_go_by_cost() {
 fn no_turn_is_taken_while_a_name_is_not_known() {
     let choice = Choice { order: Order::Share, ..everything() };
     let mut image = world(&decks(), SOLD, vec![rule(choice)]);
-    image.trunks[3].endpoints = vec![Target::Name("host".into(), 5060)];
+    image.trunks[3].endpoints = vec![Target::Name(Query::port("host", 5060))];
     let page = Page::new(Image::WORDS);
     let word = Image::turn_word(0);
     let mut names = Names::default();
     let number = "442079460000";
     let call =
         Call { image: &image, page: &page, names: &names, hour: 12, number, calling: "", draw: 1 };
-    assert_eq!(decide(&image, &call.facts()), Decision::Need(Question::Resolve("host".into())));
+    assert_eq!(
+        decide(&image, &call.facts()),
+        Decision::Need(Question::Resolve(Query::port("host", 5060)))
+    );
     assert_eq!(page.read(word), 0);
     let addresses = vec!["203.0.113.99".parse().expect("an address")];
-    names.learn(Answer { host: "host".into(), addresses, ttl_s: 60 }, Instant(1));
+    names.learn(Answer::of(Query::port("host", 5060), 5060, addresses, 60), Instant(1));
     let call =
         Call { image: &image, page: &page, names: &names, hour: 12, number, calling: "", draw: 1 };
     assert_eq!(call.route().map(|way| way.candidates.len()), Ok(3));

@@ -265,7 +265,7 @@ fn ambiguous(one: &trunk::Draft, other: &trunk::Draft, report: &mut Report) {
         .expected("different `sources`, `tech_prefix` or `domain`");
     let address = |e: &At<Target>| match &e.value {
         Target::Address(address) => Some(*address),
-        Target::Name(..) => None,
+        Target::Name(_) => None,
     };
     report.push(match one.endpoints.iter().find_map(address) {
         Some(address) => problem.help(format!(

@@ -2,11 +2,9 @@
 
 use base::Prefix;
 use routing_trie::Digits;
-use sbc::policy::{Source, Target};
+use sbc::policy::{Source, Target, Transport};
+use sbc::question::{MAX_HOST, Query, Service};
 use std::net::{IpAddr, SocketAddr};
-
-/// The port SIP over UDP has when none is written (RFC 3261 section 19.1.2).
-const SIP_PORT: u16 = 5060;
 
 pub(super) fn name(text: &str) -> Option<Box<str>> {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
@@ -28,19 +26,19 @@ pub(super) fn digits(text: &str) -> Option<Digits> {
     text.parse().ok()
 }
 
-/// `ip:port`, `ip`, `host:port` or `host`.
-pub(super) fn target(text: &str) -> Option<Target> {
+/// `ip:port`, `ip`, `host:port` or, where the transport is found by name (RFC 3263 4.1), `host`.
+pub(super) fn target(text: &str, transport: Transport) -> Option<Target> {
     if let Some(socket) = socket(text) {
         return Some(Target::Address(socket));
     }
     if let Some(ip) = ip(text) {
-        return Some(Target::Address(SocketAddr::new(ip, SIP_PORT)));
+        return Some(Target::Address(SocketAddr::new(ip, transport.default_port())));
     }
-    let (host, port) = match text.split_once(':') {
-        Some((host, port)) => (host, port.parse().ok().filter(|p| *p != 0)?),
-        None => (text, SIP_PORT),
+    let (host, service) = match text.split_once(':') {
+        Some((host, port)) => (host, Service::Port(port.parse().ok().filter(|p| *p != 0)?)),
+        None => (text, Service::of(transport).unwrap_or(Service::Port(transport.default_port()))),
     };
-    host_name(host).map(|host| Target::Name(host, port))
+    host_name(host).map(|host| Target::Name(Query { host, service }))
 }
 
 /// `ip:port`, `ip` or `ip/bits`.
@@ -60,7 +58,7 @@ pub(super) fn host_name(text: &str) -> Option<Box<str>> {
             && !l.ends_with('-')
     };
     let last_is_number = || text.rsplit('.').next().is_none_or(|l| l.parse::<u64>().is_ok());
-    let good = text.len() <= 253 && text.split('.').all(label) && !last_is_number();
+    let good = text.len() <= MAX_HOST && text.split('.').all(label) && !last_is_number();
     good.then(|| text.to_ascii_lowercase().into())
 }
 
@@ -90,11 +88,19 @@ mod tests {
     fn a_mistyped_address_is_no_host_name() {
         for bad in ["192.0.2.300", "192.0.2.1:99999", "192.0.2.1:0", "1", "a..b", "-a.b", "a b", ""]
         {
-            assert_eq!(target(bad), None, "{bad}");
+            assert_eq!(target(bad, Transport::Udp), None, "{bad}");
         }
-        let named = Target::Name("sip.carrier.example".into(), 5060);
-        assert_eq!(target("SIP.carrier.example"), Some(named));
         let address = |text: &str| Some(Target::Address(text.parse().unwrap()));
+        let named = |service| {
+            let host = "sip.carrier.example".into();
+            Some(Target::Name(Query { host, service }))
+        };
+        let target_of = target;
+        let target = |text: &str| target_of(text, Transport::Udp);
+        assert_eq!(target("SIP.carrier.example"), named(Service::Udp));
+        assert_eq!(target("sip.carrier.example:5070"), named(Service::Port(5070)));
+        assert_eq!(target_of("sip.carrier.example", Transport::Tcp), named(Service::Tcp));
+        assert_eq!(target_of("192.0.2.1", Transport::Tls), address("192.0.2.1:5061"));
         assert_eq!(target("192.0.2.1"), address("192.0.2.1:5060"));
         assert_eq!(target("2001:db8::1"), address("[2001:db8::1]:5060"));
         assert_eq!(target("[2001:db8::1]:5070"), address("[2001:db8::1]:5070"));

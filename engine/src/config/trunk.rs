@@ -77,18 +77,21 @@ struct Settings {
 impl Draft {
     pub(super) fn read(mut section: Section<'_>, node: &Node, report: &mut Report) -> Draft {
         let s = &mut section;
-        let endpoint = "\"address:port\" or \"host.name:port\"; the port may be left out for 5060";
+        let endpoint =
+            "\"address:port\", \"address\", \"host.name:port\", or \"host.name\" for what DNS says";
         let source = "an address, a network like \"192.0.2.0/24\", or \"address:port\"";
         let network = "an address or a network like \"192.0.2.0/24\"";
         let transports = Transport::ALL.map(|transport| (transport.param(), transport));
-        let endpoints = s.parsed_list(report, "endpoints", endpoint, names::target);
+        let transport = s.choice(report, "transport", &transports).unwrap_or_default();
+        let target = |text: &str| names::target(text, transport);
+        let endpoints = s.parsed_list(report, "endpoints", endpoint, target);
         let sources = s.parsed_list(report, "sources", source, names::source);
         let has_endpoints = s.has_entries("endpoints");
         let endpoints = endpoints.unwrap_or_default();
         let draft = Draft {
             name: s.parsed(report, "name", names::NAME, names::name),
             interface: s.text(report, "interface"),
-            transport: s.choice(report, "transport", &transports).unwrap_or_default(),
+            transport,
             transport_place: s.place("transport"),
             tls_name: s.parsed(report, "tls_name", "a host name or an address", names::domain),
             sources: sources.unwrap_or_else(|| default_sources(&endpoints, report)),
@@ -229,7 +232,8 @@ fn default_sources(endpoints: &[At<Target>], report: &mut Report) -> Vec<At<Sour
                 let source = Source { prefix: Prefix::host(address.ip()), port: None };
                 sources.push(At { value: source, span: endpoint.span.clone() });
             }
-            Target::Name(host, _) => {
+            Target::Name(query) => {
+                let host = &query.host;
                 let message = format!("the endpoint `{host}` is a name, and there is no `sources`");
                 let problem = Problem::new(endpoint.span.clone(), message)
                     .expected("the networks this peer sends from");

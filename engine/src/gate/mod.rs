@@ -6,6 +6,7 @@
 mod client;
 mod metrics;
 mod model;
+mod names;
 mod reload;
 mod socket;
 
@@ -23,7 +24,7 @@ use hickory_resolver::TokioResolver;
 use model::Model;
 use node::{Fault, Letter};
 use sbc::policy::Image;
-use sbc::question::Answer;
+use sbc::question::{Answer, Query};
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -156,8 +157,8 @@ async fn events(state: Shared) -> Result<(), Fault> {
             ready.clear_ready();
         }
         let wanted = state.borrow_mut().take_events();
-        for (shard, host) in wanted {
-            tokio::task::spawn_local(resolve(state.clone(), resolver.clone(), shard, host));
+        for (shard, query) in wanted {
+            tokio::task::spawn_local(resolve(state.clone(), resolver.clone(), shard, query));
         }
         if state.borrow().drained.iter().all(|d| *d) {
             return Ok(());
@@ -167,17 +168,18 @@ async fn events(state: Shared) -> Result<(), Fault> {
     }
 }
 
-/// Looks a host up for a shard. No resolver, no answer and no addresses are all the same to it.
-async fn resolve(state: Shared, resolver: Option<TokioResolver>, shard: ShardId, host: String) {
-    let (mut addresses, mut ttl_s) = (Vec::new(), 5);
-    if let Some(resolver) = resolver
-        && let Ok(found) = resolver.lookup_ip(&*host).await
-    {
-        addresses.extend(found.iter());
-        let left = found.valid_until().saturating_duration_since(Instant::now());
-        ttl_s = left.as_secs().clamp(1, 3600) as u32;
-    }
-    let answer = Answer { host: host.into(), addresses, ttl_s };
+/// Looks a name up for a shard. No resolver, no answer and no servers are all the same to it.
+async fn resolve(state: Shared, resolver: Option<TokioResolver>, shard: ShardId, query: Query) {
+    let walked = match resolver {
+        Some(resolver) => names::walk(&resolver, &query).await.ok(),
+        None => None,
+    };
+    let answer = match walked {
+        Some((hops, ttl_s)) if !hops.is_empty() => {
+            Answer { query, hops, ttl_s: ttl_s.min(3_600), stale_s: 0 }
+        }
+        Some(_) | None => Answer::none(query, 5),
+    };
     state.borrow_mut().post(shard, Letter::Answer(answer));
 }
 
@@ -260,7 +262,7 @@ impl State {
     }
 
     /// Takes every waiting event; returns the hosts that shards want looked up.
-    fn take_events(&mut self) -> Vec<(ShardId, String)> {
+    fn take_events(&mut self) -> Vec<(ShardId, Query)> {
         let mut wanted = Vec::new();
         let (model, drained) = (&mut self.model, &mut self.drained);
         let clients = &self.clients;
@@ -269,7 +271,10 @@ impl State {
                 let line = model.hear(&view);
                 clients.iter().for_each(|c| c.event(&line));
             }
-            Event::Resolve { host } => wanted.push((shard, host.as_str().to_owned())),
+            // What a shard asks is what it read in the configuration: it always reads again.
+            Event::Resolve { query } => {
+                wanted.extend(query.as_str().parse().ok().map(|query| (shard, query)));
+            }
             Event::Synced => {}
             Event::Drained => drained[usize::from(shard.0)] = true,
         });

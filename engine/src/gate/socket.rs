@@ -304,7 +304,7 @@ fn trunks(state: &State) -> Vec<TrunkLine> {
 fn endpoint(target: &Target) -> String {
     match target {
         Target::Address(address) => address.to_string(),
-        Target::Name(host, port) => format!("{host}:{port}"),
+        Target::Name(query) => query.written(),
     }
 }
 

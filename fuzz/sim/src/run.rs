@@ -9,7 +9,7 @@ use base::Instant;
 use base::random::Random;
 use control::{Command, Event as Told};
 use node::Letter;
-use sbc::question::Answer;
+use sbc::question::{Answer, Hop, Query};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -59,12 +59,17 @@ pub fn run(seed: u64, steps: u64) -> Outcome {
     }
 }
 
+/// Where servers of a name may be said to be, and nobody is.
+fn nobody() -> impl Iterator<Item = SocketAddr> {
+    (201..204).map(|n| SocketAddr::from(([203, 0, 113, n], 5070)))
+}
+
 struct Show {
     world: World,
     phones: Vec<Phone>,
     model: Model,
     events: VecDeque<(Instant, Event)>,
-    answers: Vec<(Instant, String)>,
+    answers: Vec<(Instant, Query)>,
     names: (u32, bool),
     random: Random,
     serial: u32,
@@ -76,7 +81,7 @@ impl Show {
     fn new(seed: u64) -> Show {
         let Script { image, options, hostile, events, scarce, names } = Script::new(seed);
         let address = |text: &str| -> SocketAddr { text.parse().expect("an address") };
-        let peers = PHONES.iter().map(|p| address(p)).collect();
+        let peers = PHONES.iter().map(|p| address(p)).chain(nobody()).collect();
         let model = Model::new(&image, peers, scarce, !hostile.contains(&true));
         let two = image.interfaces.len() > 1;
         let sip: Vec<SocketAddr> = image.interfaces.iter().map(|i| i.sip).collect();
@@ -159,25 +164,42 @@ impl Show {
     /// The name server, as late as it is.
     fn resolve(&mut self, now: Instant) {
         for event in self.world.events.drain(..) {
-            if let Told::Resolve { host } = event
+            if let Told::Resolve { query } = event
                 && self.names.1
             {
                 let at = now + Duration::from_millis(u64::from(self.names.0));
-                self.answers.push((at, host.as_str().to_owned()));
+                self.answers.push((at, query.as_str().parse().expect("a query")));
             }
         }
-        let due = |a: &(Instant, String)| a.0 <= now;
+        let due = |a: &(Instant, Query)| a.0 <= now;
         while let Some(i) = self.answers.iter().position(due) {
-            let (_, host) = self.answers.remove(i);
-            let addresses = match (host.as_str(), self.random.below(5)) {
-                (HOST, 1..) => vec!["203.0.113.40".parse().expect("an address")],
-                _ => Vec::new(),
-            };
+            let (_, query) = self.answers.remove(i);
+            assert_eq!(&*query.host, HOST);
+            let (hops, stale_s) = (self.servers(), self.random.below(3) * 20);
+            let answer = Answer { query, hops, ttl_s: 3, stale_s };
             for shard in 0..self.world.shards().len() {
-                let (host, addresses) = (host.as_str().into(), addresses.clone());
-                self.world.post(shard, Letter::Answer(Answer { host, addresses, ttl_s: 3 }));
+                self.world.post(shard, Letter::Answer(answer.clone()));
             }
         }
+    }
+
+    /// Servers of the name: none, or the phone that has it, among some that nobody is at.
+    fn servers(&mut self) -> Vec<Hop> {
+        if self.random.below(5) == 0 {
+            return Vec::new();
+        }
+        let hop = |address: SocketAddr, priority, weight| Hop {
+            priority,
+            weight,
+            port: address.port(),
+            addresses: vec![address.ip()],
+        };
+        let mut hops = vec![hop(PHONES[4].parse().expect("an address"), 1, 10)];
+        for dead in nobody().take(self.random.below(4) as usize) {
+            let (priority, weight) = (self.random.below(3) as u16, self.random.below(20) as u16);
+            hops.push(hop(dead, priority, weight));
+        }
+        hops
     }
 
     fn happen(&mut self, now: Instant, event: Event) {

@@ -9,6 +9,7 @@ use routing_trie::{Builder, Digits, Rewrite};
 use sbc::dialog::session_timer::{Mode, Refresher, Terms};
 use sbc::policy::methods::Methods;
 use sbc::policy::{Image, Interface, Route, RouteTarget, Source, Target};
+use sbc::question::{Query, Service};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -201,7 +202,8 @@ fn image(dice: &mut Dice) -> Image {
                 vec![Source { prefix: Prefix::host(address.ip()), port: Some(address.port()) }];
         }
     }
-    image.trunks[4].endpoints = vec![Target::Name(HOST.into(), 5070)];
+    image.trunks[4].endpoints =
+        vec![Target::Name(Query { host: HOST.into(), service: Service::Udp })];
     let target =
         |trunk, priority| RouteTarget { trunk, priority, weight: 1, rewrite: Rewrite::default() };
     let mut prefixes = Builder::new();

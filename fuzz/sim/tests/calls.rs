@@ -736,13 +736,13 @@ fn a_callee_that_keeps_changing_its_answer_is_given_up() {
 fn a_name_gives_addresses_of_the_interfaces_family_only() {
     use sbc::policy::Target;
     use sbc::policy::decide::{Decision, Facts, decide};
-    use sbc::question::{Answer, Names};
+    use sbc::question::{Answer, Names, Query};
     let mut image = image();
-    image.trunks[1].endpoints = vec![Target::Name("host".into(), 5060)];
+    image.trunks[1].endpoints = vec![Target::Name(Query::port("host", 5060))];
     let (mut names, now) = (Names::default(), base::Instant(0));
     let page = base::page::Page::new(sbc::policy::Image::WORDS);
     let addresses = vec!["2001:db8::1".parse().unwrap(), "192.0.2.1".parse().unwrap()];
-    names.learn(Answer { host: "host".into(), addresses, ttl_s: 60 }, now);
+    names.learn(Answer::of(Query::port("host", 5060), 5060, addresses, 60), now);
     let facts = Facts {
         trunk: 0,
         number: b"442079460000",

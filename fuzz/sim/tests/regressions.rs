@@ -3,7 +3,7 @@
 use control::Command;
 use node::Letter;
 use sbc::policy::Target;
-use sbc::question::Answer;
+use sbc::question::{Answer, Query};
 use sim::fault::Cut;
 use sim::scene::{CALLEE, CALLER_MEDIA, Scene, image};
 use sim::wire;
@@ -14,7 +14,7 @@ const CONTACT: &str = "Contact: <sip:203.0.113.20:5060>\r\n";
 #[test]
 fn an_answer_for_a_cancelled_call_routes_nothing() {
     let mut named = image();
-    named.trunks[1].endpoints = vec![Target::Name("carrier.example".into(), 5060)];
+    named.trunks[1].endpoints = vec![Target::Name(Query::port("carrier.example", 5060))];
     let mut s = Scene::with(named, Default::default());
     let sent = s.invite("c1");
     s.expect_status(s.caller, 100);
@@ -24,7 +24,8 @@ fn an_answer_for_a_cancelled_call_routes_nothing() {
     // The caller's ACK is still to come when the name server answers.
     for shard in 0..2 {
         let addresses = vec!["203.0.113.20".parse().unwrap()];
-        let answer = Answer { host: "carrier.example".into(), addresses, ttl_s: 60 };
+        let query = Query::port("carrier.example", 5060);
+        let answer = Answer::of(query, 5060, addresses, 60);
         s.world.post(shard, Letter::Answer(answer));
     }
     assert!(s.within(s.callee, Duration::from_secs(1)).is_none());

@@ -24,6 +24,7 @@ pub use leg::{Leg, Phase};
 
 use crate::billing::Cdr;
 use crate::policy::decide::Candidate;
+use crate::question::Query;
 use base::wheel::TimerKey;
 use base::{Home, Instant, Key, plain};
 use control::Text;
@@ -55,7 +56,7 @@ pub struct Call {
     /// What is left to try.
     pub(crate) candidates: VecDeque<Candidate>,
     /// The host whose addresses are awaited.
-    pub(crate) awaited_host: Option<Box<[u8]>>,
+    pub(crate) awaited: Option<Query>,
     /// Drawn once: weights of the decision.
     pub(crate) draw: u64,
     /// Early dialogs with callees, until one of them answers.

@@ -101,7 +101,7 @@ impl Plain for Call {
         self.legs.put(out);
         self.callee.put(out);
         self.candidates.put(out);
-        self.awaited_host.put(out);
+        self.awaited.put(out);
         self.draw.put(out);
         self.early.put(out);
         self.held.put(out);
@@ -127,7 +127,7 @@ impl Plain for Call {
             legs: Plain::take(from)?,
             callee: Plain::take(from)?,
             candidates: Plain::take(from)?,
-            awaited_host: Plain::take(from)?,
+            awaited: Plain::take(from)?,
             draw: Plain::take(from)?,
             early: Plain::take(from)?,
             held: Plain::take(from)?,

@@ -92,7 +92,7 @@ fn finish(call: &mut Call, core: &mut Core, turn: &mut Turn, party: Party, why: 
     core.answered -= u64::from(call.state == CallState::Answered);
     call.state = CallState::Ended;
     // An answer to its question that is still under way finds nobody to route.
-    call.awaited_host = None;
+    call.awaited = None;
     call.candidates.clear();
     call.trying_deadline = Instant::NEVER;
     call.ring_deadline = Instant::NEVER;

@@ -280,7 +280,7 @@ fn begin(
         legs: vec![leg],
         callee: None,
         candidates: Default::default(),
-        awaited_host: None,
+        awaited: None,
         draw,
         early: Vec::new(),
         held: Box::default(),
@@ -386,18 +386,19 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
     match decide(&core.image, &facts) {
         Decision::Route(way) => {
             call.state = CallState::Trying;
-            call.awaited_host = None;
+            call.awaited = None;
             call.ring_deadline = Instant::NEVER;
             call.candidates = way.candidates.into();
+            core.counters.stale_names.add(u64::from(way.stale));
             (call.stop_on, call.cdr.taken) = (way.stop_on, way.taken);
             hunt::next(call, core, turn, Refusal::RoutesExhausted);
         }
         Decision::Refuse(refusal) => release::fail(call, core, turn, refusal, refusal.status()),
-        Decision::Need(Question::Resolve(host)) => {
+        Decision::Need(Question::Resolve(query)) => {
             core.counters.questions.add(1);
-            turn.events.push(Event::Resolve { host: control::Text::from(&*host) });
+            turn.events.push(Event::Resolve { query: control::Text::from(&*query.to_string()) });
             core.waiting.push(call.key);
-            call.awaited_host = Some(host.as_bytes().into());
+            call.awaited = Some(query);
             call.ring_deadline = turn.now.mono + question::DEADLINE;
         }
     }
@@ -406,8 +407,9 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
 /// The answer did not come in time: silence is the answer.
 pub(crate) fn answer_is_late(call: &mut Call, core: &mut Core, turn: &mut Turn) {
     core.counters.questions_late.add(1);
-    let host = call.awaited_host.take().unwrap_or_default();
-    core.names.give_up(&String::from_utf8_lossy(&host), turn.now.mono);
+    if let Some(query) = call.awaited.take() {
+        core.names.give_up(query, turn.now.mono);
+    }
     call.ring_deadline = Instant::NEVER;
     route(call, core, turn);
 }

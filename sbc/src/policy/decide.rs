@@ -4,13 +4,14 @@
 //! Runs from the top each time a fact is added; a call that names no hosts needs nothing. The same code
 //! explains itself to a [`Sink`] that listens.
 
+use super::next_hop;
 use super::plan::{Ask, NoTrace, Selected, Sink, Stop, select};
 use super::{Image, Route, RouteTarget, Target, Trunk};
 use crate::billing::{Quote, Taken};
 use crate::question::{Names, Question};
 use crate::refusal::Refusal;
+use base::Now;
 use base::page::Page;
-use base::{Instant, Now};
 use routing_trie::{Digits, MAX_DIGITS, Rewrite};
 use std::net::SocketAddr;
 
@@ -54,6 +55,8 @@ pub struct Way {
     pub taken: Option<Taken>,
     /// Statuses that end the search, besides what trunks say.
     pub stop_on: Vec<u16>,
+    /// A name stood for servers that are known from before its time was over.
+    pub stale: bool,
 }
 
 /// What was decided.
@@ -123,15 +126,14 @@ fn way(image: &Image, facts: &Facts, sink: &mut impl Sink) -> Result<Way, Stop> 
 
 /// The targets of a route in their order.
 fn listed(image: &Image, route: &Route, facts: &Facts, number: Digits) -> Result<Way, Question> {
-    let mut candidates = Vec::new();
+    let mut found = Expanded::default();
     for target in in_order(&route.targets, facts.draw) {
-        expand(image, target.trunk, (target.rewrite, number), facts, None, &mut candidates)?;
-        if candidates.len() >= MAX_CANDIDATES {
-            candidates.truncate(MAX_CANDIDATES);
+        expand(image, target.trunk, (target.rewrite, number), facts, None, &mut found)?;
+        if found.candidates.len() >= MAX_CANDIDATES {
             break;
         }
     }
-    Ok(Way { candidates, taken: None, stop_on: Vec::new() })
+    Ok(found.into_way(None, Vec::new()))
 }
 
 /// What a plan chooses: the trunks of its vendors in their order, at their rates.
@@ -155,20 +157,17 @@ fn planned(
     };
     let ready = |vendor: u16| reachable(image, vendor, facts);
     let selected = select(image, plan, &ask, ready, sink)?;
-    let mut candidates = Vec::new();
+    let mut found = Expanded::default();
     for chosen in &selected.chosen {
         let buy = image.book.bought_quote(chosen.vendor, chosen.alternative);
         let vendor = image.routing.vendors.get(usize::from(chosen.vendor));
         let trunks = vendor.map_or(&[][..], |v| &v.trunks);
         for &trunk in trunks.iter().filter(|t| **t != facts.trunk) {
             let as_it_is = (Rewrite::default(), number);
-            expand(image, trunk, as_it_is, facts, buy.as_ref(), &mut candidates)
-                .map_err(Stop::Need)?;
+            expand(image, trunk, as_it_is, facts, buy.as_ref(), &mut found).map_err(Stop::Need)?;
         }
     }
-    candidates.truncate(MAX_CANDIDATES);
-    let (taken, stop_on) = (taken(image, &selected), stop_on(image, &selected));
-    Ok(Way { candidates, taken, stop_on })
+    Ok(found.into_way(taken(image, &selected), stop_on(image, &selected)))
 }
 
 /// Whether every host name of a vendor's trunks is known.
@@ -177,10 +176,10 @@ fn reachable(image: &Image, vendor: u16, facts: &Facts) -> Result<(), Question> 
     let trunks = vendor.into_iter().flat_map(|v| &v.trunks);
     let trunks = trunks.filter_map(|t| image.trunks.get(usize::from(*t)));
     trunks.flat_map(|t| &t.endpoints).try_for_each(|endpoint| match endpoint {
-        Target::Name(host, _) if facts.names.get(host, facts.now.mono).is_none() => {
-            Err(Question::Resolve(host.clone()))
+        Target::Name(query) if facts.names.get(query, facts.now.mono).is_none() => {
+            Err(Question::Resolve(query.clone()))
         }
-        Target::Name(..) | Target::Address(_) => Ok(()),
+        Target::Name(_) | Target::Address(_) => Ok(()),
     })
 }
 
@@ -234,6 +233,20 @@ fn in_order(targets: &[RouteTarget], draw: u64) -> impl Iterator<Item = &RouteTa
     ranked.into_iter().filter_map(|c| targets.get(c.id as usize))
 }
 
+/// Candidates while they are gathered.
+#[derive(Default)]
+struct Expanded {
+    candidates: Vec<Candidate>,
+    stale: bool,
+}
+
+impl Expanded {
+    fn into_way(mut self, taken: Option<Taken>, stop_on: Vec<u16>) -> Way {
+        self.candidates.truncate(MAX_CANDIDATES);
+        Way { candidates: self.candidates, taken, stop_on, stale: self.stale }
+    }
+}
+
 /// Adds a candidate per endpoint address of a trunk, for the number under the target's rule.
 fn expand(
     image: &Image,
@@ -241,7 +254,7 @@ fn expand(
     (rewrite, number): (Rewrite, Digits),
     facts: &Facts,
     buy: Option<&Quote>,
-    out: &mut Vec<Candidate>,
+    out: &mut Expanded,
 ) -> Result<(), Question> {
     let Some(trunk) = image.trunks.get(usize::from(index)) else { return Ok(()) };
     let rewritten = rewrite.apply(number).and_then(|n| trunk.rewrite_out.apply(n));
@@ -249,22 +262,23 @@ fn expand(
     let mut text = [0; MAX_DIGITS];
     let digits = rewritten.write(&mut text).as_bytes();
     let number: Box<[u8]> = if trunk.plus { [b"+", digits].concat().into() } else { digits.into() };
-    let ipv6 = image.interfaces.get(usize::from(trunk.interface)).map(|i| i.sip.is_ipv6());
-    let now: Instant = facts.now.mono;
+    let interface = image.interfaces.get(usize::from(trunk.interface));
+    let ipv6 = interface.is_some_and(|i| i.sip.is_ipv6());
+    let Expanded { candidates, stale } = out;
     let mut push = |endpoint| {
         let (number, buy) = (number.clone(), buy.cloned());
-        out.push(Candidate { trunk: index, endpoint, number, buy });
+        candidates.push(Candidate { trunk: index, endpoint, number, buy });
     };
     for endpoint in &trunk.endpoints {
         match endpoint {
             Target::Address(address) => push(*address),
-            Target::Name(host, port) => {
-                let Some(addresses) = facts.names.get(host, now) else {
-                    return Err(Question::Resolve(host.clone()));
+            Target::Name(query) => {
+                let Some(found) = facts.names.get(query, facts.now.mono) else {
+                    return Err(Question::Resolve(query.clone()));
                 };
-                // An address of the other family cannot be reached from the trunk's interface.
-                let usable = addresses.iter().filter(|ip| Some(ip.is_ipv6()) == ipv6);
-                usable.for_each(|ip| push(SocketAddr::new(*ip, *port)));
+                *stale |= found.stale;
+                let tried = next_hop::addresses(query, found.hops, ipv6, facts.draw);
+                tried.into_iter().for_each(&mut push);
             }
         }
     }

@@ -8,6 +8,7 @@ pub mod admission;
 pub mod decide;
 pub mod manipulate;
 pub mod methods;
+pub mod next_hop;
 pub mod plan;
 pub mod realm;
 mod succession;
@@ -18,6 +19,7 @@ pub use transport::{Face, StreamListener, Transport};
 
 use crate::dialog::session_timer::Terms;
 use crate::policy::methods::{Bodies, Methods};
+use crate::question::Query;
 use crate::transaction::Timers;
 use base::{PortId, Prefix};
 use media::Learn;
@@ -138,8 +140,8 @@ pub struct Trunk {
 pub enum Target {
     /// An address.
     Address(SocketAddr),
-    /// A host name and a port.
-    Name(Box<str>, u16),
+    /// A host name: its servers, or its addresses at a port.
+    Name(Query),
 }
 
 /// An allowed source: an address prefix, and a port when only that port may send.

@@ -14,13 +14,13 @@ use media::Notice;
 impl Signal {
     /// An answer to a question.
     pub fn answer(&mut self, turn: &mut Turn, answer: Answer) {
-        let host = answer.host.clone();
+        let query = answer.query.clone();
         self.core.names.learn(answer, turn.now.mono);
         let waiting = core::mem::take(&mut self.core.waiting);
         for key in waiting {
             let Some(call) = self.calls.get_mut(key) else { continue };
-            match call.awaited_host.as_deref() {
-                Some(awaited) if *awaited == *host.as_bytes() => {
+            match &call.awaited {
+                Some(awaited) if *awaited == query => {
                     setup::route(call, &mut self.core, turn);
                     self.settle(turn, key);
                 }

@@ -120,7 +120,7 @@ impl Signal {
         for trunk in &call.holds {
             self.core.page.add(Image::calls_word(*trunk));
         }
-        if call.awaited_host.is_some() {
+        if call.awaited.is_some() {
             self.core.waiting.push(key);
         }
         for (place, leg) in call.legs.iter().enumerate() {

@@ -1,0 +1,5 @@
+//! Host names: what DNS says about them.
+
+mod lookup;
+
+pub(super) use lookup::walk;
