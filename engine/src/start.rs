@@ -137,6 +137,7 @@ pub fn run(config: Config, file: &Path) -> Result<(), Fault> {
         shards: counters,
         scribe: scribe_counters,
         reloads: Arc::default(),
+        names: Arc::default(),
         page: page.clone(),
         image,
     };

@@ -27,6 +27,7 @@ fn exposition() -> Exposition {
         shards: vec![shard],
         scribe: Arc::new(ScribeCounters::default()),
         reloads: Arc::default(),
+        names: Arc::default(),
         page: Page::new(Image::WORDS),
         image: tokio::sync::watch::channel(config.image).1,
     }

@@ -8,6 +8,8 @@ use super::{plan, route, trunk};
 use base::Prefix;
 use routing_trie::Builder;
 use sbc::policy::{Source, Target, Transport};
+use sbc::question::MAX_NAMES;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Most interfaces, and most trunks: their numbers are 16 bits.
@@ -148,6 +150,15 @@ pub(super) fn trunks(trunks: &Trunks, interfaces: &Interfaces, report: &mut Repo
             let problem = Problem::new(0..0, format!("there are {count} of {what}"));
             report.push(problem.expected(format!("at most {MOST}")));
         }
+    }
+    let named = trunks.iter().flat_map(|t| &t.endpoints).filter_map(|e| match &e.value {
+        Target::Name(query) => Some((query, &e.span)),
+        Target::Address(_) => None,
+    });
+    if let Some((_, surplus)) = BTreeMap::from_iter(named).into_values().enumerate().nth(MAX_NAMES)
+    {
+        let problem = Problem::new(surplus.clone(), "there are too many host names");
+        report.push(problem.expected(format!("at most {MAX_NAMES} different ones")));
     }
     for (i, trunk) in trunks.iter().enumerate() {
         let Some(wanted) = &trunk.interface else { continue };

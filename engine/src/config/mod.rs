@@ -21,7 +21,7 @@ mod trunk;
 
 pub use interface::MediaPorts;
 pub use limits::{Note, Topology};
-pub use node::{Cdr, Driver, MediaSockets, Metrics, Node, OnFull, Shards};
+pub use node::{Cdr, Dns, Driver, MediaSockets, Metrics, Node, OnFull, Shards};
 pub use report::{ConfigErrors, Problem};
 pub use routing::Rates;
 pub use stock::wall_s;
@@ -44,6 +44,8 @@ pub struct Config {
     pub metrics: Option<Metrics>,
     /// What becomes of call detail records.
     pub cdr: Cdr,
+    /// How long answers about names are used.
+    pub dns: Dns,
     /// Media ports and socket options per interface, in the order of `image.interfaces`.
     pub media: Vec<MediaPorts>,
     /// Where decks are, and what their money is worth.
@@ -105,6 +107,7 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
     let node = node::read_node(root.table(report, "node"), report);
     let metrics = node::read_metrics(root.table(report, "metrics"), report);
     let cdr = node::read_cdr(root.table(report, "cdr"), report);
+    let dns = node::read_dns(root.table(report, "dns"), report);
     let timers = node::read_timers(root.table(report, "timers"), report);
     let tls = tls::Draft::read(root.table(report, "tls"), report);
     let interfaces: Vec<_> = root.tables(report, "interface");
@@ -163,7 +166,17 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
         && image.trunks.len() == trunks.len()
         && media.len() == interfaces.len();
     let stock = Stock::default();
-    whole.then_some(Config { node, metrics, cdr, media, rates, stock, tls, image: Arc::new(image) })
+    whole.then_some(Config {
+        node,
+        metrics,
+        cdr,
+        dns,
+        media,
+        rates,
+        stock,
+        tls,
+        image: Arc::new(image),
+    })
 }
 
 fn compile_routing(
@@ -262,6 +275,7 @@ mod tests {
         let full = Config::parse("sbcd.toml", &in_full()).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(short.node, full.node);
         assert_eq!(short.image.timers, full.image.timers);
+        assert_eq!(short.dns, full.dns);
         assert_eq!(short.cdr, Cdr { journal_mb: None, ..full.cdr });
         assert_eq!(
             short.media[0],

@@ -185,6 +185,31 @@ pub(super) fn read_metrics(mut section: Section<'_>, report: &mut Report) -> Opt
     Some(Metrics { listen: listen.value })
 }
 
+/// `[dns]`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// How long the last good answer is used past its time while nobody answers, seconds.
+    pub stale_s: u32,
+    /// An answer is used at least this long.
+    pub min_ttl_s: u32,
+    /// An answer is used at most this long before it is asked for again.
+    pub max_ttl_s: u32,
+    /// That a name has no servers is believed at most this long.
+    pub negative_ttl_s: u32,
+}
+
+pub(super) fn read_dns(mut section: Section<'_>, report: &mut Report) -> Dns {
+    let s = &mut section;
+    let dns = Dns {
+        stale_s: s.number(report, "stale_s", 0..=604_800, 3600),
+        min_ttl_s: s.number(report, "min_ttl_s", 1..=300, 5),
+        max_ttl_s: s.number(report, "max_ttl_s", 300..=86_400, 3600),
+        negative_ttl_s: s.number(report, "negative_ttl_s", 1..=3600, 60),
+    };
+    section.finish(report);
+    dns
+}
+
 pub(super) fn read_cdr(mut section: Section<'_>, report: &mut Report) -> Cdr {
     let s = &mut section;
     let on_full = [("refuse", OnFull::Refuse), ("continue_unbilled", OnFull::ContinueUnbilled)];

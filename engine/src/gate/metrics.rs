@@ -1,6 +1,7 @@
 //! Prometheus exposition: every counter of every shard, from the declarations they were made with.
 
 use super::fault;
+use super::names::NameCounters;
 use super::reload::ReloadCounters;
 use crate::disk::scribe::ScribeCounters;
 use crate::io::mesh::IoCounters;
@@ -91,6 +92,8 @@ pub struct Exposition {
     pub scribe: Arc<ScribeCounters>,
     /// Of reloads.
     pub reloads: Arc<ReloadCounters>,
+    /// Of looking names up.
+    pub names: Arc<NameCounters>,
     /// Words that trunks are counted in.
     pub page: Page,
     /// The configuration in force.
@@ -144,7 +147,7 @@ impl Exposition {
                 group.visit(&mut |metric, value| visit(metric, Some(number), value));
             }
         }
-        let groups: [&dyn Group; 2] = [&*self.scribe, &*self.reloads];
+        let groups: [&dyn Group; 3] = [&*self.scribe, &*self.reloads, &*self.names];
         for group in groups {
             group.visit(&mut |metric, value| visit(metric, None, value));
         }

@@ -11,6 +11,7 @@ mod reload;
 mod socket;
 
 pub use metrics::{Exposition, SINGLE, ShardCounters};
+pub use names::NameCounters;
 pub use reload::ReloadCounters;
 
 use crate::config::{Config, wall_s};
@@ -20,11 +21,10 @@ use base::{Home, ShardId};
 use control::event::CallId;
 use control::frame::Status;
 use control::{Command, Event};
-use hickory_resolver::TokioResolver;
 use model::Model;
 use node::{Fault, Letter};
 use sbc::policy::Image;
-use sbc::question::{Answer, Query};
+use sbc::question::Query;
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -97,6 +97,7 @@ pub(crate) struct State {
     drained: Vec<bool>,
     lost: Vec<u64>,
     pub(crate) clients: Vec<Rc<client::Client>>,
+    pub(crate) names: names::Names,
 }
 
 /// The state as tasks hold it. Never borrowed across an await.
@@ -130,6 +131,7 @@ impl Gate {
             drained: vec![false; shards],
             lost: vec![0; shards],
             clients: Vec::new(),
+            names: names::Names::default(),
             mesh: self.mesh,
         }));
         let listener = UnixListener::from_std(self.doors.control);
@@ -139,6 +141,7 @@ impl Gate {
         }
         eprintln!("sbcd: ready");
         tokio::task::spawn_local(socket::accept(listener, state.clone()));
+        tokio::task::spawn_local(names::run(state.clone()));
         tokio::task::spawn_local(tick(state.clone()));
         tokio::task::spawn_local(signals(state.clone())?);
         events(state).await
@@ -149,8 +152,6 @@ impl Gate {
 async fn events(state: Shared) -> Result<(), Fault> {
     let bell = crate::io::watch(state.borrow().mesh.wakes())
         .map_err(|e| fault("watch the shards' bell", &e))?;
-    let resolver = TokioResolver::builder_tokio().and_then(|b| b.build());
-    let resolver = resolver.map_err(|e| eprintln!("sbcd: names cannot be resolved: {e}")).ok();
     loop {
         let ready = timeout(Duration::from_millis(100), bell.readable()).await;
         if let Ok(Ok(mut ready)) = ready {
@@ -158,7 +159,7 @@ async fn events(state: Shared) -> Result<(), Fault> {
         }
         let wanted = state.borrow_mut().take_events();
         for (shard, query) in wanted {
-            tokio::task::spawn_local(resolve(state.clone(), resolver.clone(), shard, query));
+            state.borrow_mut().asked(shard, query);
         }
         if state.borrow().drained.iter().all(|d| *d) {
             return Ok(());
@@ -166,21 +167,6 @@ async fn events(state: Shared) -> Result<(), Fault> {
         // Events are taken a batch at a time: waking for each would cost more than it tells.
         sleep(BATCH).await;
     }
-}
-
-/// Looks a name up for a shard. No resolver, no answer and no servers are all the same to it.
-async fn resolve(state: Shared, resolver: Option<TokioResolver>, shard: ShardId, query: Query) {
-    let walked = match resolver {
-        Some(resolver) => names::walk(&resolver, &query).await.ok(),
-        None => None,
-    };
-    let answer = match walked {
-        Some((hops, ttl_s)) if !hops.is_empty() => {
-            Answer { query, hops, ttl_s: ttl_s.min(3_600), stale_s: 0 }
-        }
-        Some(_) | None => Answer::none(query, 5),
-    };
-    state.borrow_mut().post(shard, Letter::Answer(answer));
 }
 
 /// Once a second: rates, lost events.
@@ -305,6 +291,7 @@ impl State {
     /// The node as a whole.
     pub(crate) fn status(&self) -> Status {
         let totals = self.exposition.totals();
+        let alarms = totals.alarms.into_iter();
         Status {
             node: self.config.node.name.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -320,7 +307,7 @@ impl State {
             calls_total: totals.calls,
             cdrs_total: totals.cdrs,
             journal_waiting: totals.journal_waiting,
-            alarms: totals.alarms,
+            alarms: alarms.chain(self.names.alarms(Instant::now())).collect(),
             ..self.model.status()
         }
     }

@@ -9,6 +9,7 @@ mod names;
 pub use names::{Found, Names};
 
 use crate::policy::Transport;
+use base::plain;
 use base::record::{Plain, Unreadable};
 use core::fmt;
 use core::str::FromStr;
@@ -131,6 +132,8 @@ pub struct Hop {
     /// Its addresses, of both families.
     pub addresses: Vec<IpAddr>,
 }
+
+plain!(struct Hop { priority, weight, port, addresses });
 
 /// What came back for a question, or that nothing did in time.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,16 +23,25 @@ const PARTIAL_TTL_S: u32 = 30;
 const FOREVER: u32 = u32::MAX;
 
 /// The servers of a name and how long that holds, seconds; none when DNS says that there are none.
-pub(in crate::gate) type Walked = Result<(Vec<Hop>, u32), String>;
+pub(super) type Walked = Result<(Vec<Hop>, u32), String>;
+
+/// Families of addresses that the interfaces of a name's trunks can reach.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Families {
+    pub(super) v4: bool,
+    pub(super) v6: bool,
+}
 
 /// Finds the servers of a name.
-pub(in crate::gate) async fn walk(resolver: &TokioResolver, query: &Query) -> Walked {
-    let walk = timeout(PATIENCE, Walk { resolver, ttl_s: FOREVER }.hops(query));
+pub(super) async fn walk(resolver: &TokioResolver, query: &Query, families: Families) -> Walked {
+    let walk = Walk { resolver, families, ttl_s: FOREVER };
+    let walk = timeout(PATIENCE, walk.hops(query));
     walk.await.unwrap_or_else(|_| Err("the name servers did not answer".to_owned()))
 }
 
 struct Walk<'a> {
     resolver: &'a TokioResolver,
+    families: Families,
     /// The shortest time to live on the way.
     ttl_s: u32,
 }
@@ -97,37 +106,24 @@ impl Walk<'_> {
         }
     }
 
-    /// Both families (RFC 7984 4): which of them is of use is the interface's business.
+    /// Its addresses in every family that is of use (RFC 7984 4); without the answer for one it is unknown
+    /// what the name stands for there.
     async fn addresses(&mut self, host: &Name) -> Result<Vec<IpAddr>, String> {
-        let lookups = (
-            self.resolver.lookup(host.clone(), RecordType::A),
-            self.resolver.lookup(host.clone(), RecordType::AAAA),
-        );
-        let (v4, v6) = tokio::join!(lookups.0, lookups.1);
-        let before = self.ttl_s;
-        let (v4, v6) = (self.settled(v4), self.settled(v6));
-        let few = |found: Vec<RData>| {
-            let found = found.into_iter().filter_map(|data| data.ip_addr());
-            found.take(MAX_ADDRESSES / 2)
-        };
-        match (v4, v6) {
-            (Ok(v4), Ok(v6)) => {
-                let found: Vec<IpAddr> = few(v4.0).chain(few(v6.0)).collect();
-                // That a family has none does not shorten the life of those that are there.
-                let positive = [v4.1, v6.1].into_iter().flatten().min();
-                self.ttl_s = match positive {
-                    Some(ttl) => before.min(ttl),
-                    None => self.ttl_s,
-                };
-                Ok(found)
+        let (before, mut positive) = (self.ttl_s, None);
+        let mut found = Vec::new();
+        let Families { v4, v6 } = self.families;
+        for (kind, wanted) in [(RecordType::A, v4), (RecordType::AAAA, v6)] {
+            if !wanted {
+                continue;
             }
-            (Ok(one), Err(error)) | (Err(error), Ok(one)) => {
-                let found: Vec<IpAddr> = few(one.0).collect();
-                self.ttl_s = before.min(one.1.unwrap_or(before)).min(PARTIAL_TTL_S);
-                if found.is_empty() { Err(error) } else { Ok(found) }
-            }
-            (Err(error), Err(_)) => Err(error),
+            let (data, ttl) = self.settled(self.resolver.lookup(host.clone(), kind).await)?;
+            let addresses = data.into_iter().filter_map(|data| data.ip_addr());
+            found.extend(addresses.take(MAX_ADDRESSES / 2));
+            positive = positive.into_iter().chain(ttl).min();
         }
+        // That a family has none does not shorten the life of those that are there.
+        self.ttl_s = positive.map_or(self.ttl_s, |ttl: u32| before.min(ttl));
+        Ok(found)
     }
 
     /// What was found, with its time to live when there is something.
