@@ -148,7 +148,7 @@ impl Core {
     /// Where the next request of a dialog goes. Over a stream that is the connection its peer came by: who
     /// dialled us cannot always be dialled.
     pub(crate) fn next_hop(&self, port: PortId, dialog: &Dialog) -> SocketAddr {
-        if self.timers(port).reliable {
+        if self.image.is_stream(port) {
             return dialog.peer;
         }
         dialog.next_hop(|a| self.permitted(port, a))
@@ -393,14 +393,12 @@ impl Core {
 
     /// How a listener stands in messages.
     pub(crate) fn face(&self, port: PortId) -> Face {
-        self.image.listener(port).map(|(_, face)| face).unwrap_or_default()
+        self.image.face(port).unwrap_or_default()
     }
 
     /// The timers of transactions over a port (RFC 3261 17, table 4).
     pub(crate) fn timers(&self, port: PortId) -> Timers {
-        // Streams follow the interfaces.
-        let reliable = port.0 as usize >= self.image.interfaces.len();
-        Timers { reliable, ..self.image.timers }
+        Timers { reliable: self.image.is_stream(port), ..self.image.timers }
     }
 
     /// The timers of a transaction.
@@ -436,9 +434,8 @@ fn response_target(
     request: &Message,
     source: SocketAddr,
 ) -> SocketAddr {
-    let is_stream = port.0 as usize >= image.interfaces.len();
     match request.via() {
-        Ok(via) if !is_stream && via.rport.is_none() => {
+        Ok(via) if !image.is_stream(port) && via.rport.is_none() => {
             SocketAddr::new(source.ip(), via.port.unwrap_or(5060))
         }
         _ => source,

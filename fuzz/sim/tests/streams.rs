@@ -188,3 +188,20 @@ fn strangers_are_told_nothing_over_a_connection_either() {
     assert!(s.within(s.callee, Duration::from_secs(1)).is_none());
     s.assert_clean(0);
 }
+
+/// Which connection that is outlives the process: the farewells of a successor go there.
+#[test]
+fn the_newest_connection_is_in_the_record() {
+    let mut s = dialled_in();
+    let (_, ok) = establish(&mut s);
+    let old = s.caller;
+    s.caller = s.world.peer("198.51.100.10:49153");
+    let options = s.in_dialog("OPTIONS", 2, &ok, "");
+    s.world.send(s.caller, s.node, options);
+    s.expect_status(s.caller, 200);
+    s.world.crash();
+    let bye = s.expect(s.caller, "BYE");
+    assert!(s.world.take(old).is_none(), "{}", s.ladder());
+    s.world.send(s.caller, s.node, bye.reply(200, "", "", ""));
+    s.assert_clean(1);
+}

@@ -98,7 +98,7 @@ fn answered(
     call.early.clear();
     call.candidates.clear();
     (call.trying_deadline, call.ring_deadline) = (Instant::NEVER, Instant::NEVER);
-    let limit = |t: u16| core.image.trunks.get(usize::from(t)).map(|t| t.max_duration);
+    let limit = |t: u16| core.image.trunk(t).map(|t| t.max_duration);
     let shortest = call.holds.iter().filter_map(|t| limit(*t)).min();
     call.duration_deadline = shortest.map_or(Instant::NEVER, |d| turn.now.mono + d);
     call.interim_deadline = turn.now.mono + hunt::INTERIM;
@@ -132,10 +132,9 @@ pub(crate) fn tell_caller(
 ) {
     let boundary_trust = hunt::trusted(core, call, place);
     let image = core.image.clone();
-    let from =
-        call.legs.get(usize::from(place)).and_then(|leg| image.trunks.get(usize::from(leg.trunk)));
+    let from = call.legs.get(usize::from(place)).and_then(|leg| image.trunk(leg.trunk));
     let Some(caller) = call.leg(CALLER) else { return };
-    let trunk = image.trunks.get(usize::from(caller.trunk));
+    let trunk = image.trunk(caller.trunk);
     let extra = trunk.map_or(&[][..], |t| &t.pass_headers);
     let Some(invite) = caller.invite else { return };
     let message::Start::Response(line) = message.start() else { return };

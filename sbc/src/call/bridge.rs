@@ -35,14 +35,14 @@ pub(crate) fn acceptable(body: &[u8]) -> Result<Session<'_>, Refusal> {
 
 /// Takes an endpoint on the interface of a leg.
 pub(crate) fn reserve(core: &Core, turn: &mut Turn, port: PortId) -> Result<base::Key, Refusal> {
-    let (interface, _) = core.image.listener(port).ok_or(Refusal::NoMediaPort)?;
+    let (interface, _) = core.image.arrival(port).ok_or(Refusal::NoMediaPort)?;
     turn.media.reserve(interface, turn.now.mono).map_err(|_| Refusal::NoMediaPort)
 }
 
 /// Learns from a leg's description where it listens and programs the endpoint that faces it.
 pub(crate) fn program(call: &mut Call, core: &Core, turn: &mut Turn, place: u8, session: &Session) {
     let Some(leg) = call.leg(place) else { return };
-    let Some(trunk) = core.image.trunks.get(usize::from(leg.trunk)) else { return };
+    let Some(trunk) = core.image.trunk(leg.trunk) else { return };
     let Some(interface) = core.image.interface_of(leg.port) else { return };
     let Some(line) = relayed(session).and_then(|i| session.media().get(i)) else {
         // Every line is refused: nobody sends and nobody is missed, until another offer.

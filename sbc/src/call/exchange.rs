@@ -310,7 +310,7 @@ fn answer_sender(
     let Some(leg) = call.leg(exchange.from) else { return };
     let face = core.face(leg.port);
     let image = core.image.clone();
-    let trunk = image.trunks.get(usize::from(leg.trunk));
+    let trunk = image.trunk(leg.trunk);
     let allow = trunk.map_or(&b""[..], |t| t.methods.allow());
     let reply = Reply { contact: Some(&face), allow, sdp, ..Reply::plain(200, None) };
     let is_prack =

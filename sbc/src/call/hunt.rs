@@ -44,8 +44,7 @@ pub(crate) fn next(call: &mut Call, core: &mut Core, turn: &mut Turn, otherwise:
 }
 
 fn record_attempt(call: &mut Call, core: &Core, turn: &Turn, candidate: &Candidate, why: Refusal) {
-    let name =
-        core.image.trunks.get(usize::from(candidate.trunk)).map(|t| t.name.as_bytes().into());
+    let name = core.image.trunk(candidate.trunk).map(|t| t.name.as_bytes().into());
     call.cdr.attempts.push(Attempt {
         trunk: name.unwrap_or_default(),
         endpoint: candidate.endpoint,
@@ -65,7 +64,7 @@ fn attempt(
     candidate: &Candidate,
 ) -> Result<(), Refusal> {
     let image = core.image.clone();
-    let trunk = image.trunks.get(usize::from(candidate.trunk)).ok_or(Refusal::NoRoute)?;
+    let trunk = image.trunk(candidate.trunk).ok_or(Refusal::NoRoute)?;
     let port = image.port_of(trunk).ok_or(Refusal::NoRoute)?;
     if !core.permitted(port, candidate.endpoint) {
         return Err(Refusal::NameUnresolved);
@@ -183,7 +182,7 @@ fn send_invite(
     let boundary_trust = trusted(core, call, place);
     let image = core.image.clone();
     let (home, key, hops) = (call.home, call.key, call.max_forwards);
-    let caller = call.legs.first().and_then(|leg| image.trunks.get(usize::from(leg.trunk)));
+    let caller = call.legs.first().and_then(|leg| image.trunk(leg.trunk));
     let whole = body::with_parts(core, invite, (caller, image.trunks.get(trunk)), sdp.as_deref());
     let Some(leg) = call.leg(place) else { return Err(Refusal::InternalError) };
     leg.asked = Negotiation::inviting(sdp.is_some());
@@ -356,8 +355,7 @@ pub(crate) fn failed(
     call.ring_deadline = Instant::NEVER;
     call.failure = towards_caller(status);
     let trunk = call.legs.get(usize::from(place)).map_or(0, |l| l.trunk);
-    let hunts =
-        core.image.trunks.get(usize::from(trunk)).is_some_and(|t| t.hunt_on.contains(&status));
+    let hunts = core.image.trunk(trunk).is_some_and(|t| t.hunt_on.contains(&status));
     let stops = call.stop_on.contains(&status);
     if hunts && !stops && status < 600 && !call.candidates.is_empty() {
         call.state = CallState::Trying;

@@ -40,7 +40,7 @@ pub(crate) fn may_pass(
 ) -> Result<u8, NotPassed> {
     let trunk = |place: u8| -> Option<&Trunk> {
         let leg = call.legs.get(usize::from(place))?;
-        core.image.trunks.get(usize::from(leg.trunk))
+        core.image.trunk(leg.trunk)
     };
     let method = message.method().map_or(&b""[..], Method::as_bytes);
     let other = call.other(place).ok_or(NotPassed::NoDialog)?;
@@ -79,7 +79,7 @@ pub(crate) fn begin(
     let trusted = hunt::trusted(core, call, if to == super::CALLER { from } else { to });
     let image = core.image.clone();
     let trunk = call.legs.get(usize::from(to)).map_or(0, |leg| leg.trunk);
-    let extra = image.trunks.get(usize::from(trunk)).map_or(&[][..], |t| &t.pass_headers);
+    let extra = image.trunk(trunk).map_or(&[][..], |t| &t.pass_headers);
     let sent = send::request(call, core, turn, to, method, |print| {
         if let Some(refer_to) = refer_to {
             print.header(Name::ReferTo, refer_to);
@@ -116,7 +116,7 @@ pub(crate) fn concluded(
     let trusted = hunt::trusted(core, call, passing.from.max(other));
     let image = core.image.clone();
     let Some(leg) = call.leg(passing.from) else { return };
-    let Some(trunk) = image.trunks.get(usize::from(leg.trunk)) else { return };
+    let Some(trunk) = image.trunk(leg.trunk) else { return };
     let face = core.face(leg.port);
     let status = match message.status().map_or(500, |s| s.code()) {
         // What concerns our own dialog with the other side is not this side's business.

@@ -24,7 +24,7 @@ pub(crate) fn request(
     let to = core.next_hop(port, &leg.dialog);
     let face = core.face(port);
     let image = core.image.clone();
-    let allow = image.trunks.get(usize::from(leg.trunk)).map_or(&b""[..], |t| t.methods.allow());
+    let allow = image.trunk(leg.trunk).map_or(&b""[..], |t| t.methods.allow());
     let (dialog, timer, terms) = (&leg.dialog, leg.timer, session::terms(core, leg.trunk));
     let sent = core.send_request(turn, (home, owner), (port, to), method, |out, branch| {
         let mut print = dialog_request(out, dialog, (method, cseq), &face, branch);

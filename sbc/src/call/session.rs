@@ -20,7 +20,7 @@ const BUSY: Duration = Duration::from_secs(1);
 
 /// The terms of a trunk.
 pub(crate) fn terms(core: &Core, trunk: u16) -> Terms {
-    core.image.trunks.get(usize::from(trunk)).map_or_else(Terms::default, |t| t.session)
+    core.image.trunk(trunk).map_or_else(Terms::default, |t| t.session)
 }
 
 /// Whether a trunk's calls know session timers.

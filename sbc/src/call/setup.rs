@@ -103,7 +103,7 @@ fn check(
         return refuse(if trunk.is_none() { Refusal::NoRoute } else { Refusal::BadNumber });
     };
     if !message.body().is_empty() {
-        let bodies = core.image.trunks.get(usize::from(trunk)).map(|t| &t.bodies);
+        let bodies = core.image.trunk(trunk).map(|t| &t.bodies);
         let is_barred = bodies.is_some_and(|bodies| body::is_barred(message, bodies));
         if body::is_strange(message) || is_barred {
             return refuse(Refusal::BadContentType);
@@ -153,7 +153,7 @@ fn new_cdr(
     core.sequence += 1;
     let uri = message.request_uri().ok();
     let to = uri.as_ref().and_then(dialled).or_else(|| uri.and_then(|u| u.user.map(Into::into)));
-    let name = |t: u16| core.image.trunks.get(usize::from(t)).map(|t| t.name.as_bytes().into());
+    let name = |t: u16| core.image.trunk(t).map(|t| t.name.as_bytes().into());
     Cdr {
         id: CdrId { epoch: core.epoch, shard: core.shard.0, sequence: core.sequence },
         call_id_in: message.call_id().into(),

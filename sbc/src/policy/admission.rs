@@ -9,7 +9,7 @@ use base::{Instant, page::Page};
 
 /// Takes a place on `trunk` for a new call, or says which limit it would exceed.
 pub fn enter(image: &Image, page: &Page, trunk: u16, now: Instant) -> Result<(), Refusal> {
-    let Some(limits) = image.trunks.get(usize::from(trunk)) else { return Err(Refusal::NoRoute) };
+    let Some(limits) = image.trunk(trunk) else { return Err(Refusal::NoRoute) };
     if !page.enter(Image::calls_word(trunk), u64::from(limits.capacity)) {
         return Err(Refusal::TrunkCapacity);
     }

@@ -96,7 +96,7 @@ pub fn decide_with(image: &Image, facts: &Facts, sink: &mut impl Sink) -> Decisi
 
 fn way(image: &Image, facts: &Facts, sink: &mut impl Sink) -> Result<Way, Stop> {
     let refuse = |refusal| Err(Stop::Refuse(refusal));
-    let Some(ingress) = image.trunks.get(usize::from(facts.trunk)) else {
+    let Some(ingress) = image.trunk(facts.trunk) else {
         return refuse(Refusal::NoRoute);
     };
     sink.say("trunk", || {
@@ -174,7 +174,7 @@ fn planned(
 fn reachable(image: &Image, vendor: u16, facts: &Facts) -> Result<(), Question> {
     let vendor = image.routing.vendors.get(usize::from(vendor));
     let trunks = vendor.into_iter().flat_map(|v| &v.trunks);
-    let trunks = trunks.filter_map(|t| image.trunks.get(usize::from(*t)));
+    let trunks = trunks.filter_map(|t| image.trunk(*t));
     trunks.flat_map(|t| &t.endpoints).try_for_each(|endpoint| match endpoint {
         Target::Name(query) if facts.names.get(query, facts.now.mono).is_none() => {
             Err(Question::Resolve(query.clone()))
@@ -206,7 +206,7 @@ fn stop_on(image: &Image, selected: &Selected) -> Vec<u16> {
 
 fn describe(image: &Image, candidate: &Candidate, sink: &mut impl Sink) {
     sink.say("try", || {
-        let trunk = image.trunks.get(usize::from(candidate.trunk)).map_or("?", |t| &t.name);
+        let trunk = image.trunk(candidate.trunk).map_or("?", |t| &t.name);
         let number = String::from_utf8_lossy(&candidate.number);
         format!("{trunk:<16} {} at {}", number, candidate.endpoint)
     });
@@ -256,7 +256,7 @@ fn expand(
     buy: Option<&Quote>,
     out: &mut Expanded,
 ) -> Result<(), Question> {
-    let Some(trunk) = image.trunks.get(usize::from(index)) else { return Ok(()) };
+    let Some(trunk) = image.trunk(index) else { return Ok(()) };
     let rewritten = rewrite.apply(number).and_then(|n| trunk.rewrite_out.apply(n));
     let Ok(rewritten) = rewritten else { return Ok(()) };
     let mut text = [0; MAX_DIGITS];

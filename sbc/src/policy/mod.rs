@@ -178,25 +178,43 @@ pub struct RouteTarget {
 }
 
 impl Image {
-    /// The interface of a SIP port, and how the port stands in messages.
-    pub fn listener(&self, port: PortId) -> Option<(u16, Face)> {
+    /// The interface of a SIP port, and what carries SIP there.
+    pub fn arrival(&self, port: PortId) -> Option<(u16, Transport)> {
         let place = port.0 as usize;
-        match self.interfaces.get(place) {
-            Some(interface) => {
-                let sent_by = interface.sent_by.clone();
-                Some((place as u16, Face { transport: Transport::Udp, sent_by }))
-            }
-            None => {
-                let stream = self.streams.get(place - self.interfaces.len())?;
-                Some((stream.interface, stream.face.clone()))
+        match place.checked_sub(self.interfaces.len()) {
+            None => Some((place as u16, Transport::Udp)),
+            Some(place) => {
+                self.streams.get(place).map(|stream| (stream.interface, stream.face.transport))
             }
         }
     }
 
+    /// How a SIP port stands in messages.
+    pub fn face(&self, port: PortId) -> Option<Face> {
+        let place = port.0 as usize;
+        match self.interfaces.get(place) {
+            Some(interface) => {
+                let sent_by = interface.sent_by.clone();
+                Some(Face { transport: Transport::Udp, sent_by })
+            }
+            None => Some(self.streams.get(place - self.interfaces.len())?.face.clone()),
+        }
+    }
+
+    /// Whether SIP comes to a port over connections.
+    pub fn is_stream(&self, port: PortId) -> bool {
+        port.0 as usize >= self.interfaces.len()
+    }
+
     /// The interface of a SIP port.
     pub fn interface_of(&self, port: PortId) -> Option<&Interface> {
-        let (interface, _) = self.listener(port)?;
+        let (interface, _) = self.arrival(port)?;
         self.interfaces.get(usize::from(interface))
+    }
+
+    /// A trunk by its number.
+    pub fn trunk(&self, id: u16) -> Option<&Trunk> {
+        self.trunks.get(usize::from(id))
     }
 
     /// The port a trunk's SIP arrives at and leaves from.

@@ -16,36 +16,31 @@ pub fn trunk_of(
     number: &[u8],
     host: &[u8],
 ) -> Option<u16> {
-    let candidates = image.trunks.iter().enumerate().filter(|(_, t)| arrives_at(image, t, port));
-    candidates
+    of_listener(image, port)
         .filter(|(_, trunk)| !trunk.retired && selects(trunk, number, host))
-        .filter_map(|(i, trunk)| {
+        .filter_map(|(id, trunk)| {
             let place = trunk.sources.iter().filter_map(|s| specificity(s, source)).max()?;
             let selector = trunk.tech_prefix.as_ref().map_or(0, |p| p.len() + 1);
             let domain = usize::from(trunk.domain.is_some());
-            Some(((place, selector, domain), i))
+            Some(((place, selector, domain), id))
         })
         // The first of equals wins; the configuration check refuses equals.
-        .max_by_key(|&(rank, i)| (rank, core::cmp::Reverse(i)))
-        .map(|(_, i)| i as u16)
+        .max_by_key(|&(rank, id)| (rank, core::cmp::Reverse(id)))
+        .map(|(_, id)| id)
 }
 
 /// Whether any trunk of the listener admits this source: everyone else gets silence. A retired trunk does
 /// for as long as there are calls on it, which may yet be cancelled.
 pub fn is_known(image: &Image, page: &Page, port: PortId, source: SocketAddr) -> bool {
     let has_calls = |id: u16| page.read(Image::calls_word(id)) > 0;
-    let mut trunks = (0..).zip(&image.trunks).filter(|(_, t)| arrives_at(image, t, port));
-    trunks.any(|(id, t)| admits(t, source) && (!t.retired || has_calls(id)))
+    of_listener(image, port).any(|(id, t)| admits(t, source) && (!t.retired || has_calls(id)))
 }
 
-/// Whether a trunk's SIP arrives at this port: its interface, over its transport.
-pub fn arrives_at(image: &Image, trunk: &Trunk, port: PortId) -> bool {
-    match image.listener(port) {
-        Some((interface, face)) => {
-            (trunk.interface, trunk.transport) == (interface, face.transport)
-        }
-        None => false,
-    }
+/// The trunks whose SIP arrives at this port: on its interface, over its transport.
+pub fn of_listener(image: &Image, port: PortId) -> impl Iterator<Item = (u16, &Trunk)> {
+    let arrival = image.arrival(port);
+    let is_its = move |trunk: &Trunk| Some((trunk.interface, trunk.transport)) == arrival;
+    (0..).zip(&image.trunks).filter(move |(_, trunk)| is_its(trunk))
 }
 
 /// Whether this trunk's calls may come from `source`.

@@ -2,13 +2,13 @@
 //! said in the words of the other side (RFC 3515, RFC 3891).
 
 use super::Signal;
-use crate::call::{Call, pass, setup};
+use crate::call::{pass, setup};
 use crate::core::Turn;
 use crate::counters::NotPassed;
 use crate::dialog::Tag;
 use crate::dialog::replaces::{self, Replaces};
 use crate::message::{Message, Method, Name, Scheme};
-use crate::policy::{Trunk, realm};
+use crate::policy::realm;
 use crate::transaction::Owner;
 use base::Key;
 
@@ -20,13 +20,9 @@ impl Signal {
         (key, place): (Key, u8),
         message: &Message,
     ) {
-        let Some(call) = self.calls.get_mut(key) else { return };
-        if !call.leg(place).is_some_and(|l| l.dialog.admit_cseq(message.cseq().number)) {
-            return self.answer_now(turn, at, message, 500);
-        }
-        if call.has_ended() {
+        let Some(call) = self.calls.get(key).filter(|call| !call.has_ended()) else {
             return self.answer_now(turn, at, message, 481);
-        }
+        };
         let may = pass::may_pass(call, &self.core, place, message);
         let may = may.and_then(|to| Ok((to, self.refer_to(key, (place, to), message)?)));
         let (to, refer_to) = match may {
@@ -59,8 +55,7 @@ impl Signal {
         if why != NotPassed::Body {
             return self.answer_now(turn, at, message, why.status());
         }
-        let leg = self.calls.get(key).and_then(|call| call.legs.get(usize::from(place)));
-        let trunk = leg.and_then(|leg| self.core.image.trunks.get(usize::from(leg.trunk)));
+        let trunk = self.leg((key, place)).and_then(|leg| self.core.image.trunk(leg.trunk));
         let accept = trunk.map(|trunk| trunk.bodies.accept()).unwrap_or_default();
         self.answer_with(turn, at, message, 415, |print| {
             print.header(Name::Accept, &accept);
@@ -82,14 +77,17 @@ impl Signal {
         let Some(uri) = target.read_uri().ok().filter(|u| matches!(u.scheme, Scheme::Sip)) else {
             return Ok(Some(target.raw.to_vec()));
         };
-        let Some(call) = self.calls.get(key) else { return Err(NotPassed::NoDialog) };
-        let [here, there] = [from, to].map(|p| self.core.face(port_of(call, p)).sent_by);
+        let face = |place| self.leg((key, place)).map(|leg| self.core.face(leg.port));
+        let (Some(here), Some(there)) = (face(from), face(to)) else {
+            return Err(NotPassed::NoDialog);
+        };
         let host = match uri.port {
             Some(port) => [uri.host, b":", port.to_string().as_bytes()].concat(),
             None => uri.host.to_vec(),
         };
-        let is_ours = host == here.as_bytes() || [&host[..], b":5060"].concat() == here.as_bytes();
-        let host = if is_ours { there.as_bytes() } else { &host };
+        let port = uri.port.unwrap_or(here.transport.default_port()).to_string();
+        let is_ours = [uri.host, b":", port.as_bytes()].concat() == here.sent_by.as_bytes();
+        let host = if is_ours { there.sent_by.as_bytes() } else { &host };
         let mut out = b"<sip:".to_vec();
         if let Some(user) = uri.user {
             out.extend_from_slice(user);
@@ -134,21 +132,15 @@ impl Signal {
     /// The Allow header a peer gets (RFC 3261 20.5): that of its dialog's trunk, or of its own.
     pub(super) fn allow_for(&self, at: setup::Arrival, message: &Message) -> Vec<u8> {
         let tag = message.to().ok().and_then(|to| to.tag()).and_then(Tag::parse);
-        let leg = tag.and_then(|tag| self.locate(tag, message)).and_then(|(key, place)| {
-            self.calls.get(key).and_then(|call| call.legs.get(usize::from(place)))
-        });
+        let leg = tag.and_then(|tag| self.locate(tag, message)).and_then(|leg| self.leg(leg));
         let image = &self.core.image;
-        let trunk = leg.map(|leg| leg.trunk).or_else(|| {
-            let mut trunks = image.trunks.iter();
-            let is_its =
-                |t: &Trunk| realm::arrives_at(image, t, at.port) && realm::admits(t, at.source);
-            trunks.position(is_its).map(|i| i as u16)
-        });
-        let trunk = trunk.and_then(|t| image.trunks.get(usize::from(t)));
+        let trunk = match leg {
+            Some(leg) => image.trunk(leg.trunk),
+            None => {
+                let mut trunks = realm::of_listener(image, at.port).map(|(_, trunk)| trunk);
+                trunks.find(|trunk| realm::admits(trunk, at.source))
+            }
+        };
         trunk.map(|t| t.methods.allow().to_vec()).unwrap_or_default()
     }
-}
-
-fn port_of(call: &Call, place: u8) -> base::PortId {
-    call.legs.get(usize::from(place)).map_or(base::PortId(u32::MAX), |leg| leg.port)
 }

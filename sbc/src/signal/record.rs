@@ -51,8 +51,13 @@ impl Signal {
                 call.timer = Some((due, core.wheel.schedule(due, Alarm::Call(key))));
             }
         }
-        if !call.dirty {
-            call.dirty = true;
+        self.touch(key);
+    }
+
+    /// A call changed: its record is written at the end of the step.
+    pub(super) fn touch(&mut self, key: Key) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if !core::mem::replace(&mut call.dirty, true) {
             self.dirty.push(key);
         }
     }

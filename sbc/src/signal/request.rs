@@ -2,7 +2,7 @@
 //! 17.2).
 
 use super::{Signal, stateless_tag};
-use crate::call::{MAX_FORKS, Phase, early, exchange, release, session, setup};
+use crate::call::{Leg, MAX_FORKS, Phase, early, exchange, release, session, setup};
 use crate::core::{Alarm, First, Reply, Turn, method_case, respond_stateless, unsupported};
 use crate::counters::Dropped;
 use crate::dialog::Tag;
@@ -33,15 +33,26 @@ impl Signal {
         if self.absorb(turn, at, method) {
             return;
         }
+        // An ACK or CANCEL bears the number of its INVITE.
+        let is_new = !matches!(method, Method::Ack | Method::Cancel);
+        if let Some(leg) = dialog.filter(|_| is_new)
+            && !self.in_order(leg, message)
+        {
+            return self.answer_now(turn, at, message, 500);
+        }
         match (method, dialog) {
             (Method::Ack, Some(leg)) => self.ack(turn, leg, message),
             (Method::Ack, None) => self.core.counters.dropped.add(Dropped::StrayAck.index()),
             (Method::Cancel, _) => self.cancel(turn, at, message),
             (_, None) if tag.is_some() => self.answer_now(turn, at, message, 481),
             (Method::Invite, None) => self.invite(turn, at, message),
-            (method, dialog) if unsupported(message, self.has_timers(dialog)).next().is_some() => {
+            (_, dialog) if unsupported(message, self.has_timers(dialog)).next().is_some() => {
                 let timers = self.has_timers(dialog);
-                self.bad_extension(turn, at, message, method, timers)
+                self.answer_with(turn, at, message, 420, |print| {
+                    unsupported(message, timers).for_each(|option| {
+                        print.header(Name::Unsupported, option);
+                    });
+                })
             }
             (Method::Invite, Some(leg)) => self.reinvite(turn, at, leg, message),
             (Method::Bye, Some(leg)) => self.bye(turn, at, leg, message),
@@ -63,9 +74,8 @@ impl Signal {
         let Some((key, place)) = dialog else {
             return realm::is_known(&self.core.image, &self.core.page, at.port, at.source);
         };
-        let leg = self.calls.get(key).and_then(|c| c.legs.get(usize::from(place)));
-        leg.is_some_and(|leg| {
-            let trunk = self.core.image.trunks.get(usize::from(leg.trunk));
+        self.leg((key, place)).is_some_and(|leg| {
+            let trunk = self.core.image.trunk(leg.trunk);
             leg.port == at.port
                 && (leg.dialog.peer.ip() == at.source.ip()
                     || trunk.is_some_and(|t| realm::admits(t, at.source)))
@@ -74,22 +84,33 @@ impl Signal {
 
     /// The peer of a dialog over streams is reached by the connection it used last.
     fn follow(&mut self, at: setup::Arrival, dialog: Option<(Key, u8)>) {
-        let Some((key, place)) = dialog.filter(|_| self.core.timers(at.port).reliable) else {
+        let Some((key, place)) = dialog.filter(|_| self.core.image.is_stream(at.port)) else {
             return;
         };
-        let Some(call) = self.calls.get_mut(key) else { return };
-        if let Some(leg) = call.leg(place)
-            && leg.dialog.peer != at.source
-        {
+        if let Some(leg) = self.calls.get_mut(key).and_then(|call| call.leg(place)) {
             leg.dialog.peer = at.source;
-            call.dirty = true;
+            self.touch(key);
         }
+    }
+
+    /// Whether a request within a dialog comes after those before it (RFC 3261 12.2.2).
+    fn in_order(&mut self, (key, place): (Key, u8), message: &Message) -> bool {
+        let leg = self.calls.get_mut(key).and_then(|call| call.leg(place));
+        let in_order = leg.is_some_and(|leg| leg.dialog.admit_cseq(message.cseq().number));
+        if in_order {
+            self.touch(key);
+        }
+        in_order
+    }
+
+    pub(super) fn leg(&self, (key, place): (Key, u8)) -> Option<&Leg> {
+        self.calls.get(key)?.legs.get(usize::from(place))
     }
 
     /// The live leg a tag of ours names, if Call-ID and the peer's tag are its dialog's (RFC 3261 12.2.2).
     /// Before the dialog is confirmed the peer may be one of several, each with a tag of its own.
     pub(super) fn locate(&self, tag: Tag, message: &Message) -> Option<(Key, u8)> {
-        let leg = self.calls.get(tag.call)?.legs.get(usize::from(tag.leg))?;
+        let leg = self.leg((tag.call, tag.leg))?;
         let ours = leg.dialog.tag;
         let theirs = message.from().ok().and_then(|f| f.tag()).unwrap_or_default();
         let is_ours = ours.secret == tag.secret && tag.fork < MAX_FORKS;
@@ -236,11 +257,8 @@ impl Signal {
         (key, place): (Key, u8),
         message: &Message,
     ) {
-        let Some(call) = self.calls.get_mut(key) else { return };
-        let in_order = call.leg(place).is_some_and(|l| l.dialog.admit_cseq(message.cseq().number));
-        if call.has_ended() || !in_order {
-            let status = if in_order { 481 } else { 500 };
-            return self.answer_now(turn, at, message, status);
+        if self.calls.get(key).is_none_or(|call| call.has_ended()) {
+            return self.answer_now(turn, at, message, 481);
         }
         self.carry(turn, at, (key, place), message);
     }
@@ -284,9 +302,6 @@ impl Signal {
     ) {
         let Some(call) = self.calls.get_mut(key) else { return };
         let Some(leg) = call.leg(place) else { return };
-        if !leg.dialog.admit_cseq(message.cseq().number) {
-            return self.answer_now(turn, at, message, 500);
-        }
         if matches!(leg.phase, Phase::Trying | Phase::Over) || call.has_ended() {
             return self.answer_now(turn, at, message, 481);
         }
@@ -317,9 +332,7 @@ impl Signal {
 
     /// Whether a dialog's trunk has session timers; outside dialogs we know them.
     fn has_timers(&self, dialog: Option<(Key, u8)>) -> bool {
-        let leg = dialog.and_then(|(key, place)| {
-            self.calls.get(key).and_then(|call| call.legs.get(usize::from(place)))
-        });
+        let leg = dialog.and_then(|leg| self.leg(leg));
         leg.is_none_or(|leg| session::is_known(&self.core, leg.trunk))
     }
 
@@ -331,13 +344,10 @@ impl Signal {
         (key, place): (Key, u8),
         message: &Message,
     ) {
-        let Some(call) = self.calls.get_mut(key) else { return };
-        if !call.leg(place).is_some_and(|l| l.dialog.admit_cseq(message.cseq().number)) {
-            return self.answer_now(turn, at, message, 500);
-        }
         let Some(rack) = RAck::read(message) else {
             return self.answer_now(turn, at, message, 400);
         };
+        let Some(call) = self.calls.get_mut(key) else { return };
         if !early::is_confirmed_by(call, place, rack) {
             return self.answer_now(turn, at, message, 481);
         }
@@ -357,56 +367,21 @@ impl Signal {
         (key, place): (Key, u8),
         message: &Message,
     ) {
+        let (peer, ok) = ((at.port, at.source), Reply::plain(200, None));
+        self.core.respond_at_once(turn, at.hash, peer, message, ok, |_| {});
         let Some(call) = self.calls.get_mut(key) else { return };
-        if !call.leg(place).is_some_and(|l| l.dialog.admit_cseq(message.cseq().number)) {
-            return self.answer_now(turn, at, message, 500);
-        }
-        self.core.respond_at_once(
-            turn,
-            at.hash,
-            (at.port, at.source),
-            message,
-            Reply::plain(200, None),
-            |_| {},
-        );
         release::hung_up(call, &mut self.core, turn, place, message);
         self.settle(turn, key);
     }
 
     fn options(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message) {
-        let tag = stateless_tag(&self.core, message);
         // A node that takes no calls says so to whoever asks whether it is there.
         let status = if self.core.draining { 503 } else { 200 };
-        let reply = Reply::plain(status, Some(tag));
         let allow = self.allow_for(at, message);
-        self.core.respond_at_once(turn, at.hash, (at.port, at.source), message, reply, |print| {
+        self.answer_with(turn, at, message, status, |print| {
             print.header(Name::Allow, &allow);
             print.header(Name::Accept, b"application/sdp");
         });
-    }
-
-    fn bad_extension(
-        &mut self,
-        turn: &mut Turn,
-        at: setup::Arrival,
-        message: &Message,
-        method: Method,
-        timers: bool,
-    ) {
-        let tag = stateless_tag(&self.core, message);
-        let reply = Reply::plain(420, Some(tag));
-        let unsupported = |print: &mut message::Print| {
-            unsupported(message, timers).for_each(|option| {
-                print.header(Name::Unsupported, option);
-            });
-        };
-        if method == Method::Invite {
-            if let Some(key) = self.core.serve(at.hash, None, (at.port, at.source), message) {
-                self.core.respond(turn, key, reply, unsupported);
-            }
-            return;
-        }
-        self.core.respond_at_once(turn, at.hash, (at.port, at.source), message, reply, unsupported);
     }
 
     /// Answers with a status and nothing more; an INVITE within an INVITE transaction.
@@ -418,15 +393,16 @@ impl Signal {
         status: u16,
     ) {
         // RFC 3261 14.2: between 0 and 10 seconds; the same for the same request.
-        let retry_after = (stateless_tag(&self.core, message).secret % 11) as u32;
+        let retry_after =
+            (status == 500).then(|| (stateless_tag(&self.core, message).secret % 11) as u32);
         let refused = matches!(status, 405 | 501).then(|| self.allow_for(at, message));
         self.answer_with(turn, at, message, status, |print| {
             if let Some(allow) = &refused {
                 print.header(Name::Allow, allow);
             }
-            if status == 500 {
+            if let Some(seconds) = retry_after {
                 print.line(Name::RetryAfter, |v| {
-                    v.u32(retry_after);
+                    v.u32(seconds);
                 });
             }
         });

@@ -293,7 +293,7 @@ impl<'a> Desk<'a> {
     fn has_room(&self, trunks: &[u16]) -> Result<(), Lost> {
         let mut lost = Lost::WayBack;
         for &index in trunks.iter().filter(|t| **t != self.ask.trunk) {
-            let Some(trunk) = self.image.trunks.get(usize::from(index)) else { continue };
+            let Some(trunk) = self.image.trunk(index) else { continue };
             match room(self.ask, index, trunk) {
                 Ok(()) => return Ok(()),
                 Err(why) => lost = why,
