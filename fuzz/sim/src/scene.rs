@@ -244,6 +244,38 @@ impl Scene {
         (invite, ok)
     }
 
+    /// The caller acknowledges a 2xx.
+    pub fn acknowledge(&mut self, ok: &Text) {
+        let ack = self.in_dialog("ACK", 1, ok, "");
+        self.world.send(self.caller, self.node, ack);
+        self.world.run(Duration::from_millis(10));
+    }
+
+    /// The caller hangs up, and the callee hears of it.
+    pub fn hang_up(&mut self, ok: &Text) {
+        let bye = self.in_dialog("BYE", 9, ok, "");
+        self.world.send(self.caller, self.node, bye);
+        self.expect_status(self.caller, 200);
+        let bye = self.expect(self.callee, "BYE");
+        self.world.send(self.callee, self.node, bye.reply(200, "b", "", ""));
+    }
+
+    /// The same, and nothing is left but one CDR.
+    pub fn finish(&mut self, ok: &Text) {
+        self.hang_up(ok);
+        self.assert_clean(1);
+    }
+
+    /// One packet each way: to the addresses that `ok` and `invite` give for us.
+    pub fn assert_media_flows(&mut self, ok: &Text, invite: &Text) {
+        let (a, b) = (CALLER_MEDIA.parse().expect("a"), CALLEE_MEDIA.parse().expect("b"));
+        for (from, to, heard) in [(a, ok, b), (b, invite, a)] {
+            self.world.send(from, to.media().expect("ours"), wire::rtp(1, 1, b'm'));
+            let arrived = self.world.wait(heard, Duration::from_secs(1));
+            assert!(arrived.is_some(), "no media from {from}\n{}", self.ladder());
+        }
+    }
+
     /// After everything has settled, nothing is left and every call has its CDR.
     pub fn assert_clean(&mut self, cdrs: usize) {
         self.world.run(Duration::from_secs(200));

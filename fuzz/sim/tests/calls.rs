@@ -6,14 +6,6 @@ use std::time::Duration;
 
 const CONTACT: &str = "Contact: <sip:203.0.113.20:5060>\r\n";
 
-fn bye_from_caller(s: &mut Scene, ok: &Text) {
-    let bye = s.in_dialog("BYE", 2, ok, "");
-    s.world.send(s.caller, s.node, bye);
-    s.expect_status(s.caller, 200);
-    let bye = s.expect(s.callee, "BYE");
-    s.world.send(s.callee, s.node, bye.reply(200, "b", "", ""));
-}
-
 #[test]
 fn a_plain_call_hides_each_side_from_the_other() {
     let mut s = Scene::new();
@@ -23,8 +15,7 @@ fn a_plain_call_hides_each_side_from_the_other() {
     assert_eq!(invite.uri(), format!("sip:442079460000@{CALLEE}"));
     assert_eq!(invite.get("Max-Forwards"), "69");
     assert_eq!(invite.get("Supported"), "100rel, timer");
-    bye_from_caller(&mut s, &ok);
-    s.assert_clean(1);
+    s.finish(&ok);
     let cdr = &s.world.cdrs()[0];
     assert_eq!((cdr.status, cdr.q850, &*cdr.reason), (200, 16, &b"caller_hung_up"[..]));
     assert_eq!((&*cdr.trunk_in, &*cdr.trunk_out), (&b"in"[..], &b"out"[..]));
@@ -50,8 +41,7 @@ fn media_flows_both_ways_and_only_from_the_peers() {
     assert!(heard_by_a.iter().all(|p| p.bytes[20] == b'b' && p.from == to_caller));
     assert!(heard_by_b.iter().all(|p| p.bytes[20] == b'a' && p.from == to_callee));
     assert!(drain(&mut s, stranger).is_empty());
-    bye_from_caller(&mut s, &ok);
-    s.assert_clean(1);
+    s.finish(&ok);
     let media = s.world.cdrs()[0].media;
     assert_eq!((media[0].packets, media[1].packets, media[0].discarded), (10, 10, 10));
     assert!(media[0].mos_centi.is_some_and(|m| m > 400));
@@ -82,8 +72,7 @@ fn ringing_and_early_media_reach_the_caller() {
     s.expect(s.callee, "ACK");
     let ack = s.in_dialog("ACK", 1, &ok, "");
     s.world.send(s.caller, s.node, ack);
-    bye_from_caller(&mut s, &ok);
-    s.assert_clean(1);
+    s.finish(&ok);
     assert!(s.world.cdrs()[0].ringing.is_some());
 }
 
@@ -265,8 +254,7 @@ fn an_offer_in_the_200_is_answered_in_the_ack() {
     s.world.send(CALLER_MEDIA.parse().unwrap(), to_caller, wire::rtp(1, 1, b'a'));
     let heard = s.world.wait(CALLEE_MEDIA.parse().unwrap(), Duration::from_secs(1)).expect("media");
     assert_eq!(heard.from, to_callee);
-    bye_from_caller(&mut s, &ok);
-    s.assert_clean(1);
+    s.finish(&ok);
 }
 
 #[test]
@@ -366,8 +354,7 @@ fn lost_acks_and_lost_responses_are_made_good() {
     s.world.send(s.caller, s.node, ack);
     s.world.run(Duration::from_secs(5));
     assert!(s.within(s.caller, Duration::ZERO).is_none());
-    bye_from_caller(&mut s, &ok);
-    s.assert_clean(1);
+    s.finish(&ok);
 }
 
 #[test]
@@ -499,8 +486,7 @@ fn strangers_get_silence_and_forged_requests_change_nothing() {
     s.world.send(s.caller, s.node, other);
     s.expect_status(s.caller, 481);
     assert_eq!(s.world.cdrs().len(), 0);
-    bye_from_caller(&mut s, &ok);
-    s.assert_clean(1);
+    s.finish(&ok);
 }
 
 #[test]
@@ -542,7 +528,7 @@ fn capacity_and_rate_are_exact() {
     s.invite("c3");
     let refused = s.expect_status(s.caller, 503);
     assert!(refused.get("Reason").contains("trunk_capacity"), "{}", refused.raw);
-    bye_from_caller(&mut s, &first);
+    s.hang_up(&first);
     s.world.run(Duration::from_secs(1));
     while s.within(s.caller, Duration::ZERO).is_some() {}
     s.establish("c4");
@@ -576,7 +562,7 @@ fn a_handed_over_shard_goes_on_with_its_calls() {
         hand_over(&mut s, 3);
         s.world.send(CALLER_MEDIA.parse().unwrap(), ok.media().unwrap(), wire::rtp(1, 1, b'a'));
         assert!(s.world.wait(CALLEE_MEDIA.parse().unwrap(), Duration::from_secs(1)).is_some());
-        bye_from_caller(&mut s, &ok);
+        s.hang_up(&ok);
         hand_over(&mut s, 4);
         s.assert_clean(1);
     }
@@ -646,8 +632,8 @@ fn a_packet_that_makes_us_fail_takes_its_call_and_no_other() {
     s.world.run(Duration::from_millis(10));
     assert!(!s.ladder().contains("200 OK (1 OPTIONS)"), "{}", s.ladder());
     while s.within(s.caller, Duration::ZERO).is_some() {}
-    bye_from_caller(&mut s, &first);
-    bye_from_caller(&mut s, &second);
+    s.hang_up(&first);
+    s.hang_up(&second);
     s.assert_clean(2);
 }
 

@@ -26,14 +26,6 @@ fn caller_says(formats: &str) -> String {
     wire::sdp(CALLER_MEDIA.parse().expect("an address"), 1, formats, "")
 }
 
-fn media_flows(s: &mut Scene, to_caller: &Text, to_callee: &Text) {
-    let (a, b) = (CALLER_MEDIA.parse().expect("a"), CALLEE_MEDIA.parse().expect("b"));
-    s.world.send(a, to_caller.media().expect("ours"), wire::rtp(1, 1, b'a'));
-    assert!(s.world.wait(b, Duration::from_secs(1)).is_some());
-    s.world.send(b, to_callee.media().expect("ours"), wire::rtp(1, 2, b'b'));
-    assert!(s.world.wait(a, Duration::from_secs(1)).is_some());
-}
-
 #[test]
 fn the_callees_answer_is_the_callers_offer() {
     let (mut s, invite) = ring();
@@ -48,7 +40,7 @@ fn the_callees_answer_is_the_callers_offer() {
     let ack = s.in_dialog("ACK", 1, &ok, &caller_says("8"));
     s.world.send(s.caller, s.node, ack);
     s.world.run(Duration::from_millis(10));
-    media_flows(&mut s, &ok, &invite);
+    s.assert_media_flows(&ok, &invite);
     assert!(s.within(s.callee, Duration::ZERO).is_none(), "nothing more to be said");
     let bye = s.in_dialog("BYE", 2, &ok, "");
     s.world.send(s.caller, s.node, bye);
@@ -73,7 +65,7 @@ fn what_the_caller_chooses_is_offered_to_the_callee_again() {
     assert!(again.body().contains("RTP/AVP 8\r\n"), "an offer again, and no mere refresh");
     s.world.send(s.callee, s.node, again.reply(200, "b", CONTACT, &callee_says("8")));
     s.expect(s.callee, "ACK");
-    media_flows(&mut s, &ok, &again);
+    s.assert_media_flows(&ok, &again);
     assert!(s.within(s.caller, Duration::ZERO).is_none(), "the caller hears nothing of it");
     let bye = s.in_dialog("BYE", 2, &ok, "");
     s.world.send(s.caller, s.node, bye);
@@ -95,7 +87,7 @@ fn a_reliable_answer_is_confirmed_and_offered_in_the_200() {
     let ack = s.in_dialog("ACK", 1, &ok, &caller_says("0"));
     s.world.send(s.caller, s.node, ack);
     s.world.run(Duration::from_millis(10));
-    media_flows(&mut s, &ok, &invite);
+    s.assert_media_flows(&ok, &invite);
 }
 
 #[test]

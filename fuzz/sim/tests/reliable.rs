@@ -35,18 +35,6 @@ fn confirm(s: &mut Scene, number: u32, response: &Text) -> Text {
     s.expect_status(s.caller, 200)
 }
 
-/// Acknowledges and hangs up, and nothing is left.
-fn finish(s: &mut Scene, ok: &Text) {
-    let ack = s.in_dialog("ACK", 1, ok, "");
-    s.world.send(s.caller, s.node, ack);
-    let bye = s.in_dialog("BYE", 9, ok, "");
-    s.world.send(s.caller, s.node, bye);
-    s.expect_status(s.caller, 200);
-    let bye = s.expect(s.callee, "BYE");
-    s.world.send(s.callee, s.node, bye.reply(200, "b", "", ""));
-    s.assert_clean(1);
-}
-
 #[test]
 fn end_to_end_each_side_confirms_its_own() {
     let mut s = Scene::new();
@@ -71,7 +59,8 @@ fn end_to_end_each_side_confirms_its_own() {
     assert_eq!(ack.get("CSeq"), "1 ACK", "the INVITE's number, not the PRACK's");
     let ok = s.expect_status(s.caller, 200);
     assert_eq!((ok.body(), ok.tag("To")), ("", progress.tag("To")), "the answer was given already");
-    finish(&mut s, &ok);
+    s.acknowledge(&ok);
+    s.finish(&ok);
 }
 
 #[test]
@@ -131,7 +120,8 @@ fn a_caller_that_insists_is_served_whatever_the_callee_does() {
     s.expect(s.callee, "ACK");
     let ok = s.expect_status(s.caller, 200);
     assert_eq!(ok.body(), "");
-    finish(&mut s, &ok);
+    s.acknowledge(&ok);
+    s.finish(&ok);
 }
 
 #[test]
@@ -172,7 +162,8 @@ fn the_answer_waits_for_the_prack_of_a_description() {
     confirm(&mut s, 2, &progress);
     let ok = s.expect_status(s.caller, 200);
     s.expect(s.callee, "ACK");
-    finish(&mut s, &ok);
+    s.acknowledge(&ok);
+    s.finish(&ok);
 }
 
 #[test]
@@ -201,7 +192,8 @@ fn an_answer_need_not_wait_for_the_prack_of_a_mere_ringing() {
     s.expect(s.callee, "ACK");
     // Its PRACK may come late: it is answered all the same.
     confirm(&mut s, 2, &ringing);
-    finish(&mut s, &ok);
+    s.acknowledge(&ok);
+    s.finish(&ok);
 }
 
 #[test]
@@ -227,7 +219,8 @@ fn an_offer_in_a_reliable_response_is_answered_in_the_prack() {
     s.expect(s.callee, "ACK");
     let ok = s.expect_status(s.caller, 200);
     assert_eq!(ok.body(), "");
-    finish(&mut s, &ok);
+    s.acknowledge(&ok);
+    s.finish(&ok);
 }
 
 #[test]
@@ -283,7 +276,8 @@ fn an_offer_in_a_prack_is_answered_in_its_200() {
     s.world.send(s.callee, s.node, invite.reply(200, "b", CONTACT, ""));
     s.expect(s.callee, "ACK");
     let ok = s.expect_status(s.caller, 200);
-    finish(&mut s, &ok);
+    s.acknowledge(&ok);
+    s.finish(&ok);
 }
 
 #[test]
@@ -299,7 +293,8 @@ fn an_offer_in_a_prack_that_nobody_can_take_confirms_and_is_refused() {
     s.world.send(s.callee, s.node, invite.reply(200, "b", CONTACT, &s.answer()));
     s.expect(s.callee, "ACK");
     let ok = s.expect_status(s.caller, 200);
-    finish(&mut s, &ok);
+    s.acknowledge(&ok);
+    s.finish(&ok);
 }
 
 #[test]
@@ -409,7 +404,8 @@ fn one_early_dialog_too_many_is_not_heard() {
     s.world.send(s.callee, s.node, invite.reply(200, "f6", CONTACT, &s.answer()));
     assert_eq!(s.expect(s.callee, "ACK").tag("To"), "f6");
     let ok = s.expect_status(s.caller, 200);
-    finish(&mut s, &ok);
+    s.acknowledge(&ok);
+    s.finish(&ok);
 }
 
 #[test]
@@ -437,6 +433,7 @@ fn a_handed_over_shard_goes_on_confirming() {
         s.world.send(s.callee, s.node, invite.reply(200, "b", &contact, ""));
         s.expect(s.callee, "ACK");
         let ok = s.expect_status(s.caller, 200);
-        finish(&mut s, &ok);
+        s.acknowledge(&ok);
+        s.finish(&ok);
     }
 }

@@ -22,19 +22,8 @@ fn establish(s: &mut Scene, caller: &str, callee: &str) -> (Text, Text) {
     s.world.send(s.callee, s.node, invite.reply(200, "b", &format!("{CONTACT}{callee}"), &answer));
     s.expect(s.callee, "ACK");
     let ok = s.expect_status(s.caller, 200);
-    let ack = s.in_dialog("ACK", 1, &ok, "");
-    s.world.send(s.caller, s.node, ack);
-    s.world.run(Duration::from_millis(10));
+    s.acknowledge(&ok);
     (invite, ok)
-}
-
-fn finish(s: &mut Scene, ok: &Text) {
-    let bye = s.in_dialog("BYE", 9, ok, "");
-    s.world.send(s.caller, s.node, bye);
-    s.expect_status(s.caller, 200);
-    let bye = s.expect(s.callee, "BYE");
-    s.world.send(s.callee, s.node, bye.reply(200, "b", "", ""));
-    s.assert_clean(1);
 }
 
 #[test]
@@ -56,7 +45,7 @@ fn hold_by_update_and_resume_by_the_other_side() {
     let contact = format!("Contact: <sip:{CALLER}>\r\n");
     s.world.send(s.caller, s.node, update.reply(200, "", &contact, &offer(3, "sendrecv")));
     assert!(s.expect_status(s.callee, 200).body().contains("a=sendrecv"));
-    finish(&mut s, &ok);
+    s.finish(&ok);
 }
 
 #[test]
@@ -72,7 +61,7 @@ fn a_side_without_update_gets_a_reinvite() {
     s.expect(s.callee, "ACK");
     let held = s.expect_status(s.caller, 200);
     assert!(held.body().contains("a=recvonly") && held.get("CSeq") == "2 UPDATE");
-    finish(&mut s, &ok);
+    s.finish(&ok);
 }
 
 #[test]
@@ -128,7 +117,7 @@ fn offers_that_cross_or_overlap_are_told_so() {
     };
     s.world.send(s.callee, s.node, update.reply(200, "b", CONTACT, &s.answer()));
     s.expect_status(s.caller, 200);
-    finish(&mut s, &ok);
+    s.finish(&ok);
 }
 
 /// A 183 with an answer, confirmed on both sides.
@@ -170,7 +159,7 @@ fn an_early_dialog_is_updated_from_either_side() {
     s.expect(s.callee, "ACK");
     let ack = s.in_dialog("ACK", 1, &ok, "");
     s.world.send(s.caller, s.node, ack);
-    finish(&mut s, &ok);
+    s.finish(&ok);
 }
 
 #[test]
