@@ -6,7 +6,7 @@ use crate::billing::Frame;
 use crate::core::{Core, Reply, Turn, dialog_request};
 use crate::dialog::Dialog;
 use crate::message::{self, Message, Method, Print};
-use crate::policy::manipulate::{self, Boundary};
+use crate::policy::manipulate;
 use crate::refusal::Refusal;
 use crate::transaction::Owner;
 use base::{Instant, Key, PortId};
@@ -130,29 +130,25 @@ pub(crate) fn tell_caller(
     sdp: Option<&[u8]>,
     fill: impl FnOnce(&mut Print),
 ) {
-    let boundary_trust = hunt::trusted(core, call, place);
     let image = core.image.clone();
-    let from = call.legs.get(usize::from(place)).and_then(|leg| image.trunk(leg.trunk));
+    let Some(boundary) = call.boundary(&image, place, CALLER) else { return };
     let Some(caller) = call.leg(CALLER) else { return };
-    let trunk = image.trunk(caller.trunk);
-    let extra = trunk.map_or(&[][..], |t| &t.pass_headers);
     let Some(invite) = caller.invite else { return };
     let message::Start::Response(line) = message.start() else { return };
     let face = core.face(caller.port);
-    let whole = body::with_parts(core, message, (from, trunk), sdp);
+    let whole = body::with_parts(core, message, &boundary, sdp);
     let reply = Reply {
         status: line.status.code(),
         reason: Some(line.reason),
         tag: Some(caller.dialog.tag),
         contact: Some(&face),
-        allow: trunk.map_or(b"", |t| t.methods.allow()),
+        allow: boundary.far.methods.allow(),
         sdp: sdp.filter(|_| whole.is_none()),
         body: whole.as_ref().map(|(kind, whole)| (&**kind, &**whole)),
     };
-    let boundary = Boundary { trusted: boundary_trust, extra };
     core.respond(turn, invite, reply, |print| {
         fill(print);
-        manipulate::pass(message, boundary, print);
+        manipulate::pass(message, &boundary, print);
     });
     caller.phase = if line.status.code() < 200 { Phase::Early } else { Phase::Confirmed };
 }

@@ -4,7 +4,7 @@
 use crate::core::Core;
 use crate::message::Message;
 use crate::message::multipart::{self, Part};
-use crate::policy::Trunk;
+use crate::policy::manipulate::Boundary;
 use crate::policy::methods::Bodies;
 
 const SDP: &[u8] = b"application/sdp";
@@ -39,29 +39,28 @@ pub(crate) fn is_barred(message: &Message, bodies: &Bodies) -> bool {
     others(message).any(|part| part.is_required && !bodies.permits(part.content_type))
 }
 
-/// A body for `to`: this description and the parts of a message that may cross, or nothing when the
-/// description goes alone.
+/// A body for the far side: this description and the parts of a message that may cross, or nothing when
+/// the description goes alone.
 pub(crate) fn with_parts(
     core: &mut Core,
     message: &Message,
-    (from, to): (Option<&Trunk>, Option<&Trunk>),
+    boundary: &Boundary,
     sdp: Option<&[u8]>,
 ) -> Option<(Vec<u8>, Vec<u8>)> {
-    let permits = |trunk: Option<&Trunk>, part: &Part| {
-        trunk.is_some_and(|trunk| trunk.bodies.permits(part.content_type))
+    let permits = |part: &Part| {
+        [boundary.near, boundary.far].iter().all(|trunk| trunk.bodies.permits(part.content_type))
     };
-    let crossing: Vec<Part> =
-        others(message).filter(|part| permits(from, part) && permits(to, part)).collect();
+    let crossing: Vec<Part> = others(message).filter(permits).collect();
     if crossing.is_empty() {
         return None;
     }
-    let mut boundary = Vec::with_capacity(32);
-    crate::transaction::hex(core.random.next(), 16, &mut boundary);
-    crate::transaction::hex(core.random.next(), 16, &mut boundary);
+    let mut delimiter = Vec::with_capacity(32);
+    crate::transaction::hex(core.random.next(), 16, &mut delimiter);
+    crate::transaction::hex(core.random.next(), 16, &mut delimiter);
     let mut body = Vec::with_capacity(1024);
     let mut add = |text: &[&[u8]]| {
         body.extend_from_slice(b"--");
-        body.extend_from_slice(&boundary);
+        body.extend_from_slice(&delimiter);
         body.extend_from_slice(&text.concat());
         body.extend_from_slice(b"\r\n");
     };
@@ -70,5 +69,5 @@ pub(crate) fn with_parts(
     }
     crossing.iter().for_each(|part| add(&[b"\r\n", part.raw]));
     add(&[b"--"]);
-    Some(([b"multipart/mixed;boundary=", boundary.as_slice()].concat(), body))
+    Some(([b"multipart/mixed;boundary=", delimiter.as_slice()].concat(), body))
 }

@@ -2,8 +2,7 @@
 
 use super::offer_answer::Negotiation;
 use super::{
-    CALLER, Call, Leg, MAX_LEGS, Phase, answer, body, bridge, early, exchange, release, send,
-    session,
+    Call, Leg, MAX_LEGS, Phase, answer, body, bridge, early, exchange, release, send, session,
 };
 use crate::billing::{Attempt, Frame};
 use crate::core::{Core, Turn, contact, supported, via};
@@ -12,7 +11,7 @@ use crate::dialog::{Dialog, Tag};
 use crate::message::{self, Index, Message, Method, Name, NameAddr, Print};
 use crate::policy::admission;
 use crate::policy::decide::Candidate;
-use crate::policy::manipulate::{self, Boundary};
+use crate::policy::manipulate;
 use crate::refusal::Refusal;
 use crate::transaction::{Heard, Machine, Owner};
 use base::{Instant, Key, PortId};
@@ -179,21 +178,19 @@ fn send_invite(
     };
     // An offer in a reliable response is answered in the caller's PRACK, or it must not be made.
     let reliable = sdp.is_some() || call.legs.first().is_some_and(|l| l.peer.reliable);
-    let boundary_trust = trusted(core, call, place);
     let image = core.image.clone();
     let (home, key, hops) = (call.home, call.key, call.max_forwards);
-    let caller = call.legs.first().and_then(|leg| image.trunk(leg.trunk));
-    let whole = body::with_parts(core, invite, (caller, image.trunks.get(trunk)), sdp.as_deref());
+    let boundary = call.boundary(&image, super::CALLER, place).ok_or(Refusal::InternalError)?;
+    let whole = body::with_parts(core, invite, &boundary, sdp.as_deref());
     let Some(leg) = call.leg(place) else { return Err(Refusal::InternalError) };
     leg.asked = Negotiation::inviting(sdp.is_some());
     leg.offer = leg.asked;
-    let trunk = &image.trunks[usize::from(leg.trunk)];
+    let trunk = boundary.far;
     let face = core.face(leg.port);
     let cseq = leg.dialog.next_cseq();
     leg.invite_cseq = cseq;
     let (timer, terms) = (leg.timer, trunk.session);
     let (port, peer, dialog) = (leg.port, leg.dialog.peer, leg.dialog.clone());
-    let boundary = Boundary { trusted: boundary_trust, extra: &trunk.pass_headers };
     let owner = Owner { call: key, leg: place };
     let sent =
         core.send_request(turn, (home, owner), (port, peer), Method::Invite, |out, branch| {
@@ -219,7 +216,7 @@ fn send_invite(
             if !image.software.is_empty() {
                 print.header(Name::UserAgent, image.software.as_bytes());
             }
-            manipulate::pass(invite, boundary, &mut print);
+            manipulate::pass(invite, &boundary, &mut print);
             match &whole {
                 Some((kind, whole)) => print.body(Some(kind), whole),
                 None => send::with_sdp(&mut print, sdp.as_deref()),
@@ -227,15 +224,6 @@ fn send_invite(
         });
     leg.invite = sent;
     sent.map(|_| ()).ok_or(Refusal::TransactionsFull)
-}
-
-/// Whether the interfaces of the caller and of `place` belong to one trust domain.
-pub(crate) fn trusted(core: &Core, call: &Call, place: u8) -> bool {
-    let trusts = |place: usize| {
-        let port = call.legs.get(place).map(|l| l.port);
-        port.and_then(|p| core.image.interface_of(p)).is_some_and(|i| i.trusted)
-    };
-    trusts(usize::from(CALLER)) && trusts(usize::from(place))
 }
 
 /// Hears a response to an INVITE we sent on `place`.

@@ -23,7 +23,9 @@ pub(crate) mod setup;
 pub use leg::{Leg, Phase};
 
 use crate::billing::Cdr;
+use crate::policy::Image;
 use crate::policy::decide::Candidate;
+use crate::policy::manipulate::Boundary;
 use crate::question::Query;
 use base::wheel::TimerKey;
 use base::{Home, Instant, Key, plain};
@@ -128,6 +130,12 @@ impl Call {
     /// The leg on the other side of the bridge.
     pub(crate) fn other(&self, place: u8) -> Option<u8> {
         if place == CALLER { self.callee } else { (self.callee == Some(place)).then_some(CALLER) }
+    }
+
+    /// What a message crosses from one leg to another.
+    pub(crate) fn boundary<'i>(&self, image: &'i Image, from: u8, to: u8) -> Option<Boundary<'i>> {
+        let trunk = |place: u8| Some(self.legs.get(usize::from(place))?.trunk);
+        Boundary::between(image, trunk(from)?, trunk(to)?)
     }
 
     /// As lists show it.

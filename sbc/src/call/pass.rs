@@ -4,12 +4,12 @@
 //! Which ones is the trunks' to say (`policy::methods`). What they carry is not read, but for the dialog
 //! a REFER's Replaces names: dialogs of one side mean nothing to the other.
 
-use super::{Call, Phase, hunt, send};
+use super::{Call, Phase, send};
 use crate::core::{Core, Reply, Turn};
 use crate::counters::NotPassed;
 use crate::message::{Message, Method, Name};
 use crate::policy::Trunk;
-use crate::policy::manipulate::{self, Boundary};
+use crate::policy::manipulate;
 use base::{Key, plain};
 
 /// The most requests one call has under way from leg to leg.
@@ -76,15 +76,13 @@ pub(crate) fn begin(
     (message, refer_to): (&Message, Option<&[u8]>),
 ) {
     let Some(method) = message.method() else { return };
-    let trusted = hunt::trusted(core, call, if to == super::CALLER { from } else { to });
     let image = core.image.clone();
-    let trunk = call.legs.get(usize::from(to)).map_or(0, |leg| leg.trunk);
-    let extra = image.trunk(trunk).map_or(&[][..], |t| &t.pass_headers);
+    let Some(boundary) = call.boundary(&image, from, to) else { return };
     let sent = send::request(call, core, turn, to, method, |print| {
         if let Some(refer_to) = refer_to {
             print.header(Name::ReferTo, refer_to);
         }
-        manipulate::pass_whole(message, Boundary { trusted, extra }, print);
+        manipulate::pass_whole(message, &boundary, print);
         let kind = message.content_type().filter(|_| !message.body().is_empty());
         print.body(kind, message.body());
     });
@@ -113,10 +111,10 @@ pub(crate) fn concluded(
 ) {
     let Some(passing) = end(call, key) else { return };
     let other = call.other(passing.from).unwrap_or_default();
-    let trusted = hunt::trusted(core, call, passing.from.max(other));
     let image = core.image.clone();
+    let Some(boundary) = call.boundary(&image, other, passing.from) else { return };
     let Some(leg) = call.leg(passing.from) else { return };
-    let Some(trunk) = image.trunk(leg.trunk) else { return };
+    let trunk = boundary.far;
     let face = core.face(leg.port);
     let status = match message.status().map_or(500, |s| s.code()) {
         // What concerns our own dialog with the other side is not this side's business.
@@ -134,8 +132,7 @@ pub(crate) fn concluded(
         if status == 405 {
             print.header(Name::Allow, trunk.methods.allow());
         }
-        let boundary = Boundary { trusted, extra: &trunk.pass_headers };
-        manipulate::pass_whole(message, boundary, print);
+        manipulate::pass_whole(message, &boundary, print);
     });
 }
 

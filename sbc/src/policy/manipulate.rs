@@ -4,24 +4,39 @@
 //! allow-list does, plus what a trunk asks for by name. Identity stays within its trust domain
 //! (RFC 3325 section 7).
 
+use super::{Image, Trunk};
 use crate::message::{Message, Name, Print};
 
-/// What the egress side accepts.
+/// What a message crosses: from one trunk to another.
 #[derive(Copy, Clone)]
 pub struct Boundary<'a> {
-    /// Both interfaces belong to one trust domain.
+    /// Where it came from.
+    pub near: &'a Trunk,
+    /// Where it goes.
+    pub far: &'a Trunk,
+    /// The interfaces of both belong to one trust domain.
     pub trusted: bool,
-    /// Headers the egress trunk accepts besides the allow-list, lower case.
-    pub extra: &'a [Box<[u8]>],
+}
+
+impl<'a> Boundary<'a> {
+    /// The boundary between two trunks of an image.
+    pub fn between(image: &'a Image, near: u16, far: u16) -> Option<Boundary<'a>> {
+        let (near, far) = (image.trunk(near)?, image.trunk(far)?);
+        let trusts = |trunk: &Trunk| {
+            image.interfaces.get(usize::from(trunk.interface)).is_some_and(|i| i.trusted)
+        };
+        Some(Boundary { near, far, trusted: trusts(near) && trusts(far) })
+    }
 }
 
 /// Copies the headers that may cross, in their order.
-pub fn pass(message: &Message, boundary: Boundary, print: &mut Print) {
+pub fn pass(message: &Message, boundary: &Boundary, print: &mut Print) {
     for header in message.headers() {
         if is_ours(header.name) || is_meaning(header.name) {
             continue;
         }
-        let named = || boundary.extra.iter().any(|e| header.raw_name.eq_ignore_ascii_case(e));
+        let named =
+            || boundary.far.pass_headers.iter().any(|e| header.raw_name.eq_ignore_ascii_case(e));
         if boundary.trusted || is_harmless(header.name) || named() {
             if header.name == Name::Other {
                 print.raw(header.raw_name, header.value);
@@ -33,7 +48,7 @@ pub fn pass(message: &Message, boundary: Boundary, print: &mut Print) {
 }
 
 /// The same for a request, or an answer to one, that is carried as a whole: with what it means.
-pub fn pass_whole(message: &Message, boundary: Boundary, print: &mut Print) {
+pub fn pass_whole(message: &Message, boundary: &Boundary, print: &mut Print) {
     for header in message.headers().filter(|h| is_meaning(h.name)) {
         print.header(header.name, header.value);
     }
