@@ -1,5 +1,4 @@
-//! The epoll driver: for hosts where io_uring is disabled. Same contract, same pool, one and a half
-//! times the work per packet.
+//! The epoll driver: for hosts where io_uring is disabled. Same contract, same pool.
 //!
 //! Level-triggered: what is not received in this turn is reported again, so nothing is kept between
 //! turns but the list of free slots.

@@ -17,7 +17,7 @@ pub enum Driver {
         /// The kernel does not count waiting shards as I/O wait (6.15).
         no_iowait: bool,
     },
-    /// epoll: it costs about half as much again per packet.
+    /// epoll.
     Epoll {
         /// What kept us from io_uring.
         because: String,
