@@ -4,7 +4,7 @@
 
 use crate::billing::Frame;
 use crate::counters::{ClassCase, Counters, MethodCase};
-use crate::dialog::{Dialog, Tag};
+use crate::dialog::{Contact, Dialog, Tag};
 use crate::message::{self, Index, Message, Method, Name, Print, Status, response_head};
 use crate::policy::{Face, Image};
 use crate::question::Names;
@@ -114,7 +114,7 @@ pub(crate) struct Reply<'a> {
     pub(crate) reason: Option<&'a [u8]>,
     pub(crate) tag: Option<Tag>,
     /// The Contact we give, when the response creates or refreshes a dialog.
-    pub(crate) contact: Option<&'a Face>,
+    pub(crate) contact: Option<Contact<'a>>,
     /// The Allow that goes with it.
     pub(crate) allow: &'a [u8],
     /// Session description.
@@ -469,8 +469,8 @@ fn print_response(
             print.header(Name::RecordRoute, r);
         });
     }
-    if let Some(face) = reply.contact {
-        contact(&mut print, face);
+    if let Some(contact) = &reply.contact {
+        contact.print(&mut print);
         print.header(Name::Allow, reply.allow);
     }
     if !image.software.is_empty() {
@@ -498,17 +498,6 @@ pub(crate) fn respond_stateless(
 ) {
     core.counters.responses_out.add(ClassCase::of(reply.status).index());
     print_response(turn, port, source, request, reply, &core.image, |_| {});
-}
-
-/// Adds our Contact.
-pub(crate) fn contact(print: &mut Print, face: &Face) {
-    print.line(Name::Contact, |v| {
-        v.bytes(b"<sip:").bytes(face.sent_by.as_bytes());
-        if face.transport.is_stream() {
-            v.bytes(b";transport=").bytes(face.transport.param().as_bytes());
-        }
-        v.bytes(b">");
-    });
 }
 
 /// Adds our Via.

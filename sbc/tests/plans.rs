@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use routing_trie::calendar::{OnHolidays, Profile};
 use routing_trie::deck::{Deck, Duplicates, Options, import};
 use routing_trie::market::Entry;
-use routing_trie::{Builder, DialPlan, Digits, Market, Rewrite, Tariff};
+use routing_trie::{Builder, Digits, Market, Tariff};
 use sbc::Refusal;
 use sbc::policy::decide::{Decision, Facts, Way, decide, decide_with};
 use sbc::policy::plan::{
@@ -16,7 +16,6 @@ use sbc::policy::plan::{
 use sbc::policy::{Image, Interface, Route, Source, Target, Trunk};
 use sbc::question::{Answer, Names, Query, Question};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Length of the expected call: at a rate per minute, an expected cost of the same figure.
 const CALL_MS: u64 = 60_000;
@@ -25,31 +24,12 @@ fn trunk(name: &str, address: &str) -> Trunk {
     let address: std::net::SocketAddr = address.parse().expect("an address");
     Trunk {
         name: name.into(),
-        interface: 0,
-        transport: sbc::policy::Transport::Udp,
         endpoints: vec![Target::Address(address)],
         sources: vec![Source { prefix: Prefix::host(address.ip()), port: None }],
-        tech_prefix: None,
-        domain: None,
         capacity: 2,
         cps: 1_000,
-        dial_plan: DialPlan::default(),
-        plus: false,
-        rewrite_in: Rewrite::default(),
-        rewrite_out: Rewrite::default(),
         hunt_on: vec![503],
-        trying_timeout: Duration::from_secs(4),
-        ring_timeout: Duration::from_secs(60),
-        max_duration: Duration::from_secs(3600),
-        media_timeout: None,
-        learn: media::Learn::Off,
-        media_sources: Vec::new(),
-        pass_headers: Vec::new(),
-        retired: false,
-        session: sbc::dialog::session_timer::Terms::default(),
-        offers: false,
-        methods: Default::default(),
-        bodies: Default::default(),
+        ..Trunk::default()
     }
 }
 

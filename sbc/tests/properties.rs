@@ -60,7 +60,13 @@ fn read_session(session: &sdp::Session<'_>) {
     let local = |line: usize| {
         let rtp = std::net::SocketAddr::new(address, 4000 + 2 * line as u16);
         let rtcp = std::net::SocketAddr::new(address, rtp.port() + 1);
-        Some(sdp::Local { rtp, rtcp, rtcp_mux: false })
+        Some(sdp::Local {
+            rtp,
+            rtcp,
+            rtcp_mux: false,
+            rtcp_line: sdp::RtcpLine::WhenNeeded,
+            ptime_ms: None,
+        })
     };
     let mut out = Vec::new();
     sdp::rewrite(&mut out, session, origin, local);

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sbc::sdp::{Local, Origin, parse, rewrite};
+use sbc::sdp::{Local, Origin, RtcpLine, parse, rewrite};
 
 struct Case {
     origin: Origin,
@@ -40,7 +40,13 @@ fn read(text: &str) -> Case {
             }
             ["local", line, rtp, rtcp, mux @ ..] => {
                 let (rtp, rtcp) = (rtp.parse().unwrap(), rtcp.parse().unwrap());
-                let local = Local { rtp, rtcp, rtcp_mux: mux == ["mux"] };
+                let local = Local {
+                    rtp,
+                    rtcp,
+                    rtcp_mux: mux == ["mux"],
+                    rtcp_line: RtcpLine::WhenNeeded,
+                    ptime_ms: None,
+                };
                 case.locals.insert(line.parse().unwrap(), local);
             }
             _ => panic!("unknown directive {line}"),

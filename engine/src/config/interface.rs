@@ -61,7 +61,7 @@ pub(super) struct Draft {
     pub(super) allow: Allow,
     dscp_sip: u8,
     dscp_rtp: u8,
-    trusted: bool,
+    pub(super) trusted: bool,
 }
 
 impl Draft {

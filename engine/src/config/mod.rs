@@ -10,6 +10,7 @@ pub mod limits;
 mod names;
 mod node;
 mod plan;
+mod profile;
 mod read;
 mod report;
 mod route;
@@ -113,8 +114,10 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
     let interfaces: Vec<_> = root.tables(report, "interface");
     let interfaces: Vec<_> =
         interfaces.into_iter().map(|s| interface::Draft::read(s, report)).collect();
+    let shelf = profile::Shelf::read(root.tables(report, "profile"), report);
     let trunks: Vec<_> = root.tables(report, "trunk");
-    let trunks: Vec<_> = trunks.into_iter().map(|s| trunk::Draft::read(s, &node, report)).collect();
+    let trunks: Vec<_> =
+        trunks.into_iter().map(|s| trunk::Draft::read(s, &node, &shelf, report)).collect();
     let routes: Vec<_> = root.tables(report, "route");
     let routes: Vec<_> = routes.into_iter().map(|s| route::Draft::read(s, report)).collect();
     let rates = root.table(report, "routing");
@@ -142,7 +145,10 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
     if !report.problems.is_empty() {
         return None;
     }
-    let index = |name: &str| interfaces.iter().position(|i| i.is_named(name));
+    let index = |name: &str| {
+        let place = interfaces.iter().position(|i| i.is_named(name))?;
+        Some((place, interfaces.get(place)?.trusted))
+    };
     let trunk_index = |name: &str| trunks.iter().position(|t| t.is_named(name));
     let plan_index = |name: &str| {
         plans.iter().position(|p| p.is_named(name)).and_then(|at| u16::try_from(at).ok())

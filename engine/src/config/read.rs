@@ -31,8 +31,12 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// A problem is told once, though what has it is read for everything that inherits it.
     pub(super) fn push(&mut self, problem: Problem) {
-        self.problems.push(problem);
+        let is_told = |p: &Problem| p.span == problem.span && p.message == problem.message;
+        if !self.problems.iter().any(is_told) {
+            self.problems.push(problem);
+        }
     }
 }
 
@@ -41,6 +45,9 @@ pub(super) struct Section<'a> {
     /// `[node]`, `[[trunk]]`, `to` ... as messages call it.
     kind: String,
     table: Option<&'a DeTable<'a>>,
+    /// Tables that are asked, in this order, for keys it has not and inherits.
+    above: Vec<&'a DeTable<'a>>,
+    inherits: fn(&str) -> bool,
     /// Where it begins, for what is missing in it.
     pub(super) span: Range<usize>,
     asked: Vec<&'static str>,
@@ -50,7 +57,30 @@ pub(super) type Value<'a> = &'a Spanned<DeValue<'a>>;
 
 impl<'a> Section<'a> {
     pub(super) fn new(kind: &str, table: Option<&'a DeTable<'a>>, span: Range<usize>) -> Self {
-        Section { kind: kind.into(), table, span, asked: Vec::new() }
+        let (above, inherits): (_, fn(&str) -> bool) = (Vec::new(), |_| false);
+        Section { kind: kind.into(), table, above, inherits, span, asked: Vec::new() }
+    }
+
+    /// From now on keys it has not are those of these tables, where `inherits` says so.
+    pub(super) fn inherit(
+        &mut self,
+        above: impl Iterator<Item = &'a DeTable<'a>>,
+        inherits: fn(&str) -> bool,
+    ) {
+        (self.above, self.inherits) = (above.collect(), inherits);
+    }
+
+    /// Its table and those it inherits from.
+    pub(super) fn layers(&self) -> Vec<&'a DeTable<'a>> {
+        self.table.into_iter().chain(self.above.iter().copied()).collect()
+    }
+
+    fn entry(&self, key: &str) -> Option<Value<'a>> {
+        let of = |table: &'a DeTable<'a>| {
+            table.iter().find(|(k, _)| k.get_ref() == key).map(|(_, value)| value)
+        };
+        let above = self.above.iter().filter(|_| (self.inherits)(key));
+        self.table.and_then(of).or_else(|| above.copied().find_map(of))
     }
 
     /// Whether the file has it at all.
@@ -61,25 +91,23 @@ impl<'a> Section<'a> {
     /// The value of a key, whatever its type.
     pub(super) fn get(&mut self, key: &'static str) -> Option<Value<'a>> {
         self.asked.push(key);
-        let mut entries = self.table?.iter();
-        entries.find(|(k, _)| k.get_ref() == key).map(|(_, v)| v)
+        self.entry(key)
     }
 
     /// Whether the file has a key, right or wrong.
     pub(super) fn has(&self, key: &str) -> bool {
-        self.table.is_some_and(|t| t.iter().any(|(k, _)| k.get_ref() == key))
+        self.entry(key).is_some()
     }
 
     /// Whether a key's value is more than an empty list, right or wrong.
     pub(super) fn has_entries(&self, key: &str) -> bool {
-        let value = self.table.and_then(|t| t.iter().find(|(k, _)| k.get_ref() == key));
-        value.is_some_and(|(_, v)| v.get_ref().as_array().is_none_or(|a| a.iter().len() > 0))
+        let value = self.entry(key);
+        value.is_some_and(|v| v.get_ref().as_array().is_none_or(|a| a.iter().len() > 0))
     }
 
     /// Where a key's value stands, or the section when it has none.
     pub(super) fn place(&self, key: &str) -> Range<usize> {
-        let entry = self.table.and_then(|t| t.iter().find(|(k, _)| k.get_ref() == key));
-        entry.map_or(self.span.clone(), |(_, v)| v.span())
+        self.entry(key).map_or(self.span.clone(), Spanned::span)
     }
 
     pub(super) fn text(&mut self, report: &mut Report, key: &'static str) -> Option<At<String>> {
@@ -148,6 +176,17 @@ impl<'a> Section<'a> {
             report.push(problem.did_you_mean(&found.value, names));
         }
         known.map(|w| w.1)
+    }
+
+    /// The same, with nothing where none is written.
+    pub(super) fn chosen<T: Copy>(
+        &mut self,
+        report: &mut Report,
+        key: &'static str,
+        words: &[(&'static str, T)],
+    ) -> Option<T> {
+        let is_written = self.has(key);
+        self.choice(report, key, words).filter(|_| is_written)
     }
 
     /// The elements of an array.

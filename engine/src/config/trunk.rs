@@ -2,6 +2,7 @@
 
 use super::names;
 use super::node::Node;
+use super::profile::{Manners, SHARED, Shelf};
 use super::read::{At, Report, Section, number_of, quoted, wrong_type};
 use super::report::Problem;
 use base::Prefix;
@@ -33,6 +34,16 @@ const OURS: [&str; 16] = [
     "proxy-authorization",
 ];
 
+/// Headers about who calls, and who was called before.
+const IDENTITY: [&str; 6] = [
+    "p-asserted-identity",
+    "p-preferred-identity",
+    "remote-party-id",
+    "privacy",
+    "diversion",
+    "history-info",
+];
+
 /// A trunk as written.
 pub(super) struct Draft {
     pub(super) name: Option<At<Box<str>>>,
@@ -50,6 +61,7 @@ pub(super) struct Draft {
     pub(super) tech_prefix: Option<At<Digits>>,
     pub(super) domain: Option<At<Box<str>>>,
     pub(super) media_sources: Vec<At<Prefix>>,
+    manners: Manners,
     settings: Settings,
 }
 
@@ -75,8 +87,17 @@ struct Settings {
 }
 
 impl Draft {
-    pub(super) fn read(mut section: Section<'_>, node: &Node, report: &mut Report) -> Draft {
+    pub(super) fn read<'a>(
+        mut section: Section<'a>,
+        node: &Node,
+        shelf: &Shelf<'a>,
+        report: &mut Report,
+    ) -> Draft {
         let s = &mut section;
+        let profile = s.text(report, "profile").and_then(|name| shelf.find(&name, report));
+        if let Some(profile) = profile {
+            s.inherit(profile.layers.iter().copied(), |key| SHARED.contains(&key));
+        }
         let endpoint =
             "\"address:port\", \"address\", \"host.name:port\", or \"host.name\" for what DNS says";
         let source = "an address, a network like \"192.0.2.0/24\", or \"address:port\"";
@@ -102,6 +123,7 @@ impl Draft {
                 .filter(|p| !p.value.is_empty()),
             domain: s.parsed(report, "domain", "a host name or an address", names::domain),
             media_sources: media_sources(s, network, report),
+            manners: profile.map(|profile| profile.manners()).unwrap_or_default(),
             settings: Settings::read(s, node, report),
         };
         if draft.name.is_none() {
@@ -128,11 +150,15 @@ impl Draft {
     }
 
     /// What the shards know of it.
-    pub(super) fn compile(&self, interface: impl Fn(&str) -> Option<usize>) -> Option<Trunk> {
+    pub(super) fn compile(
+        &self,
+        interface: impl Fn(&str) -> Option<(usize, bool)>,
+    ) -> Option<Trunk> {
         let name = self.name.as_ref()?.value.clone();
+        let (place, trusted) = interface(&self.interface.as_ref()?.value)?;
         let settings = &self.settings;
         Some(Trunk {
-            interface: u16::try_from(interface(&self.interface.as_ref()?.value)?).ok()?,
+            interface: u16::try_from(place).ok()?,
             transport: self.transport,
             endpoints: self.endpoints.iter().map(|e| e.value.clone()).collect(),
             sources: self.sources.iter().map(|s| s.value.clone()).collect(),
@@ -155,7 +181,8 @@ impl Draft {
             retired: false,
             session: settings.session,
             offers: settings.offers,
-            methods: settings.methods.clone(),
+            methods: settings.methods.clone().concealing(self.manners.conceals()),
+            profile: self.manners.on(trusted),
             bodies: settings.bodies.clone(),
             name,
         })
@@ -336,6 +363,13 @@ fn bodies(s: &mut Section<'_>, report: &mut Report) -> Bodies {
     })
 }
 
+/// Reads what a profile may say in a trunk's stead, for what is wrong with it.
+pub(super) fn shared(s: &mut Section<'_>, report: &mut Report) {
+    session(s, report);
+    methods(s, report);
+    s.flag(report, "offers", false);
+}
+
 /// Session timers (RFC 4028).
 fn session(s: &mut Section<'_>, report: &mut Report) -> Terms {
     let plain = Terms::default();
@@ -376,6 +410,11 @@ fn pass_headers(s: &mut Section<'_>, report: &mut Report) -> Vec<Box<[u8]>> {
     let listed = s.parsed_list(report, "pass_headers", "a header name", names::header);
     let listed = listed.unwrap_or_default();
     for header in &listed {
+        if let Some(name) = IDENTITY.iter().find(|i| i.as_bytes() == &*header.value) {
+            let message = format!("`{name}` tells who calls: it is not passed by name");
+            let problem = Problem::new(header.span.clone(), message).expected("another header");
+            report.push(problem.help("a [[profile]] says what this peer is believed and told"));
+        }
         if let Some(ours) = OURS.iter().find(|o| o.as_bytes() == &*header.value) {
             let message = format!("`{ours}` is never passed on");
             let problem = Problem::new(header.span.clone(), message).expected("another header");

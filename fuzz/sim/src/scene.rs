@@ -3,12 +3,9 @@
 use crate::wire::{self, Text};
 use crate::world::{Options, World};
 use base::Prefix;
-use media::Learn;
-use routing_trie::{Builder, DialPlan, Digits, Rewrite};
-use sbc::dialog::session_timer::Terms;
-use sbc::policy::methods::{Bodies, Methods};
+use routing_trie::{Builder, Digits, Rewrite};
 use sbc::policy::plan::Routing;
-use sbc::policy::{Image, Interface, Route, RouteTarget, Source, Target, Transport, Trunk};
+use sbc::policy::{Image, Interface, Route, RouteTarget, Source, Target, Trunk};
 use sbc::transaction::Timers;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,31 +25,12 @@ pub fn trunk(name: &str, address: &str) -> Trunk {
     let address: SocketAddr = address.parse().expect("an address");
     Trunk {
         name: name.into(),
-        interface: 0,
-        transport: Transport::Udp,
         endpoints: vec![Target::Address(address)],
         sources: vec![Source { prefix: Prefix::host(address.ip()), port: None }],
-        tech_prefix: None,
-        domain: None,
-        capacity: 1000,
-        cps: 10_000,
-        dial_plan: DialPlan::default(),
-        plus: false,
-        rewrite_in: Rewrite::default(),
-        rewrite_out: Rewrite::default(),
-        hunt_on: vec![408, 500, 502, 503, 504],
-        trying_timeout: Duration::from_secs(4),
         ring_timeout: Duration::from_secs(60),
         max_duration: Duration::from_secs(3600),
         media_timeout: Some(Duration::from_secs(30)),
-        learn: Learn::Off,
-        media_sources: Vec::new(),
-        pass_headers: Vec::new(),
-        retired: false,
-        session: Terms::default(),
-        offers: false,
-        methods: Methods::default(),
-        bodies: Bodies::default(),
+        ..Trunk::default()
     }
 }
 

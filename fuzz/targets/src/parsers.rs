@@ -5,7 +5,7 @@ use media::{Learn, Media, MediaPort, Plan};
 use sbc::message::{
     self, Framing, Index, Message, Method, Name, NameAddr, Print, Status, Uri, Via,
 };
-use sbc::sdp::{Local, Origin};
+use sbc::sdp::{Local, Origin, RtcpLine};
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -122,7 +122,13 @@ pub fn sdp(data: &[u8]) {
     assert!(sbc::sdp::compatible(&session, &session) || session.media().is_empty());
     let address = "192.0.2.5".parse().expect("an address");
     let at = |port| SocketAddr::new(address, port);
-    let local = Local { rtp: at(20_000), rtcp: at(20_001), rtcp_mux: true };
+    let local = Local {
+        rtp: at(20_000),
+        rtcp: at(20_001),
+        rtcp_mux: true,
+        rtcp_line: RtcpLine::WhenNeeded,
+        ptime_ms: None,
+    };
     let mut out = Vec::new();
     let origin = Origin { id: 1, version: 2, address };
     sbc::sdp::rewrite(&mut out, &session, origin, |i| (i == 0).then_some(local));

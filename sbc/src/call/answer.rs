@@ -4,7 +4,8 @@ use super::offer_answer::{Carrier, Negotiation};
 use super::{CALLER, Call, Phase, body, early, exchange, hunt, release, session};
 use crate::billing::Frame;
 use crate::core::{Core, Reply, Turn, dialog_request};
-use crate::dialog::Dialog;
+use crate::dialog::{Contact, Dialog};
+use crate::identity;
 use crate::message::{self, Message, Method, Print};
 use crate::policy::manipulate;
 use crate::refusal::Refusal;
@@ -137,11 +138,12 @@ pub(crate) fn tell_caller(
     let message::Start::Response(line) = message.start() else { return };
     let face = core.face(caller.port);
     let whole = body::with_parts(core, message, &boundary, sdp);
+    let profile = &boundary.far.profile;
     let reply = Reply {
         status: line.status.code(),
         reason: Some(line.reason),
         tag: Some(caller.dialog.tag),
-        contact: Some(&face),
+        contact: Some(Contact { face: &face, local: &caller.dialog.local, profile }),
         allow: boundary.far.methods.allow(),
         sdp: sdp.filter(|_| whole.is_none()),
         body: whole.as_ref().map(|(kind, whole)| (&**kind, &**whole)),
@@ -149,6 +151,8 @@ pub(crate) fn tell_caller(
     core.respond(turn, invite, reply, |print| {
         fill(print);
         manipulate::pass(message, &boundary, print);
+        identity::pass(message, &boundary, None, print);
+        print.in_order(profile.header_order.as_ref());
     });
     caller.phase = if line.status.code() < 200 { Phase::Early } else { Phase::Confirmed };
 }

@@ -155,7 +155,14 @@ fn describe(
     let interface = core.image.interface_of(leg.port)?;
     let local = turn.media.local(leg.media?)?;
     let advertised = |a: SocketAddr| SocketAddr::new(interface.advertise, a.port());
-    let local = Local { rtp: advertised(local.rtp), rtcp: advertised(local.rtcp), rtcp_mux: true };
+    let profile = &core.image.trunk(leg.trunk)?.profile;
+    let local = Local {
+        rtp: advertised(local.rtp),
+        rtcp: advertised(local.rtcp),
+        rtcp_mux: true,
+        rtcp_line: profile.rtcp,
+        ptime_ms: profile.ptime_ms,
+    };
     let print = |version| {
         let mut out = Vec::with_capacity(512);
         let origin = origin(leg.sdp_id, version, interface.advertise);

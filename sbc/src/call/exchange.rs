@@ -7,6 +7,7 @@
 use super::offer_answer::{Carrier, Negotiation, Role};
 use super::{Call, Phase, answer, body, bridge, early, hunt, release, send, session};
 use crate::core::{Core, Reply, Turn};
+use crate::dialog::Contact;
 use crate::message::{self, Message, Method, Name};
 use crate::refusal::Refusal;
 use crate::transaction::Heard;
@@ -310,9 +311,11 @@ fn answer_sender(
     let Some(leg) = call.leg(exchange.from) else { return };
     let face = core.face(leg.port);
     let image = core.image.clone();
-    let trunk = image.trunk(leg.trunk);
-    let allow = trunk.map_or(&b""[..], |t| t.methods.allow());
-    let reply = Reply { contact: Some(&face), allow, sdp, ..Reply::plain(200, None) };
+    let Some(trunk) = image.trunk(leg.trunk) else { return };
+    let local = leg.dialog.local.clone();
+    let contact = Contact { face: &face, local: &local, profile: &trunk.profile };
+    let allow = trunk.methods.allow();
+    let reply = Reply { contact: Some(contact), allow, sdp, ..Reply::plain(200, None) };
     let is_prack =
         core.transactions.get(exchange.served).is_some_and(|tx| tx.serves(Method::Prack));
     match is_prack {

@@ -5,13 +5,14 @@ use super::{
     Call, Leg, MAX_LEGS, Phase, answer, body, bridge, early, exchange, release, send, session,
 };
 use crate::billing::{Attempt, Frame};
-use crate::core::{Core, Turn, contact, supported, via};
+use crate::core::{Core, Turn, supported, via};
 use crate::dialog::session_timer::Mode;
-use crate::dialog::{Dialog, Tag};
-use crate::message::{self, Index, Message, Method, Name, NameAddr, Print};
+use crate::dialog::{Contact, Dialog, Tag};
+use crate::identity;
+use crate::message::{self, Index, Message, Method, Name, Print};
 use crate::policy::admission;
 use crate::policy::decide::Candidate;
-use crate::policy::manipulate;
+use crate::policy::manipulate::{self, Boundary};
 use crate::refusal::Refusal;
 use crate::transaction::{Heard, Machine, Owner};
 use base::{Instant, Key, PortId};
@@ -74,6 +75,8 @@ fn attempt(
     if body::is_barred(&message, &trunk.bodies) {
         return Err(Refusal::BadContentType);
     }
+    let caller = call.legs.first().map_or(0, |leg| leg.trunk);
+    let boundary = Boundary::between(&image, caller, candidate.trunk).ok_or(Refusal::NoRoute)?;
     admission::enter(&image, &core.page, candidate.trunk, turn.now.mono)?;
     let media = match bridge::reserve(core, turn, port) {
         Ok(media) => media,
@@ -84,7 +87,8 @@ fn attempt(
     };
     call.holds.push(candidate.trunk);
     let place = call.legs.len() as u8;
-    let leg = callee_leg(call, core, candidate, (place, port, media), &message);
+    let ends = (place, port, media);
+    let leg = callee_leg(call, core, candidate, ends, (&message, &boundary));
     call.cdr.call_id_out = leg.dialog.call_id.clone();
     call.cdr.trunk_out = trunk.name.as_bytes().into();
     call.legs.push(leg);
@@ -110,21 +114,21 @@ fn callee_leg(
     core: &mut Core,
     candidate: &Candidate,
     (place, port, media): (u8, PortId, Key),
-    invite: &Message,
+    (invite, boundary): (&Message, &Boundary),
 ) -> Leg {
     let secret = core.random.next();
     let mut call_id = Vec::with_capacity(32);
     crate::transaction::hex(core.random.next(), 16, &mut call_id);
     crate::transaction::hex(core.random.next(), 16, &mut call_id);
-    let sent_by = core.face(port).sent_by;
-    let from = invite.from().ok();
-    let host = candidate.endpoint.to_string();
-    let target = sip_uri(&candidate.number, host.as_bytes());
+    let profile = &boundary.far.profile;
+    let endpoint = candidate.endpoint.to_string();
+    let host = profile.request_host.as_deref().unwrap_or(&endpoint);
+    let target = identity::sip_uri(&candidate.number, host.as_bytes(), profile);
     let dialog = Dialog {
         call_id: call_id.into(),
         tag: Tag { home: call.home.0, call: call.key, leg: place, fork: 0, secret },
-        local: our_from(from, sent_by.as_bytes()),
-        remote: bracketed(&target),
+        local: identity::from(invite, boundary, core.face(port).sent_by.as_bytes()),
+        remote: [b"<", &target[..], b">"].concat().into(),
         remote_tag: Box::default(),
         target: target.into(),
         routes: Vec::new(),
@@ -133,31 +137,6 @@ fn callee_leg(
         peer: candidate.endpoint,
     };
     Leg::new(candidate.trunk, port, dialog, media, secret)
-}
-
-/// The caller's From as the callee sees it: display name and user kept, host ours.
-fn our_from(from: Option<NameAddr>, sent_by: &[u8]) -> Box<[u8]> {
-    let (display, user) = match from {
-        Some(from) => (from.display, from.read_uri().ok().and_then(|u| u.user)),
-        None => (&b""[..], None),
-    };
-    let mut out = Vec::with_capacity(96);
-    if !display.is_empty() {
-        out.extend_from_slice(display);
-        out.push(b' ');
-    }
-    out.push(b'<');
-    out.extend_from_slice(&sip_uri(user.unwrap_or(b"anonymous"), sent_by));
-    out.push(b'>');
-    out.into()
-}
-
-fn sip_uri(user: &[u8], host: &[u8]) -> Vec<u8> {
-    [b"sip:", user, b"@", host].concat()
-}
-
-fn bracketed(uri: &[u8]) -> Box<[u8]> {
-    [b"<", uri, b">"].concat().into()
 }
 
 /// Builds and sends the INVITE of a new leg.
@@ -195,9 +174,10 @@ fn send_invite(
     let sent =
         core.send_request(turn, (home, owner), (port, peer), Method::Invite, |out, branch| {
             let mut print = Print::request(out, Method::Invite, &dialog.target);
+            print.in_order(trunk.profile.header_order.as_ref());
             via(&mut print, &face, branch);
             print.line(Name::MaxForwards, |v| {
-                v.u32(u32::from(hops));
+                v.u32(u32::from(trunk.profile.max_forwards.unwrap_or(hops)));
             });
             print.line(Name::From, |v| {
                 v.bytes(&dialog.local).param(b"tag", Some(&dialog.tag.text()));
@@ -207,8 +187,10 @@ fn send_invite(
             print.line(Name::CSeq, |v| {
                 v.u32(cseq).bytes(b" INVITE");
             });
-            contact(&mut print, &face);
+            let profile = &trunk.profile;
+            Contact { face: &face, local: &dialog.local, profile }.print(&mut print);
             print.header(Name::Allow, trunk.methods.allow());
+            let reliable = reliable && trunk.methods.tells_of(b"PRACK");
             if let Some(known) = supported(reliable, terms.mode != Mode::Off) {
                 print.header(Name::Supported, known);
             }
@@ -217,6 +199,7 @@ fn send_invite(
                 print.header(Name::UserAgent, image.software.as_bytes());
             }
             manipulate::pass(invite, &boundary, &mut print);
+            identity::pass(invite, &boundary, Some(&dialog.target), &mut print);
             match &whole {
                 Some((kind, whole)) => print.body(Some(kind), whole),
                 None => send::with_sdp(&mut print, sdp.as_deref()),

@@ -7,6 +7,8 @@
 use super::{Call, Phase, send};
 use crate::core::{Core, Reply, Turn};
 use crate::counters::NotPassed;
+use crate::dialog::Contact;
+use crate::identity;
 use crate::message::{Message, Method, Name};
 use crate::policy::Trunk;
 use crate::policy::manipulate;
@@ -83,6 +85,7 @@ pub(crate) fn begin(
             print.header(Name::ReferTo, refer_to);
         }
         manipulate::pass_whole(message, &boundary, print);
+        identity::pass(message, &boundary, None, print);
         let kind = message.content_type().filter(|_| !message.body().is_empty());
         print.body(kind, message.body());
     });
@@ -126,13 +129,15 @@ pub(crate) fn concluded(
     let kind = message.content_type().unwrap_or(b"application/octet-stream");
     let body = (!message.body().is_empty() && trunk.bodies.permits(kind))
         .then_some((kind, message.body()));
-    let contact = (status < 300).then_some(&face);
+    let contact = Contact { face: &face, local: &leg.dialog.local, profile: &trunk.profile };
+    let contact = (status < 300).then_some(contact);
     let reply = Reply { contact, body, allow: trunk.methods.allow(), ..Reply::plain(status, None) };
     core.respond(turn, passing.served, reply, |print| {
         if status == 405 {
             print.header(Name::Allow, trunk.methods.allow());
         }
         manipulate::pass_whole(message, &boundary, print);
+        identity::pass(message, &boundary, None, print);
     });
 }
 

@@ -1,7 +1,8 @@
 //! Requests of ours within a leg's dialog (RFC 3261 12.2.1.1).
 
 use super::{Call, session};
-use crate::core::{Core, Turn, contact, dialog_request};
+use crate::core::{Core, Turn, dialog_request};
+use crate::dialog::Contact;
 use crate::dialog::session_timer::Mode;
 use crate::message::{Method, Name, Print};
 use crate::transaction::Owner;
@@ -24,13 +25,15 @@ pub(crate) fn request(
     let to = core.next_hop(port, &leg.dialog);
     let face = core.face(port);
     let image = core.image.clone();
-    let allow = image.trunk(leg.trunk).map_or(&b""[..], |t| t.methods.allow());
+    let trunk = image.trunk(leg.trunk)?;
     let (dialog, timer, terms) = (&leg.dialog, leg.timer, session::terms(core, leg.trunk));
     let sent = core.send_request(turn, (home, owner), (port, to), method, |out, branch| {
         let mut print = dialog_request(out, dialog, (method, cseq), &face, branch);
+        print.in_order(trunk.profile.header_order.as_ref());
         if refreshes_target(method) {
-            contact(&mut print, &face);
-            print.header(Name::Allow, allow);
+            let profile = &trunk.profile;
+            Contact { face: &face, local: &dialog.local, profile }.print(&mut print);
+            print.header(Name::Allow, trunk.methods.allow());
         }
         let is_refresh = matches!(method, Method::Invite | Method::Update);
         if is_refresh && terms.mode != Mode::Off {

@@ -6,7 +6,7 @@ use crate::billing::{Cdr, CdrId, Frame, Party};
 use crate::core::{Core, Reply, Turn, respond_stateless, unsupported};
 use crate::dialog::session_timer::{LEAST_MIN_SE_S, SessionTimer};
 use crate::dialog::{Dialog, Tag};
-use crate::message::{Message, Name, NameAddr, Print, Scheme, Uri};
+use crate::message::{Message, Name, Print, Scheme, Uri};
 use crate::policy::decide::{Decision, Facts, decide};
 use crate::policy::{admission, realm};
 use crate::question::{self, Question};
@@ -348,8 +348,8 @@ fn caller_dialog(core: &mut Core, at: Arrival, message: &Message) -> Result<Dial
             fork: 0,
             secret: core.random.next(),
         },
-        local: without_tag(&to),
-        remote: without_tag(&from),
+        local: to.bare(),
+        remote: from.bare(),
         remote_tag: from.tag().unwrap_or_default().into(),
         target: contact.uri.into(),
         routes: routes.collect::<Result<_, _>>().map_err(|_| Refusal::BadNumber)?,
@@ -357,19 +357,6 @@ fn caller_dialog(core: &mut Core, at: Arrival, message: &Message) -> Result<Dial
         remote_cseq: message.cseq().number,
         peer: at.source,
     })
-}
-
-/// A name-addr as we repeat it: display name and URI, no parameters.
-pub(crate) fn without_tag(address: &NameAddr) -> Box<[u8]> {
-    let mut out = Vec::with_capacity(address.display.len() + address.uri.len() + 3);
-    out.extend_from_slice(address.display);
-    if !address.display.is_empty() {
-        out.push(b' ');
-    }
-    out.push(b'<');
-    out.extend_from_slice(address.uri);
-    out.push(b'>');
-    out.into()
 }
 
 /// Decides, from the top, and acts upon it.

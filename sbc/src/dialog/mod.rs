@@ -1,10 +1,12 @@
 //! Dialogs: RFC 3261 section 12. One per leg; identified by our tag, which names the leg.
 
+mod contact;
 pub mod prack;
 pub mod replaces;
 pub mod session_timer;
 pub mod tag;
 
+pub(crate) use contact::Contact;
 pub use tag::Tag;
 
 use crate::message::{NameAddr, Uri};

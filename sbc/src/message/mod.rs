@@ -14,6 +14,7 @@ mod list;
 mod method;
 pub mod multipart;
 mod name_addr;
+mod order;
 mod parse;
 mod print;
 mod read;

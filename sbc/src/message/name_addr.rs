@@ -52,6 +52,12 @@ impl<'a> NameAddr<'a> {
         lex::params(self.params)
     }
 
+    /// Display name and URI, in angle brackets, without header parameters.
+    pub fn bare(&self) -> Box<[u8]> {
+        let space: &[u8] = if self.display.is_empty() { b"" } else { b" " };
+        [self.display, space, b"<", self.uri, b">"].concat().into()
+    }
+
     /// The URI, read.
     pub fn read_uri(&self) -> Result<Uri<'a>, ParseError> {
         Uri::parse(self.uri)

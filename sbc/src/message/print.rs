@@ -5,6 +5,7 @@
 //! which header fields a message needs.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use super::header::Name;
 use super::{Method, Status, lex};
@@ -13,6 +14,9 @@ use super::{Method, Status, lex};
 #[derive(Debug)]
 pub struct Print<'o> {
     out: &'o mut Vec<u8>,
+    /// Where the header fields begin.
+    head: usize,
+    order: Option<Arc<[Name]>>,
     finished: bool,
 }
 
@@ -29,7 +33,7 @@ impl<'o> Print<'o> {
         out.push(b' ');
         request_uri(out, uri);
         out.extend_from_slice(b" SIP/2.0\r\n");
-        Self { out, finished: false }
+        Self::head(out)
     }
 
     /// Starts a response; without a phrase it gets the code's own.
@@ -39,7 +43,17 @@ impl<'o> Print<'o> {
         out.push(b' ');
         value(out, reason.unwrap_or(status.reason().as_bytes()));
         out.extend_from_slice(b"\r\n");
-        Self { out, finished: false }
+        Self::head(out)
+    }
+
+    fn head(out: &'o mut Vec<u8>) -> Self {
+        Self { head: out.len(), out, order: None, finished: false }
+    }
+
+    /// Header fields will stand in this order, the others after them as they were added.
+    pub fn in_order(&mut self, order: Option<&Arc<[Name]>>) -> &mut Self {
+        self.order = order.cloned();
+        self
     }
 
     /// Adds a header field. `Other` and Content-Length, which `finish` and `body` write, are not
@@ -87,7 +101,11 @@ impl<'o> Print<'o> {
         self.finished = true;
         self.out.extend_from_slice(b"Content-Length: ");
         digits(self.out, body.len() as u64);
-        self.out.extend_from_slice(b"\r\n\r\n");
+        self.out.extend_from_slice(b"\r\n");
+        if let Some(order) = &self.order {
+            super::order::arrange(self.out.get_mut(self.head..).unwrap_or_default(), order);
+        }
+        self.out.extend_from_slice(b"\r\n");
         self.out.extend_from_slice(body);
     }
 }

@@ -1,8 +1,7 @@
 //! Which headers cross from one leg to the other.
 //!
 //! Between interfaces of one trust domain everything passes but what is ours to say; anywhere else an
-//! allow-list does, plus what a trunk asks for by name. Identity stays within its trust domain
-//! (RFC 3325 section 7).
+//! allow-list does, plus what a trunk asks for by name. Who calls is for `identity` to say.
 
 use super::{Image, Trunk};
 use crate::message::{Message, Name, Print};
@@ -32,7 +31,7 @@ impl<'a> Boundary<'a> {
 /// Copies the headers that may cross, in their order.
 pub fn pass(message: &Message, boundary: &Boundary, print: &mut Print) {
     for header in message.headers() {
-        if is_ours(header.name) || is_meaning(header.name) {
+        if is_ours(header.name) || is_meaning(header.name) || is_identity(header.name) {
             continue;
         }
         let named =
@@ -120,6 +119,19 @@ fn is_ours(name: Name) -> bool {
     )
 }
 
+/// Headers about who calls and who was called before: `identity` says what becomes of them.
+fn is_identity(name: Name) -> bool {
+    matches!(
+        name,
+        Name::PAssertedIdentity
+            | Name::PPreferredIdentity
+            | Name::RemotePartyId
+            | Name::Privacy
+            | Name::Diversion
+            | Name::HistoryInfo
+    )
+}
+
 /// The allow-list.
 fn is_harmless(name: Name) -> bool {
     matches!(
@@ -132,9 +144,6 @@ fn is_harmless(name: Name) -> bool {
             | Name::AlertInfo
             | Name::CallInfo
             | Name::UserToUser
-            | Name::Diversion
-            | Name::HistoryInfo
-            | Name::Privacy
             | Name::Reason
     )
 }

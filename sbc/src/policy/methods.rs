@@ -16,12 +16,26 @@ impl Methods {
     /// A trunk that lists these, besides those served anyhow.
     pub fn new<'m>(listed: impl IntoIterator<Item = &'m [u8]>) -> Methods {
         let listed: Vec<Box<[u8]>> = listed.into_iter().map(Into::into).collect();
-        let mut allow = SERVED.as_bytes().to_vec();
-        for method in &listed {
-            allow.extend_from_slice(b", ");
-            allow.extend_from_slice(method);
-        }
-        Methods { listed, allow: allow.into() }
+        Methods { listed, allow: Box::default() }.concealing(&[])
+    }
+
+    /// The same, with peers told of all but these of those every trunk serves.
+    pub fn concealing(mut self, concealed: &[Box<str>]) -> Methods {
+        let is_told = |method: &&str| !concealed.iter().any(|c| **c == **method);
+        let served = SERVED.split(", ").filter(is_told).map(str::as_bytes);
+        let told: Vec<&[u8]> = served.chain(self.listed.iter().map(|listed| &**listed)).collect();
+        self.allow = told.join(&b", "[..]).into();
+        self
+    }
+
+    /// Whether a method every trunk serves may be left out of Allow: no call is without the others.
+    pub fn may_be_concealed(method: &str) -> bool {
+        matches!(method, "OPTIONS" | "PRACK" | "UPDATE")
+    }
+
+    /// Whether peers are told of a method.
+    pub fn tells_of(&self, method: &[u8]) -> bool {
+        self.allow.split(|byte| *byte == b',').any(|told| told.trim_ascii() == method)
     }
 
     /// Whether requests with this method cross.
@@ -97,6 +111,9 @@ mod tests {
         let allow = format!("{SERVED}, INFO, FROBNICATE");
         assert_eq!(methods.allow(), allow.as_bytes());
         assert!(Methods::is_served(b"PRACK") && !Methods::is_served(b"INFO"));
+        let methods = methods.concealing(&["PRACK".into(), "UPDATE".into()]);
+        assert_eq!(methods.allow(), b"INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, FROBNICATE");
+        assert!(methods.tells_of(b"INFO") && !methods.tells_of(b"PRACK"));
     }
 
     #[test]

@@ -10,10 +10,12 @@ pub mod manipulate;
 pub mod methods;
 pub mod next_hop;
 pub mod plan;
+pub mod profile;
 pub mod realm;
 mod succession;
 pub mod transport;
 
+pub use profile::Profile;
 pub use succession::TooManyTrunks;
 pub use transport::{Face, StreamListener, Transport};
 
@@ -133,6 +135,44 @@ pub struct Trunk {
     pub methods: Methods,
     /// Types of bodies that may come with them.
     pub bodies: Bodies,
+    /// How it wants things said.
+    pub profile: Profile,
+}
+
+impl Default for Trunk {
+    /// A trunk without a name, a peer or limits that matter, and with the settings of one that has none
+    /// written down.
+    fn default() -> Trunk {
+        Trunk {
+            name: Box::default(),
+            interface: 0,
+            transport: Transport::Udp,
+            endpoints: Vec::new(),
+            sources: Vec::new(),
+            tech_prefix: None,
+            domain: None,
+            capacity: 1_000,
+            cps: 10_000,
+            dial_plan: DialPlan::default(),
+            plus: false,
+            rewrite_in: Rewrite::default(),
+            rewrite_out: Rewrite::default(),
+            hunt_on: vec![408, 500, 502, 503, 504],
+            trying_timeout: Duration::from_secs(4),
+            ring_timeout: Duration::from_secs(120),
+            max_duration: Duration::from_secs(14_400),
+            media_timeout: Some(Duration::from_secs(60)),
+            learn: Learn::Off,
+            media_sources: Vec::new(),
+            pass_headers: Vec::new(),
+            retired: false,
+            session: Terms::default(),
+            offers: false,
+            methods: Methods::default(),
+            bodies: Bodies::default(),
+            profile: Profile::default(),
+        }
+    }
 }
 
 /// An endpoint of a trunk.

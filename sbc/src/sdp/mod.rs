@@ -12,7 +12,7 @@ mod rewrite;
 pub use compare::compatible;
 pub use media::{Attribute, Direction, Kind, Media, Protocol};
 pub use parse::{Originator, Session, parse};
-pub use rewrite::{Local, Origin, rewrite, rewrite_answer};
+pub use rewrite::{Local, Origin, RtcpLine, rewrite, rewrite_answer};
 
 /// Most media lines of one description.
 pub const MAX_MEDIA: usize = 8;

@@ -58,6 +58,13 @@ impl Lines<'_> {
         self.end();
     }
 
+    /// `a=ptime` (RFC 8866 6.4).
+    pub(crate) fn ptime(&mut self, milliseconds: u16) {
+        self.out.extend_from_slice(b"a=ptime:");
+        digits(self.out, u64::from(milliseconds));
+        self.end();
+    }
+
     fn address(&mut self, address: IpAddr) {
         self.out.extend_from_slice(if address.is_ipv4() { b"IN IP4 " } else { b"IN IP6 " });
         ip(self.out, address);

@@ -31,6 +31,22 @@ pub struct Local {
     pub rtcp: SocketAddr,
     /// Whether `a=rtcp-mux` may stay.
     pub rtcp_mux: bool,
+    /// When `a=rtcp` is said.
+    pub rtcp_line: RtcpLine,
+    /// `a=ptime`, in milliseconds; `None`: as it was said.
+    pub ptime_ms: Option<u16>,
+}
+
+/// When `a=rtcp` is said (RFC 3605).
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum RtcpLine {
+    /// Where RTCP is not at the port after RTP's.
+    #[default]
+    WhenNeeded,
+    /// On every media line.
+    Always,
+    /// On none.
+    Never,
 }
 
 /// Appends the description, rewritten, to `out`. `local` is asked once for every line of `media()`
@@ -118,6 +134,7 @@ fn section(
         let attribute = Attribute::new(line.text);
         let is_dropped = match attribute.name {
             b"rtcp" => true,
+            b"ptime" | b"maxptime" => local.ptime_ms.is_some(),
             b"rtcp-mux" => !local.rtcp_mux,
             name => is_hop_by_hop(attribute) || (held && Direction::from_bytes(name).is_some()),
         };
@@ -131,8 +148,16 @@ fn section(
     let (rtp, rtcp) = (local.rtp, local.rtcp);
     let is_next = rtcp.ip() == rtp.ip() && Some(rtcp.port()) == rtp.port().checked_add(1);
     let is_muxed = local.rtcp_mux && media.rtcp_mux && rtcp == rtp;
-    if !is_next && !is_muxed {
+    let is_said = match local.rtcp_line {
+        RtcpLine::WhenNeeded => !is_next && !is_muxed,
+        RtcpLine::Always => true,
+        RtcpLine::Never => false,
+    };
+    if is_said {
         print.rtcp(rtp, rtcp);
+    }
+    if let Some(ptime_ms) = local.ptime_ms {
+        print.ptime(ptime_ms);
     }
 }
 

@@ -5,8 +5,8 @@ use super::{Signal, stateless_tag};
 use crate::call::{Leg, MAX_FORKS, Phase, early, exchange, release, session, setup};
 use crate::core::{Alarm, First, Reply, Turn, method_case, respond_stateless, unsupported};
 use crate::counters::Dropped;
-use crate::dialog::Tag;
 use crate::dialog::prack::RAck;
+use crate::dialog::{Contact, Tag};
 use crate::message::{self, Message, Method, Name, ParseError};
 use crate::policy::realm;
 use crate::refusal::Refusal;
@@ -315,8 +315,11 @@ impl Signal {
         leg.heard(message, at.source);
         let timer = session::grant(leg, turn.now.mono);
         let face = self.core.face(at.port);
-        let allow = self.allow_for(at, message);
-        let reply = Reply { contact: Some(&face), allow: &allow, ..Reply::plain(200, None) };
+        let image = self.core.image.clone();
+        let Some(trunk) = image.trunk(leg.trunk) else { return };
+        let contact = Contact { face: &face, local: &leg.dialog.local, profile: &trunk.profile };
+        let allow = trunk.methods.allow();
+        let reply = Reply { contact: Some(contact), allow, ..Reply::plain(200, None) };
         self.core.respond_at_once(turn, at.hash, (at.port, at.source), message, reply, timer);
         self.settle(turn, key);
     }
