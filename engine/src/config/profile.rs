@@ -8,7 +8,7 @@ use super::report::Problem;
 use super::trunk;
 use sbc::message::Name;
 use sbc::policy::methods::Methods;
-use sbc::policy::profile::{Believes, Identity, NumberForm, Profile, Redirections};
+use sbc::policy::profile::{Believes, EarlyMedia, Identity, NumberForm, Profile, Redirections};
 use sbc::sdp::RtcpLine;
 use std::sync::{Arc, LazyLock};
 use toml::de::DeTable;
@@ -158,6 +158,11 @@ fn read(s: &mut Section<'_>, report: &mut Report) -> Manners {
         ("always", RtcpLine::Always),
         ("never", RtcpLine::Never),
     ];
+    let early_media = [
+        ("pass", EarlyMedia::Pass),
+        ("authorized", EarlyMedia::Authorized),
+        ("block", EarlyMedia::Block),
+    ];
     let mut domain = |s: &mut Section<'_>, key| {
         s.parsed(report, key, host, names::domain).map(|host| host.value)
     };
@@ -181,6 +186,7 @@ fn read(s: &mut Section<'_>, report: &mut Report) -> Manners {
             header_order: header_order(s, report),
             ptime_ms: s.optional_number(report, "ptime_ms", 10..=200).map(|n| n.value),
             rtcp: s.choice(report, "rtcp", &rtcp).unwrap_or_default(),
+            early_media: s.choice(report, "early_media", &early_media).unwrap_or_default(),
         },
     }
 }

@@ -2,11 +2,12 @@
 
 use sbc::message::Name;
 use sbc::policy::Profile;
-use sbc::policy::profile::{Believes, Identity, NumberForm, Redirections};
+use sbc::policy::profile::{Believes, EarlyMedia, Identity, NumberForm, Redirections};
 use sbc::sdp::RtcpLine;
 use sim::Options;
-use sim::scene::{CALLEE, CALLER_MEDIA, NODE, Scene, image};
-use sim::wire;
+use sim::scene::{CALLEE, CALLEE_MEDIA, CALLER_MEDIA, NODE, Scene, image};
+use sim::wire::{self, Text};
+use std::time::Duration;
 
 /// A world of one shard with these profiles of the caller's trunk and of the callee's.
 fn world(near: Profile, far: Profile) -> Scene {
@@ -119,4 +120,62 @@ fn a_concealed_extension_is_not_told() {
     let invite = s.expect(s.callee, "INVITE");
     assert_eq!(invite.get("Allow"), "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO");
     assert_eq!(invite.get("Supported"), "timer");
+}
+
+/// Whether a packet from the callee reaches the caller.
+fn is_heard(s: &mut Scene, invite: &Text) -> bool {
+    let (from, to) = (CALLEE_MEDIA.parse().expect("an address"), CALLER_MEDIA.parse().expect("an"));
+    s.world.send(from, invite.media().expect("ours"), wire::rtp(1, 1, b'm'));
+    s.world.wait(to, Duration::from_millis(500)).is_some()
+}
+
+#[test]
+fn early_media_is_heard_from_whom_the_profile_lets() {
+    let (block, authorized) = (EarlyMedia::Block, EarlyMedia::Authorized);
+    let gate = "P-Early-Media: sendrecv, gated\r\n";
+    let cases = [
+        (EarlyMedia::Pass, "", true),
+        (block, gate, false),
+        (authorized, "", false),
+        (authorized, "P-Early-Media: inactive\r\n", false),
+        (authorized, gate, true),
+    ];
+    for (early_media, header, expected) in cases {
+        for reliable in [false, true] {
+            let far = Profile { early_media, ..Profile::default() };
+            let mut s = world(Profile::default(), far);
+            let known = "Supported: 100rel\r\n";
+            let text = s.request("INVITE", "c1", "442079460000", known, &offer());
+            s.world.send(s.caller, s.node, text);
+            s.expect_status(s.caller, 100);
+            let invite = s.expect(s.callee, "INVITE");
+            let supported = if early_media == authorized { "supported" } else { "" };
+            assert_eq!(invite.get("P-Early-Media"), supported);
+            let answer = s.answer();
+            let rel = if reliable { "Require: 100rel\r\nRSeq: 1\r\n" } else { "" };
+            let headers = format!("Contact: <sip:{CALLEE}>\r\n{header}{rel}");
+            s.world.send(s.callee, s.node, invite.reply(183, "b", &headers, &answer));
+            let progress = s.expect_status(s.caller, 183);
+            // What binds is passed on in any case; it is only not heard.
+            assert_eq!(progress.body().is_empty(), !expected && !reliable, "{}", progress.raw);
+            if reliable {
+                let prack = s.in_dialog("PRACK", 2, &progress, "");
+                let rack = format!("RAck: {} 1 INVITE\r\nContent-Length", progress.get("RSeq"));
+                s.world.send(s.caller, s.node, prack.replace("Content-Length", &rack));
+                let prack = s.expect(s.callee, "PRACK");
+                s.world.send(s.callee, s.node, prack.reply(200, "b", "", ""));
+                s.expect_status(s.caller, 200);
+            }
+            assert_eq!(is_heard(&mut s, &invite), expected, "{early_media:?} {header} {reliable}");
+            s.world.hand_over(0);
+            let body = if reliable { String::new() } else { answer };
+            let contact = format!("Contact: <sip:{CALLEE}>\r\n");
+            s.world.send(s.callee, s.node, invite.reply(200, "b", &contact, &body));
+            s.expect(s.callee, "ACK");
+            let ok = s.expect_status(s.caller, 200);
+            s.acknowledge(&ok);
+            assert!(is_heard(&mut s, &invite), "{early_media:?} {header} {reliable}");
+            s.finish(&ok);
+        }
+    }
 }

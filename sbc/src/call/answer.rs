@@ -1,7 +1,7 @@
 //! The answer of a call: the callee's 2xx, what the caller hears of it, and its ACK (RFC 3261 13.2.2.4).
 
 use super::offer_answer::{Carrier, Negotiation};
-use super::{CALLER, Call, Phase, body, early, exchange, hunt, release, session};
+use super::{CALLER, Call, Phase, body, bridge, early, exchange, hunt, release, session};
 use crate::billing::Frame;
 use crate::core::{Core, Reply, Turn, dialog_request};
 use crate::dialog::{Contact, Dialog};
@@ -42,6 +42,7 @@ pub(crate) fn success(
     };
     let Some(leg) = call.leg(place) else { return };
     leg.phase = Phase::Confirmed;
+    bridge::mute(leg, turn, false);
     match description(call, core, turn, (place, at), message) {
         Ok(sdp) => {
             if call.leg(place).is_some_and(|l| l.offer.is_stable()) {

@@ -83,7 +83,16 @@ pub(crate) fn program(call: &mut Call, core: &Core, turn: &mut Turn, place: u8, 
 fn apply(leg: &mut Leg, turn: &mut Turn) {
     leg.planned_at = turn.now.mono;
     if let (Some(end), Some(plan)) = (leg.media, leg.plan) {
+        let heard = !leg.muted;
+        let plan = Plan { send: plan.send && heard, receive: plan.receive && heard, ..plan };
         turn.media.program(turn.now.mono, end, plan);
+    }
+}
+
+/// Whether a leg is kept out of the conversation.
+pub(crate) fn mute(leg: &mut Leg, turn: &mut Turn, muted: bool) {
+    if core::mem::replace(&mut leg.muted, muted) != muted {
+        apply(leg, turn);
     }
 }
 

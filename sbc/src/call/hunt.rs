@@ -13,6 +13,7 @@ use crate::message::{self, Index, Message, Method, Name, Print};
 use crate::policy::admission;
 use crate::policy::decide::Candidate;
 use crate::policy::manipulate::{self, Boundary};
+use crate::policy::profile::EarlyMedia;
 use crate::refusal::Refusal;
 use crate::transaction::{Heard, Machine, Owner};
 use base::{Instant, Key, PortId};
@@ -197,6 +198,9 @@ fn send_invite(
             timer.ask(&terms, &mut print);
             if !image.software.is_empty() {
                 print.header(Name::UserAgent, image.software.as_bytes());
+            }
+            if trunk.profile.early_media == EarlyMedia::Authorized {
+                print.header(Name::PEarlyMedia, b"supported");
             }
             manipulate::pass(invite, &boundary, &mut print);
             identity::pass(invite, &boundary, Some(&dialog.target), &mut print);

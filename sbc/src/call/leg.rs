@@ -92,6 +92,8 @@ pub struct Leg {
     pub(crate) media: Option<Key>,
     /// What its last session description said.
     pub(crate) plan: Option<Plan>,
+    /// It hears nothing and is not heard, whatever its description says: it has not answered.
+    pub(crate) muted: bool,
     /// Neither direction of its last session description is on hold.
     pub(crate) both_ways: bool,
     /// When that was.
@@ -133,6 +135,7 @@ impl Leg {
             bye_owed: false,
             media: Some(media),
             plan: None,
+            muted: false,
             both_ways: false,
             planned_at: Instant::NEVER,
             sdp_id: session >> 2,
@@ -168,6 +171,6 @@ plain!(
 );
 plain!(struct Leg {
     trunk, port, dialog, phase, invite, invite_cseq, others, peer, offer, asked, rseq, unconfirmed,
-    prack_owed, cancel_owed, bye_owed, media, plan, both_ways, planned_at,
+    prack_owed, cancel_owed, bye_owed, media, plan, muted, both_ways, planned_at,
     sdp_id, sdp_version, said, before, timer, refresh, offers,
 });

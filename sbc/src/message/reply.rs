@@ -40,6 +40,10 @@ pub fn response_head<'o>(
     });
     print.header(Name::CallId, request.call_id());
     print.header(Name::CSeq, request.get(Name::CSeq).unwrap_or_default());
+    // RFC 3261 8.2.6.1: a 100 repeats when its request was sent.
+    if let Some(sent) = request.get(Name::Timestamp).filter(|_| status == Status::TRYING) {
+        print.header(Name::Timestamp, sent);
+    }
     print
 }
 
@@ -108,6 +112,13 @@ mod tests {
              Via: SIP/2.0/TCP last\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>;tag=us\r\n\
              Call-ID: x\r\nCSeq: 1 BYE\r\nContent-Length: 0\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn a_timestamp_comes_back_in_a_100_alone() {
+        let lines = "SIP/2.0/UDP a\r\nTimestamp: 54.1";
+        let with = |status| reply(lines, "<sip:c@d>", status).contains("Timestamp: 54.1\r\n");
+        assert!(with(Status::TRYING) && !with(Status::OK));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Values only. Who calls is said in `identity`, descriptions are written in `sdp`, the rest by whoever
 //! builds the message.
 
-use crate::message::Name;
+use crate::message::{Message, Name};
 use crate::sdp::RtcpLine;
 use std::sync::Arc;
 
@@ -36,6 +36,36 @@ pub struct Profile {
     pub ptime_ms: Option<u16>,
     /// When `a=rtcp` is said.
     pub rtcp: RtcpLine,
+    /// Whether the caller may hear the peer before it has answered.
+    pub early_media: EarlyMedia,
+}
+
+/// Whose media is heard before the answer. Nobody pays for it, and some sell it.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum EarlyMedia {
+    /// Everybody's.
+    #[default]
+    Pass,
+    /// Where P-Early-Media says so (RFC 5009).
+    Authorized,
+    /// Nobody's.
+    Block,
+}
+
+impl EarlyMedia {
+    /// Whether a provisional response opens the way.
+    pub fn permits(self, response: &Message) -> bool {
+        match self {
+            EarlyMedia::Pass => true,
+            EarlyMedia::Authorized => response.get(Name::PEarlyMedia).is_some_and(|value| {
+                let mut words = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+                words.any(|w| {
+                    [&b"sendrecv"[..], b"sendonly"].iter().any(|ok| w.eq_ignore_ascii_case(ok))
+                })
+            }),
+            EarlyMedia::Block => false,
+        }
+    }
 }
 
 /// Whose word about the caller's identity is taken from a trunk (RFC 3325 5).

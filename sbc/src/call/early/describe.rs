@@ -24,6 +24,10 @@ pub(crate) fn described(
     }
     let is_owed = caller_is_owed(call);
     let Some(leg) = call.leg(place) else { return Err(Refusal::InternalError) };
+    if leg.muted && carrier == Carrier::Unreliable {
+        // It binds nobody, and what it speaks of will not be heard.
+        return Ok(None);
+    }
     let role = leg.offer.role(carrier);
     match role {
         Role::Answer | Role::Preview => {

@@ -100,6 +100,8 @@ fn progress(
     let Some(leg) = call.leg(place) else { return };
     leg.phase = Phase::Early;
     let cseq = leg.invite_cseq;
+    let wanted = core.image.trunk(leg.trunk).map(|t| t.profile.early_media).unwrap_or_default();
+    bridge::mute(leg, turn, !wanted.permits(message));
     call.state = CallState::Ringing;
     call.cdr.ringing.get_or_insert(turn.now.into());
     let carrier = if rseq.is_some() { Carrier::Reliable } else { Carrier::Unreliable };
