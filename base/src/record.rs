@@ -8,6 +8,7 @@
 use crate::{Instant, Key, PortId, Wall};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// Why a record cannot be read.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -166,6 +167,28 @@ impl Plain for Box<[u8]> {
         let (head, rest) = from.split_at_checked(len).ok_or(Unreadable::Short)?;
         *from = rest;
         Ok(head.into())
+    }
+}
+
+impl Plain for Arc<[u8]> {
+    fn put(&self, out: &mut Vec<u8>) {
+        (self.len() as u32).put(out);
+        out.extend_from_slice(self);
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        Box::<[u8]>::take(from).map(Arc::from)
+    }
+}
+
+/// Text: its bytes.
+impl Plain for Box<str> {
+    fn put(&self, out: &mut Vec<u8>) {
+        (self.len() as u32).put(out);
+        out.extend_from_slice(self.as_bytes());
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        let bytes = Box::<[u8]>::take(from)?;
+        core::str::from_utf8(&bytes).map(Box::from).map_err(|_| Unreadable::Value)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What shards tell the gate: the material of its read model, of lists, status and `top`.
 
 use crate::Text;
+use std::sync::Arc;
 
 /// Names a call: home, place and generation on its shard, unique until the node's next boot epoch.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -90,8 +91,36 @@ pub struct CallView {
     pub packets: [u64; 2],
 }
 
-/// What happened on a shard.
+/// How an attempt at a trunk ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was answered.
+    Answered,
+    /// The callee was reached: busy, away, declined, or gave no answer while it rang (E.425).
+    Reached,
+    /// Anything else.
+    Failed,
+}
+
+/// An attempt that is over: the material of what is known about a trunk's quality.
 #[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Attempted {
+    /// Index of the trunk it was made at.
+    pub trunk: u16,
+    /// The called number, international.
+    pub number: Text<32>,
+    /// How it ended.
+    pub ended: Ended,
+    /// Time from its INVITE to ringing or answer (RFC 6076 SRD), ms.
+    pub pdd_ms: Option<u32>,
+    /// Answered time, ms.
+    pub duration_ms: u64,
+    /// Mean opinion score of what the callee sent, in hundredths.
+    pub mos_centi: Option<u16>,
+}
+
+/// What happened on a shard.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A call was created or changed its state.
     Call(CallView),
@@ -100,6 +129,15 @@ pub enum Event {
         /// What to look up, as `sbc::question::Query` is written.
         query: Text<255>,
     },
+    /// A call was decided, or refused: why, as a sealed record of the decision.
+    Why {
+        /// Which call.
+        id: CallId,
+        /// The record.
+        record: Arc<[u8]>,
+    },
+    /// An attempt at a trunk is over.
+    Attempted(Attempted),
     /// The answer to `Command::Resync` is complete.
     Synced,
     /// The shard holds no call any more and takes none.

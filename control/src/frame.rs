@@ -83,6 +83,11 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         at: Option<i64>,
     },
+    /// Why a call that lives, or ended not long ago, went where it went: a list of lines.
+    Why {
+        /// Its id.
+        call: String,
+    },
     /// Read the configuration again, and put it in force: [`ReloadLine`].
     Reload {
         /// Only say whether it could be.
@@ -305,6 +310,41 @@ pub struct TrunkLine {
     pub pdd_ms: Option<f64>,
     /// Average mean opinion score of what the trunk sent.
     pub mos: Option<f64>,
+    /// What is known of calls to it, by destination, over the quality window.
+    #[serde(default)]
+    pub quality: Vec<QualityLine>,
+}
+
+/// How well a trunk carries calls to a destination. What was not measured is left out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct QualityLine {
+    /// Name of the [[destination]], or `other`.
+    pub destination: String,
+    /// Answer-seizure ratio (E.411), percent.
+    pub asr: Option<Measured>,
+    /// Network effectiveness ratio (E.425), percent.
+    pub ner: Option<Measured>,
+    /// Average duration of answered calls, seconds.
+    pub acd_s: Option<Measured>,
+    /// Average delay to ringing or answer (RFC 6076 SRD), milliseconds.
+    pub pdd_ms: Option<Measured>,
+    /// Average mean opinion score of what came back.
+    pub mos: Option<Measured>,
+}
+
+/// A value with the interval the true one lies in, at 95 % confidence.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Measured {
+    /// The value.
+    pub value: f64,
+    /// Not below this.
+    pub low: f64,
+    /// Not above this.
+    pub high: f64,
+    /// Calls it is taken over.
+    pub calls: u32,
 }
 
 /// What a reload did, or would do.

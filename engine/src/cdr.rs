@@ -2,8 +2,11 @@
 //!
 //! Field names are a promise: they are documented in `docs/reference/cdr.md` and only ever added to.
 
+use base::Key;
 use base::money::{Decimal, print_nano};
+use control::event::CallId;
 use sbc::billing::{Attempt, Cdr, CdrId, Frame, LegMedia, Quote, Stamp, Taken};
+use sbc::policy::plan::Record;
 use serde_json::{Map, Value, json};
 
 /// The line for a `Stop` frame, without its line end; nothing for other frames or damaged ones.
@@ -24,6 +27,7 @@ fn value(node: &str, cdr: &Cdr) -> Value {
     let mut put = |name: &str, value: Value| out.insert(name.to_owned(), value);
     put("id", json!(id(node, cdr.id)));
     put("node", json!(node));
+    put("call", cdr.call.map_or(Value::Null, call));
     put("call_id_in", text(&cdr.call_id_in));
     put("call_id_out", text(&cdr.call_id_out));
     put("from", text(&cdr.from));
@@ -42,10 +46,22 @@ fn value(node: &str, cdr: &Cdr) -> Value {
     put("reason", text(&cdr.reason));
     put("released_by", json!(cdr.released_by.name()));
     put("decision", cdr.taken.as_ref().map_or(Value::Null, |taken| decision(cdr, taken)));
+    put("why", why(&cdr.why));
     put("attempts", attempts(cdr));
     put("media", json!({ "caller": media(&cdr.media[0]), "callee": media(&cdr.media[1]) }));
     put("recovered", json!(cdr.recovered));
     Value::Object(out)
+}
+
+/// The id operators know the call by.
+fn call((home, key): (u8, Key)) -> Value {
+    let Key { index, generation } = key;
+    json!(CallId { home, index, generation }.to_string())
+}
+
+/// Every stage of the decision, a line each.
+fn why(sealed: &[u8]) -> Value {
+    Record::open(sealed).map_or(json!([]), |record| json!(record.lines().collect::<Vec<_>>()))
 }
 
 /// What a plan decided, and what it came to.

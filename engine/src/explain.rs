@@ -7,7 +7,8 @@ use base::page::Page;
 use base::{Instant, Now, Wall};
 use sbc::policy::Image;
 use sbc::policy::decide::{Decision, Facts, Way, decide_with};
-use sbc::policy::plan::{Sink, Trace};
+use sbc::policy::plan::Trace;
+use sbc::quality::Standing;
 use sbc::question::{Answer, Names, Query, Question, Service};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -25,7 +26,12 @@ pub struct Asked {
 }
 
 /// Every stage of the decision, a line each.
-pub fn explain(image: &Image, page: &Page, asked: &Asked) -> Result<Vec<String>, String> {
+pub fn explain(
+    image: &Image,
+    page: &Page,
+    standing: &Standing,
+    asked: &Asked,
+) -> Result<Vec<String>, String> {
     let live = || image.trunks.iter().enumerate().filter(|(_, t)| !t.retired);
     let trunk = live().find(|(_, t)| *t.name == *asked.trunk).ok_or_else(|| {
         let names: Vec<&str> = live().map(|(_, t)| &*t.name).collect();
@@ -41,6 +47,7 @@ pub fn explain(image: &Image, page: &Page, asked: &Asked) -> Result<Vec<String>,
             now: Now { mono: Instant(0), wall },
             names: &names,
             page: &page,
+            standing,
             draw: 0,
         };
         let mut trace = Trace::default();
@@ -56,19 +63,28 @@ pub fn explain(image: &Image, page: &Page, asked: &Asked) -> Result<Vec<String>,
                 names.learn(Answer::of(query, port, vec![v4, v6], 60), Instant(0));
                 continue;
             }
-            Decision::Route(way) => outcome(image, &way, trunk.0, &mut trace),
-            // The stage that refused has said so.
-            Decision::Refuse(refusal) => trace.say("outcome", || {
-                format!("refused: {} (status {})", refusal.name(), refusal.status())
-            }),
+            decision @ (Decision::Route(_) | Decision::Refuse(_)) => {
+                let mut lines: Vec<String> = trace.record(image).lines().collect();
+                if let Decision::Route(way) = &decision {
+                    outcome(image, way, trunk.0, &mut lines);
+                }
+                if let Decision::Refuse(why) = decision {
+                    let (name, status) = (why.name(), why.status());
+                    lines.push(format!("outcome   refused: {name} (status {status})"));
+                }
+                return Ok(lines.iter().map(|line| named(line, &hosts)).collect());
+            }
         }
-        let lines = trace.to_string();
-        return Ok(lines.lines().map(|line| named(line, &hosts)).collect());
     }
 }
 
-/// What the first vendor would earn, and how long the call may be.
-fn outcome(image: &Image, way: &Way, ingress: usize, trace: &mut Trace) {
+/// What is tried, what the first vendor would earn, and how long the call may be.
+fn outcome(image: &Image, way: &Way, ingress: usize, lines: &mut Vec<String>) {
+    for candidate in &way.candidates {
+        let trunk = image.trunk(candidate.trunk).map_or("?", |t| &t.name);
+        let number = String::from_utf8_lossy(&candidate.number);
+        lines.push(format!("try       {trunk:<16} {number} at {}", candidate.endpoint));
+    }
     let Some(first) = way.candidates.first() else { return };
     let routing = &image.routing;
     let limit = |trunk: usize| image.trunks.get(trunk).map(|t| t.max_duration.as_secs());
@@ -76,16 +92,17 @@ fn outcome(image: &Image, way: &Way, ingress: usize, trace: &mut Trace) {
     let money = |nano: u64| routing.money(nano);
     let sell = way.taken.as_ref().and_then(|t| t.sell.as_ref());
     match (first.buy.as_ref().map(|b| b.expected_nano), sell.map(|s| s.expected_nano)) {
-        (Some(cost), Some(price)) => trace.say("outcome", || {
+        (Some(cost), Some(price)) => {
             let sign = if price < cost { "-" } else { "" };
-            let margin = money(price.abs_diff(cost));
-            format!("price {}, cost {}, margin {sign}{margin}", money(price), money(cost))
-        }),
-        (Some(cost), None) => trace.say("outcome", || format!("cost {}", money(cost))),
+            let (margin, price) = (money(price.abs_diff(cost)), money(price));
+            let cost = money(cost);
+            lines.push(format!("outcome   price {price}, cost {cost}, margin {sign}{margin}"));
+        }
+        (Some(cost), None) => lines.push(format!("outcome   cost {}", money(cost))),
         (None, _) => {}
     }
     if let Some(seconds) = longest {
-        trace.say("outcome", || format!("may last {seconds} s"));
+        lines.push(format!("outcome   may last {seconds} s"));
     }
 }
 
@@ -141,10 +158,12 @@ mod tests {
         let decks = decks.map(|(name, text)| (name.to_owned(), deck(text)));
         let config = config.with_decks(0, &BTreeMap::from(decks)).unwrap_or_else(|e| panic!("{e}"));
         let page = Page::new(Image::WORDS);
-        let told = explain(&config.image, &page, &asked("442079460000")).unwrap().join("\n");
+        let told = explain(&config.image, &page, &Standing::default(), &asked("442079460000"))
+            .unwrap()
+            .join("\n");
         let expected = "\
-trunk     customer sends 442079460000
-number    442079460000 after the trunk's rules
+trunk     customer: 0 of 1000 calls, at most 100 a second
+number    442079460000 from 4930123456, after the trunk's rules
 route     prefix \"\" leads to a plan
 rule      wholesale rule 1: for other called numbers
 rule      wholesale rule 2 decides
@@ -159,12 +178,17 @@ try       carrier-a        442079460000 at 192.0.2.10:5060
 outcome   price 0.045000000 USD, cost 0.026020800 USD, margin 0.018979200 USD
 outcome   may last 14400 s";
         assert_eq!(told, expected);
-        let blocked = explain(&config.image, &page, &asked("4490123")).unwrap();
+        let blocked =
+            explain(&config.image, &page, &Standing::default(), &asked("4490123")).unwrap();
         assert_eq!(
             blocked.last().map(String::as_str),
             Some("outcome   refused: blocked (status 403)")
         );
         let foreign = Asked { trunk: "nobody".into(), ..asked("44") };
-        assert!(explain(&config.image, &page, &foreign).unwrap_err().contains("carrier-a"));
+        assert!(
+            explain(&config.image, &page, &Standing::default(), &foreign)
+                .unwrap_err()
+                .contains("carrier-a")
+        );
     }
 }

@@ -133,11 +133,14 @@ pub fn run(config: Config, file: &Path) -> Result<(), Fault> {
     }
     let scribe = scribe.spawn(|fault| eprintln!("sbcd: {} ({})", fault.what, fault.remedy));
     let scribe = scribe.map_err(|e| fault("start the scribe", &e))?;
+    let (rate, standing) = watch::channel(Arc::default());
     let exposition = Exposition {
         shards: counters,
         scribe: scribe_counters,
         reloads: Arc::default(),
         names: Arc::default(),
+        quality: Arc::default(),
+        standing,
         page: page.clone(),
         image,
     };
@@ -146,6 +149,7 @@ pub fn run(config: Config, file: &Path) -> Result<(), Fault> {
         config,
         file: std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf()),
         publish,
+        rate,
         exposition: Arc::new(exposition),
         page,
         epoch,

@@ -75,6 +75,22 @@ fn decks_come_and_go_under_load() {
     }
     assert_eq!(seen, BTreeSet::from([1, 2, 3]));
 
+    // What was measured of the trunk, for operators and metrics; why a call went there, out of its record.
+    let quality =
+        || node.ask(json!({"op": "get", "what": "trunks"})).unwrap()[1]["quality"][0].clone();
+    let asr =
+        within(LONG, || Some(quality()["asr"].clone()).filter(|a| a["calls"] == 150)).unwrap();
+    assert_eq!(asr["value"], 100.0, "{asr}");
+    let metrics = node.page();
+    let line = "tandem_trunk_asr_ratio{destination=\"other\",trunk=\"out\"} 1\n";
+    let labels_swapped = "tandem_trunk_asr_ratio{trunk=\"out\",destination=\"other\"} 1\n";
+    assert!(metrics.contains(line) || metrics.contains(labels_swapped), "{metrics}");
+    let last = records.last().unwrap();
+    let why = node.ask(json!({"op": "why", "call": last["call"]})).unwrap();
+    assert_eq!(why, last["why"]);
+    assert!(why.to_string().contains("is tried"), "{why}");
+    assert!(node.ask(json!({"op": "why", "call": "00-0-0"})).is_err());
+
     // A deck that cannot be used changes nothing, and says so; its rollback is in force again.
     let foreign = Options { currency: "CHF".parse().unwrap(), ..Options::default() };
     let foreign = import(b"code,rate\n4,0.001\n", &foreign).unwrap().deck;

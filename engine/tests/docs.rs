@@ -268,6 +268,7 @@ fn sample() -> Cdr {
     let text = |t: &str| t.as_bytes().into();
     Cdr {
         id: CdrId { epoch: 1_700_000_000, shard: 1, sequence: 42 },
+        call: Some((0x7f, base::Key { index: 1, generation: 2 })),
         call_id_in: text("a@b"),
         call_id_out: text("c"),
         from: text("+14155550100"),
@@ -291,6 +292,7 @@ fn sample() -> Cdr {
             rounding: Rounding::HalfUp,
             sell: Some(quote()),
         }),
+        why: Default::default(),
         attempts: vec![Attempt {
             trunk: text("out"),
             endpoint: "192.0.2.10:5060".parse().expect("an address"),

@@ -5,10 +5,11 @@ use base::counter::{Kind, Metric};
 use base::page::Page;
 use engine::config::Config;
 use engine::disk::scribe::ScribeCounters;
-use engine::gate::{Exposition, SINGLE, ShardCounters};
+use engine::gate::{Exposition, MEASURED, SINGLE, ShardCounters};
 use engine::io::mesh::IoCounters;
 use sbc::Refusal;
 use sbc::policy::Image;
+use sbc::quality::{Figures, Span, Standing};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -23,8 +24,13 @@ fn exposition() -> Exposition {
     };
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples/carrier.toml");
     let config = Config::load(&example).expect("the example");
+    let span = Span { count: 1, ..Span::default() };
+    let mut standing = Standing::default();
+    standing.push(0, 0, Figures { asr: span, ner: span, acd: span, pdd: span, mos: span });
     Exposition {
         shards: vec![shard],
+        quality: Arc::default(),
+        standing: tokio::sync::watch::channel(Arc::new(standing)).1,
         scribe: Arc::new(ScribeCounters::default()),
         reloads: Arc::default(),
         names: Arc::default(),
@@ -75,6 +81,10 @@ fn every_metric_is_documented() {
         let kind = if kind == Kind::Counter { "counter" } else { "gauge" };
         let label = if name.starts_with("tandem_trunk_") { "`trunk`: its name " } else { "" };
         let _ = writeln!(page, "| `{name}` | {kind} | {help} | {label}|");
+    }
+    for (name, _, help) in MEASURED {
+        let label = "`trunk`: its name; `destination`: of a [[destination]], or `other`";
+        let _ = writeln!(page, "| `{name}` | gauge | {help} | {label} |");
     }
     hold("metrics.md", &page);
 }

@@ -84,6 +84,8 @@ pub enum Letter {
     Command(Command),
     /// A newly compiled configuration, to route by from now on.
     Config(std::sync::Arc<sbc::policy::Image>),
+    /// How well trunks carry calls, to choose by from now on.
+    Standing(std::sync::Arc<sbc::quality::Standing>),
 }
 
 /// What a turn brings.

@@ -157,7 +157,8 @@ impl Shard {
                 | Letter::Unsent { .. }
                 | Letter::Answer(_)
                 | Letter::Command(_)
-                | Letter::Config(_) => None,
+                | Letter::Config(_)
+                | Letter::Standing(_) => None,
             };
             let Some(source) = source else {
                 self.letter(letter, now, room, outbox);
@@ -302,6 +303,7 @@ impl Shard {
             Letter::Answer(answer) => signal.answer(&mut turn, answer),
             Letter::Command(command) => signal.command(&mut turn, command),
             Letter::Config(image) => signal.reload(image),
+            Letter::Standing(standing) => signal.stand(standing),
         }
     }
 

@@ -3,6 +3,7 @@
 //! The alphabet is 0–9, * and #, as a keypad has it (ITU-T E.161). A [`Digits`] holds up to 30 of them
 //! in 16 bytes and is `Copy`: E.164 numbers have at most 15, technical prefixes rarely more than six.
 
+use base::record::{Plain, Unreadable};
 use core::fmt;
 use core::str::FromStr;
 
@@ -141,6 +142,22 @@ impl FromStr for Digits {
     type Err = NotDigits;
     fn from_str(text: &str) -> Result<Digits, NotDigits> {
         Digits::parse(text.as_bytes())
+    }
+}
+
+/// As text: what is not a number's does not read back.
+impl Plain for Digits {
+    fn put(&self, out: &mut Vec<u8>) {
+        let mut text = [0; MAX_DIGITS];
+        let text = self.write(&mut text);
+        out.push(self.len);
+        out.extend_from_slice(text.as_bytes());
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        let len = usize::from(u8::take(from)?);
+        let (head, rest) = from.split_at_checked(len).ok_or(Unreadable::Short)?;
+        *from = rest;
+        Digits::parse(head).map_err(|_| Unreadable::Value)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::counters::{ClassCase, Counters, MethodCase};
 use crate::dialog::{Contact, Dialog, Tag};
 use crate::message::{self, Index, Message, Method, Name, Print, Status, response_head};
 use crate::policy::{Face, Image};
+use crate::quality::Standing;
 use crate::question::Names;
 use crate::transaction::{
     Branch, ClientInvite, ClientOther, Machine, Owner, ServerInvite, ServerOther, Timers,
@@ -83,6 +84,8 @@ pub(crate) struct Core {
     pub(crate) page: Page,
     pub(crate) random: Random,
     pub(crate) names: Names,
+    /// How well trunks carry calls, as the gate found last.
+    pub(crate) standing: Arc<Standing>,
     pub(crate) transactions: Transactions,
     pub(crate) merged: HashedMap<First>,
     /// Hashed Call-IDs of calls that an earlier process has written CDRs of, right after a start.

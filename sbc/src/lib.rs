@@ -11,6 +11,7 @@ pub mod dialog;
 mod identity;
 pub mod message;
 pub mod policy;
+pub mod quality;
 pub mod question;
 pub mod refusal;
 pub mod sdp;

@@ -3,6 +3,7 @@
 use base::money::{Currency, Ratio, Rounding};
 use base::page::Page;
 use base::{Instant, Now, Prefix, Wall};
+use control::event::{Attempted, Ended};
 use proptest::prelude::*;
 use routing_trie::calendar::{OnHolidays, Profile};
 use routing_trie::deck::{Deck, Duplicates, Options, import};
@@ -11,11 +12,14 @@ use routing_trie::{Builder, Digits, Market, Tariff};
 use sbc::Refusal;
 use sbc::policy::decide::{Decision, Facts, Way, decide, decide_with};
 use sbc::policy::plan::{
-    Action, Book, Choice, Customer, Edition, Margin, Order, Plan, Routing, Rule, Trace, Use, Vendor,
+    Action, Bar, Book, Choice, Customer, Edition, Kept, Margin, Order, Plan, Quality, Record,
+    Routing, Rule, Trace, Use, Vendor,
 };
 use sbc::policy::{Image, Interface, Route, Source, Target, Trunk};
+use sbc::quality::{Measure, Records, Standing};
 use sbc::question::{Answer, Names, Query, Question};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Length of the expected call: at a rate per minute, an expected cost of the same figure.
 const CALL_MS: u64 = 60_000;
@@ -49,6 +53,7 @@ fn everything() -> Choice {
         except: Vec::new(),
         order: Order::Cost { within_e5: 0 },
         margin: Margin::default(),
+        quality: Default::default(),
         attempts: 4,
         stop_on: Vec::new(),
         otherwise: None,
@@ -94,6 +99,8 @@ fn world(bought: &[Deck], sold: &str, rules: Vec<Rule>) -> Image {
         places: 6,
         rounding: Rounding::HalfUp,
         call_ms: CALL_MS,
+        destinations: Default::default(),
+        quality_window: Duration::from_secs(900),
     };
     let mut image = Image {
         generation: 1,
@@ -139,6 +146,7 @@ struct Call<'a> {
     image: &'a Image,
     page: &'a Page,
     names: &'a Names,
+    standing: &'a Standing,
     hour: u64,
     number: &'a str,
     calling: &'a str,
@@ -154,6 +162,7 @@ impl Call<'_> {
             now: Now { mono: Instant(1), wall: Wall(self.hour * 3_600_000_000_000) },
             names: self.names,
             page: self.page,
+            standing: self.standing,
             draw: self.draw,
         }
     }
@@ -170,7 +179,16 @@ impl Call<'_> {
 /// Trunks tried for a number at noon, or at another hour.
 fn tried_at(image: &Image, page: &Page, number: &str, hour: u64) -> Result<Vec<u16>, Refusal> {
     let names = Names::default();
-    let call = Call { image, page, names: &names, hour, number, calling: "", draw: 7 };
+    let call = Call {
+        image,
+        page,
+        names: &names,
+        standing: &Standing::default(),
+        hour,
+        number,
+        calling: "",
+        draw: 7,
+    };
     call.route().map(|way| way.candidates.iter().map(|c| c.trunk).collect())
 }
 
@@ -248,8 +266,16 @@ fn the_first_rule_that_fits_decides() {
     let image = world(&decks(), SOLD, rules);
     let (page, names) = (Page::new(Image::WORDS), Names::default());
     let trunks = |number, calling, hour| {
-        let call =
-            Call { image: &image, page: &page, names: &names, hour, number, calling, draw: 1 };
+        let call = Call {
+            image: &image,
+            page: &page,
+            names: &names,
+            standing: &Standing::default(),
+            hour,
+            number,
+            calling,
+            draw: 1,
+        };
         call.route().map(|way| {
             let trunks = way.candidates.iter().map(|c| c.trunk).collect::<Vec<_>>();
             (way.taken.map(|t| t.rule), trunks)
@@ -328,8 +354,16 @@ fn no_turn_is_taken_while_a_name_is_not_known() {
     let word = Image::turn_word(0);
     let mut names = Names::default();
     let number = "442079460000";
-    let call =
-        Call { image: &image, page: &page, names: &names, hour: 12, number, calling: "", draw: 1 };
+    let call = Call {
+        image: &image,
+        page: &page,
+        names: &names,
+        standing: &Standing::default(),
+        hour: 12,
+        number,
+        calling: "",
+        draw: 1,
+    };
     assert_eq!(
         decide(&image, &call.facts()),
         Decision::Need(Question::Resolve(Query::port("host", 5060)))
@@ -337,8 +371,16 @@ fn no_turn_is_taken_while_a_name_is_not_known() {
     assert_eq!(page.read(word), 0);
     let addresses = vec!["203.0.113.99".parse().expect("an address")];
     names.learn(Answer::of(Query::port("host", 5060), 5060, addresses, 60), Instant(1));
-    let call =
-        Call { image: &image, page: &page, names: &names, hour: 12, number, calling: "", draw: 1 };
+    let call = Call {
+        image: &image,
+        page: &page,
+        names: &names,
+        standing: &Standing::default(),
+        hour: 12,
+        number,
+        calling: "",
+        draw: 1,
+    };
     assert_eq!(call.route().map(|way| way.candidates.len()), Ok(3));
     assert_eq!(page.read(word), 1);
 }
@@ -349,8 +391,16 @@ fn what_was_decided_goes_with_the_call() {
     let image = world(&decks(), SOLD, vec![rule(choice)]);
     let (page, names) = (Page::new(Image::WORDS), Names::default());
     let number = "442079460000";
-    let call =
-        Call { image: &image, page: &page, names: &names, hour: 12, number, calling: "", draw: 1 };
+    let call = Call {
+        image: &image,
+        page: &page,
+        names: &names,
+        standing: &Standing::default(),
+        hour: 12,
+        number,
+        calling: "",
+        draw: 1,
+    };
     let way = call.route().expect("a route");
     assert_eq!(way.stop_on, [486]);
     let taken = way.taken.expect("a plan");
@@ -370,14 +420,22 @@ fn the_trace_tells_every_stage_and_why_each_lost() {
     let image = world(&decks(), SOLD, vec![rule(Choice { margin, attempts: 1, ..everything() })]);
     let (page, names) = (Page::new(Image::WORDS), Names::default());
     let number = "442079460000";
-    let call =
-        Call { image: &image, page: &page, names: &names, hour: 12, number, calling: "", draw: 1 };
+    let call = Call {
+        image: &image,
+        page: &page,
+        names: &names,
+        standing: &Standing::default(),
+        hour: 12,
+        number,
+        calling: "",
+        draw: 1,
+    };
     let mut trace = Trace::default();
     assert!(matches!(decide_with(&image, &call.facts(), &mut trace), Decision::Route(_)));
-    let text = trace.to_string();
+    let text = trace.record(&image).to_string();
     let expected = "\
-trunk     customer sends 442079460000
-number    442079460000 after the trunk's rules
+trunk     customer: 0 of 2 calls, at most 1000 a second
+number    442079460000 from no number, after the trunk's rules
 route     prefix \"\" leads to a plan
 rule      wholesale rule 1 decides
 price     retail code 44: 0.012000000 USD for the expected call
@@ -387,7 +445,7 @@ vendor    vendor-2         code 44            0.012000000 USD  costs more than t
 vendor    vendor-3         code 4             0.011000000 USD  may carry it
 order      1. vendor-1          0.010000000 USD  is tried
 order      2. vendor-3          0.011000000 USD  others come first
-try       v1               442079460000 at 203.0.113.1:5060";
+";
     assert_eq!(text, expected);
 }
 
@@ -408,6 +466,90 @@ fn plans_mean_the_same_trunks_when_the_file_is_written_in_another_order() {
     let next = next.after(&old).expect("room");
     assert_eq!(tried(&next, "442079460000"), Ok(vec![2]));
     assert_eq!(next.routing.vendors, old.routing.vendors);
+}
+
+/// What a trunk has shown: so many of its calls answered.
+fn shown(trunks: &[(u16, u32, u32)]) -> Standing {
+    let mut records = Records::new(Duration::from_secs(900));
+    for &(trunk, answered, calls) in trunks {
+        for n in 0..calls {
+            let ended = if n < answered { Ended::Answered } else { Ended::Failed };
+            let (number, pdd_ms, mos_centi) = (control::Text::from("44"), Some(900), Some(410));
+            let what = Attempted { trunk, number, ended, pdd_ms, duration_ms: 60_000, mos_centi };
+            records.hear(0, &what, Instant(1));
+        }
+    }
+    records.standing(Instant(2))
+}
+
+/// Trunks tried when quality is as shown.
+fn tried_with(image: &Image, standing: &Standing, draw: u64) -> Result<Vec<u16>, Refusal> {
+    let (page, names) = (Page::new(Image::WORDS), Names::default());
+    let number = "442079460000";
+    let call =
+        Call { image, page: &page, names: &names, standing, hour: 12, number, calling: "", draw };
+    call.route().map(|way| way.candidates.iter().map(|c| c.trunk).collect())
+}
+
+fn asr(percent: u32) -> Quality {
+    let bar = Bar { measure: Measure::Asr, bound: percent * 100 };
+    Quality { bars: vec![bar], min_calls: 50, probe_percent: 2 }
+}
+
+#[test]
+fn who_is_surely_worse_than_asked_for_is_left_out_but_for_probes() {
+    let image = world(&decks(), SOLD, vec![rule(Choice { quality: asr(40), ..everything() })]);
+    let cheapest_first = Ok(vec![1, 3, 2]);
+    assert_eq!(tried_with(&image, &Standing::default(), 0), cheapest_first, "nothing is known");
+    assert_eq!(tried_with(&image, &shown(&[(1, 0, 49)]), 0), cheapest_first, "too few calls");
+    assert_eq!(tried_with(&image, &shown(&[(1, 18, 50)]), 0), cheapest_first, "it may be chance");
+    let poor = shown(&[(1, 100, 500)]);
+    assert_eq!(tried_with(&image, &poor, 0), Ok(vec![3, 2]));
+    // Two calls of a hundred find out; it comes back by itself when it does better.
+    let probes = (0..10_000).filter(|n| tried_with(&image, &poor, *n) == cheapest_first).count();
+    assert_eq!(probes, 200);
+    assert_eq!(tried_with(&image, &shown(&[(1, 200, 500)]), 0), cheapest_first);
+    let all = shown(&[(1, 0, 500), (2, 0, 500), (3, 0, 500)]);
+    assert_eq!(tried_with(&image, &all, 0), Err(Refusal::NoVendor));
+}
+
+#[test]
+fn by_quality_the_best_come_first_and_the_cheapest_of_those_as_good() {
+    let order = Order::Quality(Measure::Asr);
+    let quality = Quality { min_calls: 50, ..Quality::default() };
+    let image = world(&decks(), SOLD, vec![rule(Choice { order, quality, ..everything() })]);
+    let tried = |shown: &Standing| tried_with(&image, shown, 0).expect("a way");
+    assert_eq!(tried(&shown(&[(1, 300, 500), (2, 450, 500), (3, 400, 500)])), [2, 3, 1]);
+    // 61 % and 62 % are as good: the cheaper goes first.
+    assert_eq!(tried(&shown(&[(1, 305, 500), (2, 450, 500), (3, 310, 500)])), [2, 1, 3]);
+    // Who is not known is found out about.
+    assert_eq!(tried(&shown(&[(1, 499, 500), (3, 499, 500)])), [2, 1, 3]);
+}
+
+#[test]
+fn the_trace_says_what_was_measured() {
+    let image = world(&decks(), SOLD, vec![rule(Choice { quality: asr(40), ..everything() })]);
+    let (page, names) = (Page::new(Image::WORDS), Names::default());
+    let (number, standing) = ("442079460000", &shown(&[(1, 100, 500)]));
+    let call = Call {
+        image: &image,
+        page: &page,
+        names: &names,
+        standing,
+        hour: 12,
+        number,
+        calling: "",
+        draw: 0,
+    };
+    // What a call keeps is what was looked at; both read back by name.
+    let mut kept = Kept::with_room();
+    assert!(matches!(decide_with(&image, &call.facts(), &mut kept), Decision::Route(_)));
+    let record = Record::open(&kept.seal(&image)).expect("a record");
+    assert_eq!(record, kept.record(&image));
+    let text = record.to_string();
+    assert!(text.contains("quality   v1               asr 20.0 % of 500 calls\n"), "{text}");
+    assert!(text.contains("vendor    vendor-1         code -"), "{text}");
+    assert!(text.contains("carries such calls worse than asked for"), "{text}");
 }
 
 /// Decks whose rows meet the numbers asked for.
@@ -443,7 +585,7 @@ proptest! {
                 page.enter(Image::calls_word(*trunk), 2);
             }
             let call =
-                Call { image: &image, page: &page, names: &names, hour, number: &number, calling: "", draw: 3 };
+                Call { image: &image, page: &page, names: &names, standing: &Standing::default(), hour, number: &number, calling: "", draw: 3 };
             match listen {
                 true => decide_with(&image, &call.facts(), &mut Trace::default()),
                 false => decide(&image, &call.facts()),

@@ -61,7 +61,11 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Call(CallCommand),
     /// Show trunks: load against limits, and quality over the last five minutes
-    Trunks,
+    Trunks {
+        /// Show what plans know of each trunk instead: quality by destination, with its confidence
+        #[arg(long)]
+        quality: bool,
+    },
     /// Show shards: load and health of each thread that handles calls
     Shards,
     /// Take no new calls; the engine ends when its last call has ended
@@ -113,6 +117,11 @@ pub(crate) enum CallCommand {
     /// Show one call
     Show {
         /// Its id, as `sbcctl calls` prints it
+        id: String,
+    },
+    /// Say why a call went where it went, stage by stage: one that lives, or one that has its CDR
+    Why {
+        /// Its id, as `sbcctl calls` prints it, or the id of its CDR
         id: String,
     },
     /// Release one call at once: BYE or CANCEL to both sides

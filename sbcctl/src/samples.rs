@@ -1,6 +1,6 @@
 //! Literal values for tests, and where their golden output lives.
 
-use control::frame::{CallLine, ShardLine, Status, TrunkLine};
+use control::frame::{CallLine, Measured, QualityLine, ShardLine, Status, TrunkLine};
 
 /// 2026-01-02 03:04:05 UTC.
 pub(crate) const NOW: u64 = 1_767_323_045_000;
@@ -57,6 +57,16 @@ pub(crate) fn troubled() -> Status {
 
 /// Three trunks: well, nearly full, bad.
 pub(crate) fn trunks() -> Vec<TrunkLine> {
+    let measured =
+        |value: f64, calls| Measured { value, low: value * 0.9, high: value * 1.1, calls };
+    let quality = |asr: f64| QualityLine {
+        destination: "uk-mobile".into(),
+        asr: Some(measured(asr, 2_000)),
+        ner: Some(measured(asr * 1.5, 2_000)),
+        acd_s: Some(measured(95.0, 1_100)),
+        pdd_ms: Some(measured(1_400.0, 1_500)),
+        mos: None,
+    };
     let trunk = |name: &str, calls, capacity, cps, ended, asr, mos| TrunkLine {
         name: name.into(),
         removed: name == "cheap-route",
@@ -71,6 +81,7 @@ pub(crate) fn trunks() -> Vec<TrunkLine> {
         acd_s: asr.map(|a| a * 3.0),
         pdd_ms: asr.map(|a| 90_000.0 / a),
         mos,
+        quality: asr.filter(|_| name != "retail-in").map(quality).into_iter().collect(),
     };
     vec![
         trunk("retail-in", 820, 2000, 21.5, 6100, Some(63.4), Some(4.36)),

@@ -12,8 +12,9 @@ use routing_trie::deck::{Code, Deck, Options, import};
 use routing_trie::market::{Entry, Market};
 use routing_trie::{Builder, Digits, Image as Trie, MAX_DIGITS};
 use sbc::policy::Image;
-use sbc::policy::decide::{Decision, Facts, decide};
-use sbc::policy::plan::{Ask, NoTrace, select};
+use sbc::policy::decide::{Decision, Facts, decide_with};
+use sbc::policy::plan::{Ask, Kept, NoTrace, select};
+use sbc::quality::Standing;
 use sbc::question::Names;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -99,6 +100,7 @@ struct Node {
     image: Arc<Image>,
     page: Page,
     names: Names,
+    standing: Standing,
     clock: Cell<u64>,
 }
 
@@ -126,7 +128,8 @@ impl Node {
         for trunk in (1..=files.len() as u16).step_by(10) {
             while page.enter(Image::calls_word(trunk), 1000) {}
         }
-        Ok(Node { image: config.image, page, names: Names::default(), clock: Cell::new(1) })
+        let (names, standing, clock) = (Names::default(), Standing::default(), Cell::new(1));
+        Ok(Node { image: config.image, page, names, standing, clock })
     }
 
     /// Time passes, so that every vendor's pace is looked at anew.
@@ -139,7 +142,8 @@ impl Node {
     fn choose(&self, called: Digits) -> usize {
         let now = self.now();
         let (calling, page) = (Digits::EMPTY, &self.page);
-        let ask = Ask { trunk: 0, called, calling, at: AT, now, page, draw: now.0 };
+        let standing = &self.standing;
+        let ask = Ask { trunk: 0, called, calling, at: AT, now, page, standing, draw: now.0 };
         let chosen = select(&self.image, 0, &ask, |_| Ok(()), &mut NoTrace);
         chosen.map_or(0, |selected| selected.chosen.len())
     }
@@ -154,9 +158,14 @@ impl Node {
             now: Now { mono: self.now(), wall: Wall(AT as u64 * 1_000_000_000) },
             names: &self.names,
             page: &self.page,
+            standing: &self.standing,
             draw: self.clock.get(),
         };
-        match decide(&self.image, &facts) {
+        // As a call does: with its reasons kept.
+        let mut kept = Kept::with_room();
+        let decision = decide_with(&self.image, &facts, &mut kept);
+        black_box(kept.seal(&self.image));
+        match decision {
             Decision::Route(way) => way.candidates.len(),
             Decision::Refuse(_) | Decision::Need(_) => 0,
         }

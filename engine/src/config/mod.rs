@@ -32,6 +32,7 @@ use crate::decks::Stock;
 use read::{Report, Section};
 use sbc::policy::Image;
 use sbc::policy::plan::Routing;
+use sbc::quality::Destinations;
 use std::path::Path;
 use std::sync::Arc;
 use toml::de::DeTable;
@@ -124,6 +125,9 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
     let rates = routing::read_rates(rates, &node.run_dir, report);
     let times = root.tables(report, "time");
     let times: Vec<_> = times.into_iter().map(|s| routing::Time::read(s, report)).collect();
+    let destinations = root.tables(report, "destination");
+    let destinations: Vec<_> =
+        destinations.into_iter().map(|s| routing::Destination::read(s, report)).collect();
     let vendors = root.tables(report, "vendor");
     let vendors: Vec<_> = vendors.into_iter().map(|s| routing::Party::vendor(s, report)).collect();
     let customers = root.tables(report, "customer");
@@ -137,6 +141,7 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
     check::trunks(&trunks, &interfaces, report);
     let prefixes = check::routes(&routes, &trunks, &plans, report);
     routing::check(&vendors, &customers, &trunks, report);
+    routing::check_destinations(&destinations, report);
     check::duplicates(times.iter().filter_map(|t| t.name.as_ref()), "time", report);
     let world =
         plan::World { trunks: &trunks, times: &times, vendors: &vendors, customers: &customers };
@@ -161,7 +166,7 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
         trunks: trunks.iter().filter_map(|t| t.compile(index)).collect(),
         prefixes: prefixes?,
         routes: routes.iter().map(|r| r.compile(trunk_index, plan_index)).collect(),
-        routing: compile_routing(&plans, &world, &rates, plan_index)?,
+        routing: compile_routing(&plans, &world, &rates, &destinations, plan_index)?,
         book: Arc::default(),
         timers,
         software: node.software.clone(),
@@ -189,6 +194,7 @@ fn compile_routing(
     plans: &[plan::Draft],
     world: &plan::World,
     rates: &Rates,
+    destinations: &[routing::Destination],
     plan: impl Fn(&str) -> Option<u16>,
 ) -> Option<Routing> {
     let trunk = |name: &str| world.trunk(name);
@@ -209,6 +215,10 @@ fn compile_routing(
         places: rates.places,
         rounding: rates.rounding,
         call_ms: rates.call_ms,
+        destinations: Destinations::new(
+            &destinations.iter().filter_map(|d| d.compile()).collect::<Vec<_>>(),
+        ),
+        quality_window: rates.quality_window,
     })
 }
 

@@ -8,7 +8,8 @@ use super::trunk;
 use base::money::read_nano;
 use routing_trie::Digits;
 use sbc::policy::MAX_RULES;
-use sbc::policy::plan::{Action, Choice, MAX_PLANS, Margin, Order, Plan, Rule, Use};
+use sbc::policy::plan::{Action, Bar, Choice, MAX_PLANS, Margin, Order, Plan, Quality, Rule, Use};
+use sbc::quality::Measure;
 use std::collections::BTreeSet;
 
 /// A plan as written.
@@ -30,6 +31,7 @@ struct RuleDraft {
     except: Vec<At<String>>,
     order: Order,
     margin: Margin,
+    quality: Quality,
     attempts: u8,
     stop_on: Vec<u16>,
     otherwise: Option<At<String>>,
@@ -136,6 +138,7 @@ impl RuleDraft {
         let except = s.parsed_list(report, "except", "the name of a [[vendor]]", name);
         let order = read_order(s, report);
         let margin = read_margin(s, report);
+        let quality = read_quality(s, report);
         let attempts = s.number(report, "attempts", 1..=16, 4);
         let statuses = s.list(report, "stop_on", "statuses").unwrap_or_default();
         let stop_on =
@@ -161,6 +164,7 @@ impl RuleDraft {
             except: except.unwrap_or_default(),
             order,
             margin,
+            quality,
             attempts,
             stop_on,
             otherwise,
@@ -179,6 +183,7 @@ impl RuleDraft {
                 except: self.except.iter().filter_map(vendor).collect(),
                 order: self.order,
                 margin: self.margin,
+                quality: self.quality.clone(),
                 attempts: self.attempts,
                 stop_on: self.stop_on.clone(),
                 otherwise: self.otherwise.as_ref().and_then(|p| plan(&p.value)),
@@ -232,8 +237,20 @@ fn read_vendors(s: &mut Section<'_>, report: &mut Report) -> Vec<(At<String>, u1
 
 fn read_order(s: &mut Section<'_>, report: &mut Report) -> Order {
     let cost = Order::Cost { within_e5: 0 };
-    let words = [("cost", cost), ("priority", Order::Priority), ("share", Order::Share)];
+    let measures = Measure::ALL.iter().map(|m| (m.name(), *m)).collect::<Vec<_>>();
+    let by = s.choice(report, "quality_by", &measures).unwrap_or(Measure::Asr);
+    let words = [
+        ("cost", cost),
+        ("priority", Order::Priority),
+        ("share", Order::Share),
+        ("quality", Order::Quality(by)),
+    ];
     let order = s.choice(report, "order", &words).unwrap_or(cost);
+    if order != Order::Quality(by) && s.has("quality_by") {
+        let place = s.place("quality_by");
+        let problem = Problem::new(place, "`quality_by` without order = \"quality\"");
+        report.push(problem.expected("vendors ordered by quality"));
+    }
     let percent = s.number::<u32>(report, "within_percent", 0..=1_000, 0);
     if order != cost && s.has("within_percent") {
         let place = s.place("within_percent");
@@ -241,6 +258,36 @@ fn read_order(s: &mut Section<'_>, report: &mut Report) -> Order {
         report.push(problem.expected("vendors ordered by cost"));
     }
     if order == cost { Order::Cost { within_e5: percent * 1_000 } } else { order }
+}
+
+/// What vendors' trunks must reach, in units people write and units that are measured.
+fn read_quality(s: &mut Section<'_>, report: &mut Report) -> Quality {
+    let mut bars = Vec::new();
+    let numbers = [
+        ("min_asr_percent", Measure::Asr, 1..=100, 100),
+        ("min_ner_percent", Measure::Ner, 1..=100, 100),
+        ("min_acd_s", Measure::Acd, 1..=3_600, 1_000),
+        ("max_pdd_ms", Measure::Pdd, 1..=60_000, 1),
+    ];
+    for (key, measure, range, unit) in numbers {
+        let value = s.number::<u32>(report, key, range, 0);
+        if s.has(key) {
+            bars.push(Bar { measure, bound: value * unit });
+        }
+    }
+    let score = |text: &str| {
+        let nano = read_nano(text).ok()?;
+        (1_000_000_000..=5_000_000_000).contains(&nano).then_some((nano / 10_000_000) as u32)
+    };
+    let score = s.parsed(report, "min_mos", "a score like \"3.6\", from 1 to 5", score);
+    bars.extend(score.map(|at| Bar { measure: Measure::Mos, bound: at.value }));
+    let min_calls = s.number(report, "min_calls", 1..=1_000_000, 50);
+    let probe_percent = s.number(report, "probe_percent", 0..=100, 2);
+    if bars.is_empty() && s.has("probe_percent") {
+        let problem = Problem::new(s.place("probe_percent"), "`probe_percent` without a bound");
+        report.push(problem.expected("min_asr_percent or another bound that vendors may miss"));
+    }
+    Quality { bars, min_calls, probe_percent }
 }
 
 fn read_margin(s: &mut Section<'_>, report: &mut Report) -> Margin {

@@ -7,10 +7,13 @@ use super::read::{At, Report, Section, quoted};
 use super::report::Problem;
 use super::trunk;
 use base::money::{Currency, Ratio, Rounding};
+use routing_trie::Digits;
 use routing_trie::calendar::{OnHolidays, Profile, day, zone};
 use sbc::policy::plan::{Customer, MAX_PARENTS, Vendor};
+use sbc::quality::Destinations;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where decks are and what their money is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct Rates {
     pub places: u8,
     /// What becomes of the rest.
     pub rounding: Rounding,
+    /// How far back the quality of trunks is looked at.
+    pub quality_window: Duration,
 }
 
 impl Rates {
@@ -62,6 +67,7 @@ pub(super) fn read_rates(
         call_ms: 1_000 * s.number::<u64>(report, "expected_call_s", 1..=86_400, 180),
         places: s.number(report, "places", 0..=9, 6),
         rounding: s.choice(report, "rounding", &Rounding::NAMES).unwrap_or_default(),
+        quality_window: Duration::from_secs(s.number(report, "quality_window_s", 60..=86_400, 900)),
     };
     s.finish(report);
     rates
@@ -76,6 +82,54 @@ fn worth(text: &str) -> Option<(Currency, Ratio)> {
 pub(super) struct Time {
     pub(super) name: Option<At<Box<str>>>,
     profile: Option<Profile>,
+}
+
+/// A group of called numbers as written.
+pub(super) struct Destination {
+    pub(super) name: Option<At<Box<str>>>,
+    pub(super) codes: Vec<At<Digits>>,
+}
+
+impl Destination {
+    pub(super) fn read(mut section: Section<'_>, report: &mut Report) -> Destination {
+        let s = &mut section;
+        let name = s.parsed(report, "name", names::NAME, names::name);
+        let codes = s.parsed_list(report, "codes", "digits without +, like \"44\"", names::digits);
+        if name.is_none() {
+            section.missing(report, "name", "a name metrics call it by", "\"uk-mobile\"");
+        }
+        if !section.has_entries("codes") || !section.has("codes") {
+            section.missing(report, "codes", "what its numbers begin with", "[\"447\"]");
+        }
+        section.finish(report);
+        Destination { name, codes: codes.unwrap_or_default() }
+    }
+
+    pub(super) fn compile(&self) -> Option<(Box<str>, Vec<Digits>)> {
+        let codes = self.codes.iter().map(|c| c.value).collect();
+        Some((self.name.as_ref()?.value.clone(), codes))
+    }
+}
+
+/// Each name and each code once, and no more groups than there may be.
+pub(super) fn check_destinations(destinations: &[Destination], report: &mut Report) {
+    let named = destinations.iter().filter_map(|d| d.name.as_ref());
+    super::check::duplicates(named.clone(), "destination", report);
+    if let Some(surplus) = named.clone().nth(Destinations::MOST - 1) {
+        let message = format!("there are {} destinations", named.count());
+        let most = format!("at most {}", Destinations::MOST - 1);
+        report.push(Problem::new(surplus.span.clone(), message).expected(most));
+    }
+    let mut taken: BTreeMap<String, &str> = BTreeMap::new();
+    for destination in destinations {
+        let label = destination.name.as_ref().map_or("?", |n| &n.value);
+        for code in &destination.codes {
+            if let Some(other) = taken.insert(code.value.to_string(), label) {
+                let message = format!("{} is a code of `{other}` already", code.value);
+                report.push(Problem::new(code.span.clone(), message).expected("each code once"));
+            }
+        }
+    }
 }
 
 const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];

@@ -78,6 +78,8 @@ pub(crate) mod tests {
 
     pub(crate) fn cdr(sequence: u64, at: u64) -> Cdr {
         Cdr {
+            call: None,
+            why: Default::default(),
             id: CdrId { epoch: 1, shard: 0, sequence },
             call_id_in: b"call@caller".as_slice().into(),
             call_id_out: Box::default(),

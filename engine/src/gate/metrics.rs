@@ -2,6 +2,7 @@
 
 use super::fault;
 use super::names::NameCounters;
+use super::quality::QualityCounters;
 use super::reload::ReloadCounters;
 use crate::disk::scribe::ScribeCounters;
 use crate::io::mesh::IoCounters;
@@ -16,6 +17,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, MetricFami
 use prometheus::{Encoder, TextEncoder};
 use sbc::counters::{Counters, SetupBucket};
 use sbc::policy::Image;
+use sbc::quality::{Figures, Measure, Standing};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -94,6 +96,10 @@ pub struct Exposition {
     pub reloads: Arc<ReloadCounters>,
     /// Of looking names up.
     pub names: Arc<NameCounters>,
+    /// Of what is known about trunks.
+    pub quality: Arc<QualityCounters>,
+    /// What is known about trunks.
+    pub standing: watch::Receiver<Arc<Standing>>,
     /// Words that trunks are counted in.
     pub page: Page,
     /// The configuration in force.
@@ -116,6 +122,40 @@ pub const SINGLE: [(&str, Kind, &str); 6] = [
     ),
     ("process_cpu_seconds_total", Kind::Counter, "CPU time of the process, user and system."),
     ("process_resident_memory_bytes", Kind::Gauge, "Memory of the process that is in RAM."),
+];
+
+/// A family of what was measured: its name, what it is of, its help.
+pub type Measured = (&'static str, Option<(Measure, f64)>, &'static str);
+
+/// What is told of each trunk and destination, with the measure it is of and how many make one of its unit;
+/// without a measure, of how many attempts.
+pub const MEASURED: [Measured; 6] = [
+    ("tandem_trunk_attempts", None, "Attempts at the trunk within the quality window."),
+    (
+        "tandem_trunk_asr_ratio",
+        Some((Measure::Asr, 1e4)),
+        "Answer-seizure ratio of those attempts (E.411).",
+    ),
+    (
+        "tandem_trunk_ner_ratio",
+        Some((Measure::Ner, 1e4)),
+        "Network effectiveness ratio of those attempts (E.425).",
+    ),
+    (
+        "tandem_trunk_acd_seconds",
+        Some((Measure::Acd, 1e3)),
+        "Average duration of the answered ones.",
+    ),
+    (
+        "tandem_trunk_pdd_seconds",
+        Some((Measure::Pdd, 1e3)),
+        "Average delay from INVITE to ringing or answer (RFC 6076 SRD).",
+    ),
+    (
+        "tandem_trunk_mos",
+        Some((Measure::Mos, 1e2)),
+        "Average mean opinion score of what came back.",
+    ),
 ];
 
 impl Exposition {
@@ -147,7 +187,7 @@ impl Exposition {
                 group.visit(&mut |metric, value| visit(metric, Some(number), value));
             }
         }
-        let groups: [&dyn Group; 3] = [&*self.scribe, &*self.reloads, &*self.names];
+        let groups: [&dyn Group; 4] = [&*self.scribe, &*self.reloads, &*self.names, &*self.quality];
         for group in groups {
             group.visit(&mut |metric, value| visit(metric, None, value));
         }
@@ -169,6 +209,8 @@ impl Exposition {
         });
         families.insert(SETUP.to_owned(), self.setup());
         families.extend(self.single().map(|f| (f.name().to_owned(), f)));
+        families.extend(self.measured().map(|f| (f.name().to_owned(), f)));
+        families.retain(|_, family| !family.get_metric().is_empty());
         let families: Vec<MetricFamily> = families.into_values().collect();
         let mut text = Vec::new();
         let encoded = TextEncoder::new().encode(&families, &mut text);
@@ -223,6 +265,35 @@ impl Exposition {
             let mut out = family(&Metric { name, help, kind, label: None });
             for (trunk, value) in samples {
                 out.mut_metric().push(sample(kind, &[trunk.map(|name| ("trunk", name))], value));
+            }
+            out
+        })
+    }
+}
+
+impl Exposition {
+    /// The families of [`MEASURED`], in its order; a measure of no call is left out.
+    fn measured(&self) -> impl Iterator<Item = MetricFamily> {
+        let (image, standing) = (self.image.borrow().clone(), self.standing.borrow().clone());
+        MEASURED.into_iter().map(move |(name, measure, help)| {
+            let kind = Kind::Gauge;
+            let mut out = family(&Metric { name, help, kind, label: None });
+            let value = |figures: &Figures| match measure {
+                None => Some(f64::from(figures.asr.count)),
+                Some((measure, unit)) => {
+                    let span = figures.of(measure);
+                    (span.count > 0).then(|| f64::from(span.mean) / unit)
+                }
+            };
+            for (destination, trunk, figures) in standing.iter() {
+                let trunk = image.trunk(trunk).map(|t| ("trunk", t.name.to_string()));
+                let named = image.routing.destinations.names.get(usize::from(destination));
+                let destination = named.map(|name| ("destination", name.to_string()));
+                if let (Some(trunk), Some(destination), Some(value)) =
+                    (trunk, destination, value(figures))
+                {
+                    out.mut_metric().push(sample(kind, &[Some(trunk), Some(destination)], value));
+                }
             }
             out
         })

@@ -7,23 +7,26 @@ mod client;
 mod metrics;
 mod model;
 mod names;
+mod quality;
 mod reload;
 mod socket;
 
-pub use metrics::{Exposition, SINGLE, ShardCounters};
+pub use metrics::{Exposition, MEASURED, Measured, SINGLE, ShardCounters};
 pub use names::NameCounters;
+pub use quality::QualityCounters;
 pub use reload::ReloadCounters;
 
 use crate::config::{Config, wall_s};
 use crate::io::mesh::GateMesh;
 use base::page::Page;
 use base::{Home, ShardId};
-use control::event::CallId;
+use control::event::{CallId, CallState};
 use control::frame::Status;
 use control::{Command, Event};
 use model::Model;
 use node::{Fault, Letter};
 use sbc::policy::Image;
+use sbc::quality::Standing;
 use sbc::question::Query;
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -51,6 +54,8 @@ pub struct Gate {
     pub file: PathBuf,
     /// Tells who reads metrics which image is in force.
     pub publish: watch::Sender<Arc<Image>>,
+    /// The same for what is known about trunks.
+    pub rate: watch::Sender<Arc<Standing>>,
     /// Everything that is counted.
     pub exposition: Arc<Exposition>,
     /// Words shared by the shards.
@@ -98,6 +103,8 @@ pub(crate) struct State {
     lost: Vec<u64>,
     pub(crate) clients: Vec<Rc<client::Client>>,
     pub(crate) names: names::Names,
+    pub(crate) quality: quality::Quality,
+    pub(crate) whys: quality::Whys,
 }
 
 /// The state as tasks hold it. Never borrowed across an await.
@@ -114,6 +121,8 @@ impl Gate {
     async fn run(self) -> Result<(), Fault> {
         let shards = self.exposition.shards.len();
         let model = Model::new(&self.config.image);
+        let counters = self.exposition.quality.clone();
+        let quality = quality::Quality::new(&self.config.image, self.rate, counters);
         let state = Rc::new(RefCell::new(State {
             model,
             config: self.config,
@@ -132,6 +141,8 @@ impl Gate {
             lost: vec![0; shards],
             clients: Vec::new(),
             names: names::Names::default(),
+            quality,
+            whys: quality::Whys::default(),
             mesh: self.mesh,
         }));
         let listener = UnixListener::from_std(self.doors.control);
@@ -182,6 +193,7 @@ async fn tick(state: Shared) {
         let state = &mut *state;
         state.model.tick(&state.exposition);
         state.clients.iter().for_each(|c| c.tell_gap());
+        state.rate_trunks();
         for shard in 0..state.shards {
             let lost = state.mesh.lost(ShardId(shard as u8));
             if lost > state.lost[shard] {
@@ -251,16 +263,22 @@ impl State {
     fn take_events(&mut self) -> Vec<(ShardId, Query)> {
         let mut wanted = Vec::new();
         let (model, drained) = (&mut self.model, &mut self.drained);
+        let (quality, whys) = (&mut self.quality, &mut self.whys);
         let clients = &self.clients;
         self.mesh.events(|shard, event| match event {
             Event::Call(view) => {
                 let line = model.hear(&view);
+                if view.state == CallState::Ended {
+                    whys.end(view.id);
+                }
                 clients.iter().for_each(|c| c.event(&line));
             }
             // What a shard asks is what it read in the configuration: it always reads again.
             Event::Resolve { query } => {
                 wanted.extend(query.as_str().parse().ok().map(|query| (shard, query)));
             }
+            Event::Why { id, record } => whys.hear(id, record),
+            Event::Attempted(what) => quality.hear(&what),
             Event::Synced => {}
             Event::Drained => drained[usize::from(shard.0)] = true,
         });

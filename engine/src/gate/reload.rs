@@ -142,6 +142,7 @@ async fn publish(state: &Shared, next: Arc<Config>, tls: Option<Arc<Tls>>) {
         let mut state = state.borrow_mut();
         state.config = next;
         state.model.reload(&image);
+        state.quality.reload(&image);
         state.names.follow(&image, Instant::now());
         state.publish.send_replace(image.clone());
         state.exposition.clone()

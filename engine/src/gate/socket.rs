@@ -7,9 +7,12 @@ use crate::config::wall_s;
 use crate::explain::{Asked, explain};
 use control::event::{CallId, CallState};
 use control::frame::{
-    Answer, CallList, MAX_LINE, Op, PROTO, Released, Request, Snap, TrunkLine, What, line,
+    Answer, CallList, MAX_LINE, Measured, Op, PROTO, QualityLine, Released, Request, Snap,
+    TrunkLine, What, line,
 };
+use sbc::policy::plan::Record;
 use sbc::policy::{Image, Target};
+use sbc::quality::{Figures, Measure};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::os::unix::fs::PermissionsExt;
@@ -217,13 +220,28 @@ async fn act(
         Op::Explain { from, to, trunk, at } => {
             let asked = Asked { from, to, trunk, at: at.unwrap_or_else(wall_s) };
             let state = state.borrow();
-            let lines = explain(&state.config.image, &state.page, &asked)?;
+            let standing = state.quality.standing();
+            let lines = explain(&state.config.image, &state.page, &standing, &asked)?;
             Ok(json!(lines))
         }
+        Op::Why { call } => why(&state.borrow(), &call),
         Op::Reload { check } => {
             value(&reload(state, check).await.map_err(|error| fitting(&error))?)
         }
     }
+}
+
+/// The reasons of a call that lives, or ended not long ago.
+fn why(state: &State, text: &str) -> Result<Value, String> {
+    let id = call_id(text)?;
+    let record = state.whys.of(id).and_then(|record| Record::open(record).ok());
+    let record = record.ok_or_else(|| format!("nothing was decided lately about a call {text}"))?;
+    Ok(json!(record.lines().collect::<Vec<_>>()))
+}
+
+fn call_id(text: &str) -> Result<CallId, String> {
+    CallId::parse(text)
+        .ok_or_else(|| format!("`{text}` is no call id; they look like 7f-12a-3, see `calls`"))
 }
 
 fn value<T: serde::Serialize>(result: &T) -> Result<Value, String> {
@@ -241,8 +259,7 @@ fn fitting(text: &str) -> String {
 }
 
 fn known_call(state: &State, text: &str) -> Result<CallId, String> {
-    let id = CallId::parse(text)
-        .ok_or_else(|| format!("`{text}` is no call id; they look like 7f-12a-3, see `calls`"))?;
+    let id = call_id(text)?;
     match state.model.call(id) {
         Some(_) => Ok(id),
         None => Err(format!("there is no call {text}: it has ended, or never was")),
@@ -275,6 +292,12 @@ fn get(state: &State, what: What, call: Option<String>, limit: usize) -> Result<
 
 fn trunks(state: &State) -> Vec<TrunkLine> {
     let image: &Image = &state.config.image;
+    let standing = state.quality.standing();
+    let names = &image.routing.destinations.names;
+    let quality = |trunk: usize| {
+        let mine = standing.iter().filter(move |(_, t, _)| usize::from(*t) == trunk);
+        mine.filter_map(|(d, _, figures)| Some(measured(names.get(usize::from(d))?, figures)))
+    };
     let calls = |i: usize| state.page.read(Image::calls_word(i as u16));
     let lines = image.trunks.iter().zip(&state.model.windows).enumerate();
     // One that is gone is shown while calls are left on it.
@@ -295,10 +318,32 @@ fn trunks(state: &State) -> Vec<TrunkLine> {
                 acd_s: window.acd_s(),
                 pdd_ms: window.pdd_ms(),
                 mos: window.mos(),
+                quality: quality(i).collect(),
             }
         },
     );
     lines.collect()
+}
+
+/// What is known of a trunk's calls to a destination.
+fn measured(destination: &str, figures: &Figures) -> QualityLine {
+    let span = |measure, unit: f64| {
+        let span = figures.of(measure);
+        (span.count > 0).then(|| Measured {
+            value: f64::from(span.mean) / unit,
+            low: f64::from(span.low) / unit,
+            high: f64::from(span.high) / unit,
+            calls: span.count,
+        })
+    };
+    QualityLine {
+        destination: destination.to_owned(),
+        asr: span(Measure::Asr, 1e2),
+        ner: span(Measure::Ner, 1e2),
+        acd_s: span(Measure::Acd, 1e3),
+        pdd_ms: span(Measure::Pdd, 1.0),
+        mos: span(Measure::Mos, 1e2),
+    }
 }
 
 fn endpoint(target: &Target) -> String {

@@ -741,7 +741,8 @@ fn turns<D: Driver>(
                 | Letter::Forward { .. }
                 | Letter::Answer(_)
                 | Letter::Command(_)
-                | Letter::Config(_) => panic!("nobody sent {letter:?}"),
+                | Letter::Config(_)
+                | Letter::Standing(_) => panic!("nobody sent {letter:?}"),
             }
         }
         bench.submit();

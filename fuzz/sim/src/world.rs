@@ -15,6 +15,7 @@ use node::{
 };
 use sbc::billing::Frame;
 use sbc::policy::Image;
+use sbc::quality::Standing;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -310,6 +311,14 @@ impl World {
         self.image = Arc::new(next);
         for shard in 0..self.shards.len() {
             self.post(shard, Letter::Config(self.image.clone()));
+        }
+    }
+
+    /// Publishes what is known about trunks, as the gate does.
+    pub fn stand(&mut self, standing: Standing) {
+        let standing = Arc::new(standing);
+        for shard in 0..self.shards.len() {
+            self.post(shard, Letter::Standing(standing.clone()));
         }
     }
 

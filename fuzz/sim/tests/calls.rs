@@ -736,6 +736,7 @@ fn a_name_gives_addresses_of_the_interfaces_family_only() {
         now: base::Now { mono: now, wall: base::Wall(0) },
         names: &names,
         page: &page,
+        standing: &Default::default(),
         draw: 1,
     };
     let Decision::Route(way) = decide(&image, &facts) else { panic!("no route") };

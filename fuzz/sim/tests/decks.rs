@@ -1,15 +1,20 @@
 //! Decks change under calls: each call is bought and sold by one generation of every deck, hunting
 //! included, and pays what it was told at its beginning.
 
+use base::Instant;
 use base::money::{Currency, Ratio, Rounding};
+use control::Event;
+use control::event::Ended;
 use routing_trie::deck::{Deck, Options, import};
 use routing_trie::market::Entry;
 use routing_trie::{Market, Tariff};
 use sbc::billing::{Cdr, Quote};
 use sbc::policy::Image;
 use sbc::policy::plan::{
-    Action, Book, Choice, Customer, Edition, Margin, Order, Plan, Routing, Rule, Vendor,
+    Action, Bar, Book, Choice, Customer, Edition, Margin, Order, Plan, Quality, Record, Routing,
+    Rule, Vendor,
 };
+use sbc::quality::{Measure, Records};
 use sim::scene::{CALLEE, SECOND, Scene, image};
 use sim::wire;
 use std::sync::Arc;
@@ -44,6 +49,7 @@ fn carrier(generation: u32) -> Image {
         except: Vec::new(),
         order: Order::Cost { within_e5: 0 },
         margin: Margin { nano: 0, share_e5: 0, guarded: true },
+        quality: Default::default(),
         attempts: 4,
         stop_on: vec![404],
         otherwise: None,
@@ -65,6 +71,8 @@ fn carrier(generation: u32) -> Image {
         places: 9,
         rounding: Rounding::HalfUp,
         call_ms: CALL_MS,
+        destinations: Default::default(),
+        quality_window: Duration::from_secs(900),
     };
     image.routes[0].plan = Some(0);
     image.book = Arc::new(Book {
@@ -145,4 +153,103 @@ fn a_status_that_stops_the_search_stops_it() {
     s.assert_clean(1);
     let cdr = s.world.cdrs().into_iter().last().expect("a CDR");
     assert_eq!((cdr.attempts.len(), cdr.money().and_then(|m| m.cost)), (1, Some(0)));
+}
+
+/// What the gate makes of everything told so far.
+fn records(s: &Scene) -> Records {
+    let mut records = Records::new(Duration::from_secs(900));
+    for event in &s.world.events {
+        if let Event::Attempted(what) = event {
+            records.hear(0, what, Instant(1));
+        }
+    }
+    records
+}
+
+/// A call that the first vendor refuses, if it is asked, and the second answers for a second.
+fn hunted(s: &mut Scene, call: &str, first_is_asked: bool) {
+    s.invite(call);
+    s.expect_status(s.caller, 100);
+    if first_is_asked {
+        let invite = s.expect(s.callee, "INVITE");
+        s.world.send(s.callee, s.node, invite.reply(503, "f", "", ""));
+        s.expect(s.callee, "ACK");
+    }
+    let invite = s.expect(s.second, "INVITE");
+    let contact = format!("Contact: <sip:{SECOND}>\r\n");
+    let sdp = wire::sdp("203.0.113.30:4000".parse().expect("an address"), 1, "0", "sendrecv");
+    s.world.send(s.second, s.node, invite.reply(200, "x", &contact, &sdp));
+    s.expect(s.second, "ACK");
+    let ok = s.expect_status(s.caller, 200);
+    let ack = s.in_dialog("ACK", 1, &ok, "");
+    s.world.send(s.caller, s.node, ack);
+    s.world.run(Duration::from_secs(1));
+    let bye = s.in_dialog("BYE", 2, &ok, "");
+    s.world.send(s.caller, s.node, bye);
+    s.expect_status(s.caller, 200);
+    let bye = s.expect(s.second, "BYE");
+    s.world.send(s.second, s.node, bye.reply(200, "", "", ""));
+    s.world.run(Duration::from_millis(10));
+}
+
+#[test]
+fn what_attempts_showed_decides_and_the_cdr_says_so() {
+    let mut image = carrier(1);
+    if let Action::Choose(choice) = &mut image.routing.plans[0].rules[0].action {
+        let bars = vec![Bar { measure: Measure::Asr, bound: 5_000 }];
+        choice.quality = Quality { bars, min_calls: 30, probe_percent: 0 };
+    }
+    let mut s = Scene::with(image, Default::default());
+    let calls = 30;
+    for n in 0..calls {
+        hunted(&mut s, &format!("c{n}"), true);
+    }
+    let told = |s: &Scene| {
+        let of = |e: &Event| {
+            let Event::Attempted(what) = e else { return None };
+            Some((what.trunk, what.ended, what.duration_ms / 1_000))
+        };
+        s.world.events.iter().filter_map(of).collect::<Vec<_>>()
+    };
+    let both = [(1, Ended::Failed, 0), (2, Ended::Answered, 1)];
+    assert_eq!(told(&s), both.repeat(calls));
+    // Nothing is held against it until the gate has said so; then it is not asked any more.
+    hunted(&mut s, "before", true);
+    let standing = records(&s).standing(Instant(1));
+    s.world.stand(standing);
+    hunted(&mut s, "after", false);
+    let cdr = |s: &Scene, id: &str| {
+        let id = format!("{id}@caller");
+        s.world.cdrs().into_iter().find(|c| *c.call_id_in == *id.as_bytes()).expect("a CDR")
+    };
+    let why = |cdr: &Cdr| Record::open(&cdr.why).expect("a record").to_string();
+    let before = why(&cdr(&s, "before"));
+    assert!(before.contains("order      1. out"), "{before}");
+    let after = why(&cdr(&s, "after"));
+    assert!(after.contains("asr 0.0 % of 31 calls"), "{after}");
+    assert!(after.contains("order      1. second"), "{after}");
+    s.assert_clean(calls + 2);
+}
+
+#[test]
+fn a_refused_call_keeps_its_reasons() {
+    let mut image = carrier(1);
+    image.trunks[1].capacity = 0;
+    image.trunks[2].capacity = 0;
+    let mut s = Scene::with(image, Default::default());
+    s.invite("c1");
+    s.expect_status(s.caller, 100);
+    s.expect_status(s.caller, 503);
+    let ack = s.request("ACK", "c1", "442079460000", "", "");
+    s.world.send(s.caller, s.node, ack);
+    s.world.run(Duration::from_millis(10));
+    let cdr = s.world.cdrs().into_iter().next().expect("a CDR");
+    let why = Record::open(&cdr.why).expect("a record").to_string();
+    assert!(why.contains("its trunks are full") && why.contains("No vendor is left"), "{why}");
+    let told = s.world.events.iter().find_map(|e| {
+        let Event::Why { record, .. } = e else { return None };
+        Some(record.clone())
+    });
+    assert_eq!(told, Some(cdr.why), "the gate was told the same");
+    s.assert_clean(1);
 }

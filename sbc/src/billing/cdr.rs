@@ -7,11 +7,12 @@
 
 use super::quote::{Money, Quote, Taken};
 use base::record::{self, Plain, Unreadable};
-use base::{Now, plain};
+use base::{Key, Now, plain};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Version of the frames' layout.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Identity of a CDR: boot epoch of the process, shard, and a sequence number on that shard.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -102,6 +103,8 @@ pub struct LegMedia {
 pub struct Cdr {
     /// Identity.
     pub id: CdrId,
+    /// Home and place of the call, as operators name it; `None` for one that was refused before it had any.
+    pub call: Option<(u8, Key)>,
     /// Call-ID of the ingress leg.
     pub call_id_in: Box<[u8]>,
     /// Call-ID of the last egress leg.
@@ -134,6 +137,8 @@ pub struct Cdr {
     pub released_by: Party,
     /// What a plan decided; `None` for routes without one.
     pub taken: Option<Taken>,
+    /// Why it went where it went: a sealed [`crate::policy::plan::Record`]; empty when nothing was decided.
+    pub why: Arc<[u8]>,
     /// Routes tried, in order.
     pub attempts: Vec<Attempt>,
     /// Media received from caller and callee.
@@ -228,8 +233,8 @@ plain!(
 plain!(struct Attempt { trunk, endpoint, number, at, status, reason, buy });
 plain!(struct LegMedia { packets, octets, lost, discarded, jitter_us, mos_centi });
 plain!(struct Cdr {
-    id, call_id_in, call_id_out, from, to, source, trunk_in, trunk_out, setup, ringing, answer, end,
-    status, q850, reason, released_by, taken, attempts, media, recovered,
+    id, call, call_id_in, call_id_out, from, to, source, trunk_in, trunk_out, setup, ringing, answer, end,
+    status, q850, reason, released_by, taken, why, attempts, media, recovered,
 });
 
 #[cfg(test)]
@@ -240,6 +245,7 @@ pub(crate) mod tests {
         let at = Stamp { wall: 1_700_000_000_000_000_000, mono: 5_000_000_000 };
         Cdr {
             id: CdrId { epoch: 1_700_000_000_000, shard: 1, sequence: 42 },
+            call: Some((0x7f, Key { index: 1, generation: 2 })),
             call_id_in: b"a@b".as_slice().into(),
             call_id_out: b"c".as_slice().into(),
             from: b"+14155550100".as_slice().into(),
@@ -256,6 +262,7 @@ pub(crate) mod tests {
             reason: b"caller_hung_up".as_slice().into(),
             released_by: Party::Caller,
             taken: Some(crate::billing::quote::tests::taken()),
+            why: b"sealed".as_slice().into(),
             attempts: vec![Attempt {
                 trunk: b"out".as_slice().into(),
                 endpoint: "[2001:db8::1]:5060".parse().unwrap(),

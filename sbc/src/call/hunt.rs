@@ -2,7 +2,8 @@
 
 use super::offer_answer::Negotiation;
 use super::{
-    Call, Leg, MAX_LEGS, Phase, answer, body, bridge, early, exchange, release, send, session,
+    Call, Leg, MAX_LEGS, Phase, answer, body, bridge, early, exchange, outcome, release, send,
+    session,
 };
 use crate::billing::{Attempt, Frame};
 use crate::core::{Core, Turn, supported, via};
@@ -326,6 +327,7 @@ pub(crate) fn failed(
         last.status = status;
         last.reason = why.name().as_bytes().into();
     }
+    outcome::failed(call, core, turn, status);
     call.trying_deadline = Instant::NEVER;
     call.ring_deadline = Instant::NEVER;
     call.failure = towards_caller(status);

@@ -13,6 +13,7 @@ pub(crate) mod exchange;
 pub(crate) mod hunt;
 pub(crate) mod leg;
 pub(crate) mod offer_answer;
+mod outcome;
 pub(crate) mod pass;
 pub(crate) mod record;
 pub(crate) mod release;

@@ -2,7 +2,7 @@
 //!
 //! The CDR closes when the end is known; the call itself stays until its last BYE is answered.
 
-use super::{CALLER, Call, Phase, answer, early, hunt, send};
+use super::{CALLER, Call, Phase, answer, early, hunt, outcome, send};
 use crate::billing::{Frame, LegMedia, Party, Stamp};
 use crate::core::{Core, Reply, Turn};
 use crate::message::{self, Message, Method, Name, Print};
@@ -109,6 +109,7 @@ fn finish(call: &mut Call, core: &mut Core, turn: &mut Turn, party: Party, why: 
         last.reason = why.name().as_bytes().into();
     }
     close_media(call, turn);
+    outcome::over(call, core, turn);
     for trunk in call.holds.drain(..) {
         admission::leave(&core.page, trunk);
     }

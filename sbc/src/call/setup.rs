@@ -7,7 +7,8 @@ use crate::core::{Core, Reply, Turn, respond_stateless, unsupported};
 use crate::dialog::session_timer::{LEAST_MIN_SE_S, SessionTimer};
 use crate::dialog::{Dialog, Tag};
 use crate::message::{Message, Name, Print, Scheme, Uri};
-use crate::policy::decide::{Decision, Facts, decide};
+use crate::policy::decide::{Decision, Facts, decide_with};
+use crate::policy::plan::Kept;
 use crate::policy::{admission, realm};
 use crate::question::{self, Question};
 use crate::refusal::Refusal;
@@ -156,6 +157,7 @@ fn new_cdr(
     let name = |t: u16| core.image.trunk(t).map(|t| t.name.as_bytes().into());
     Cdr {
         id: CdrId { epoch: core.epoch, shard: core.shard.0, sequence: core.sequence },
+        call: None,
         call_id_in: message.call_id().into(),
         call_id_out: Box::default(),
         from: calling(message),
@@ -172,6 +174,7 @@ fn new_cdr(
         reason: Box::default(),
         released_by: Party::Engine,
         taken: None,
+        why: Default::default(),
         attempts: Vec::new(),
         media: Default::default(),
         recovered: false,
@@ -311,6 +314,7 @@ fn begin(
     };
     let Some(call) = calls.get_mut(key) else { return Err(Refusal::InternalError) };
     call.key = key;
+    call.cdr.call = Some((call.home.0, key));
     let owner = Some(Owner { call: key, leg: super::CALLER });
     let served = core.serve(at.hash, owner, (at.port, at.source), message);
     core.own(media, key, super::CALLER);
@@ -368,9 +372,16 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
         now: turn.now,
         names: &core.names,
         page: &core.page,
+        standing: &core.standing,
         draw: call.draw,
     };
-    match decide(&core.image, &facts) {
+    let mut kept = Kept::with_room();
+    let decision = decide_with(&core.image, &facts, &mut kept);
+    if !matches!(decision, Decision::Need(_)) {
+        call.cdr.why = kept.seal(&core.image);
+        turn.events.push(Event::Why { id: call.id(), record: call.cdr.why.clone() });
+    }
+    match decision {
         Decision::Route(way) => {
             call.state = CallState::Trying;
             call.awaited = None;

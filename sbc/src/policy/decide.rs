@@ -5,9 +5,10 @@
 //! explains itself to a [`Sink`] that listens.
 
 use super::next_hop;
-use super::plan::{Ask, NoTrace, Selected, Sink, Stop, select};
+use super::plan::{Ask, NoTrace, Numbers, Selected, Sink, Step, Stop, select};
 use super::{Image, Route, RouteTarget, Target, Trunk};
 use crate::billing::{Quote, Taken};
+use crate::quality::Standing;
 use crate::question::{Names, Question};
 use crate::refusal::Refusal;
 use base::Now;
@@ -29,6 +30,8 @@ pub struct Facts<'a> {
     pub names: &'a Names,
     /// What trunks carry now, and whose turn it is.
     pub page: &'a Page,
+    /// How well trunks carry calls.
+    pub standing: &'a Standing,
     /// This call's random number: weights are drawn from it, so a repeated decision agrees with itself.
     pub draw: u64,
 }
@@ -80,16 +83,14 @@ pub fn decide(image: &Image, facts: &Facts) -> Decision {
 
 /// The same, saying why.
 pub fn decide_with(image: &Image, facts: &Facts, sink: &mut impl Sink) -> Decision {
+    let refuse = |why, sink: &mut _| {
+        Sink::step(sink, Step::Refused { why });
+        Decision::Refuse(why)
+    };
     match way(image, facts, sink) {
-        Ok(way) if way.candidates.is_empty() => {
-            sink.say("refused", || Refusal::NameUnresolved.help().trim().to_owned());
-            Decision::Refuse(Refusal::NameUnresolved)
-        }
-        Ok(way) => {
-            way.candidates.iter().for_each(|c| describe(image, c, sink));
-            Decision::Route(way)
-        }
-        Err(Stop::Refuse(refusal)) => Decision::Refuse(refusal),
+        Ok(way) if way.candidates.is_empty() => refuse(Refusal::NameUnresolved, sink),
+        Ok(way) => Decision::Route(way),
+        Err(Stop::Refuse(why)) => refuse(why, sink),
         Err(Stop::Need(question)) => Decision::Need(question),
     }
 }
@@ -99,29 +100,29 @@ fn way(image: &Image, facts: &Facts, sink: &mut impl Sink) -> Result<Way, Stop> 
     let Some(ingress) = image.trunk(facts.trunk) else {
         return refuse(Refusal::NoRoute);
     };
-    sink.say("trunk", || {
-        format!("{} sends {}", ingress.name, String::from_utf8_lossy(facts.number))
-    });
-    let Some(number) = dialled(ingress, facts.number) else {
-        sink.say("refused", || "this is no number".to_owned());
+    let calls = facts.page.read(Image::calls_word(facts.trunk));
+    let (calls, capacity) = (u32::try_from(calls).unwrap_or(u32::MAX), ingress.capacity);
+    sink.step(Step::Trunk { trunk: facts.trunk, calls, capacity, cps: ingress.cps });
+    let Some(called) = dialled(ingress, facts.number) else {
         return refuse(Refusal::BadNumber);
     };
-    sink.say("number", || format!("{number} after the trunk's rules"));
-    let found = image.prefixes.lookup(number);
-    let Some(route) = found.and_then(|(_, route)| image.routes.get(route as usize)) else {
-        sink.say("refused", || "no [[route]] has a prefix of it".to_owned());
-        return refuse(Refusal::NoRoute);
-    };
+    let calling = ingress.dial_plan.read(facts.calling).map_or(Digits::EMPTY, |n| n.digits);
+    let numbers = Numbers { called, calling };
+    sink.numbers(numbers);
+    sink.step(Step::Number);
+    let found = image.prefixes.lookup(called);
+    let found = found.and_then(|(depth, at)| Some((depth, image.routes.get(at as usize)?)));
+    let Some((depth, route)) = found else { return refuse(Refusal::NoRoute) };
+    sink.step(Step::Route { depth: depth as u8, planned: route.plan.is_some() });
     match route.plan {
-        Some(plan) => {
-            sink.say("route", || format!("prefix \"{}\" leads to a plan", route.prefix));
-            planned(image, plan, facts, ingress, number, sink)
-        }
-        None => {
-            sink.say("route", || format!("prefix \"{}\" names trunks", route.prefix));
-            listed(image, route, facts, number).map_err(Stop::Need)
-        }
+        Some(plan) => planned(image, plan, facts, numbers, sink),
+        None => listed(image, route, facts, called).map_err(Stop::Need),
     }
+}
+
+/// The called number of a call as it is routed; `None` when it is none.
+pub fn routed(image: &Image, trunk: u16, number: &[u8]) -> Option<Digits> {
+    dialled(image.trunk(trunk)?, number)
 }
 
 /// The targets of a route in their order.
@@ -141,18 +142,17 @@ fn planned(
     image: &Image,
     plan: u16,
     facts: &Facts,
-    ingress: &Trunk,
-    number: Digits,
+    Numbers { called, calling }: Numbers,
     sink: &mut impl Sink,
 ) -> Result<Way, Stop> {
-    let calling = ingress.dial_plan.read(facts.calling).map_or(Digits::EMPTY, |n| n.digits);
     let ask = Ask {
         trunk: facts.trunk,
-        called: number,
+        called,
         calling,
         at: (facts.now.wall.0 / 1_000_000_000) as i64,
         now: facts.now.mono,
         page: facts.page,
+        standing: facts.standing,
         draw: facts.draw,
     };
     let ready = |vendor: u16| reachable(image, vendor, facts);
@@ -163,7 +163,7 @@ fn planned(
         let vendor = image.routing.vendors.get(usize::from(chosen.vendor));
         let trunks = vendor.map_or(&[][..], |v| &v.trunks);
         for &trunk in trunks.iter().filter(|t| **t != facts.trunk) {
-            let as_it_is = (Rewrite::default(), number);
+            let as_it_is = (Rewrite::default(), called);
             expand(image, trunk, as_it_is, facts, buy.as_ref(), &mut found).map_err(Stop::Need)?;
         }
     }
@@ -202,14 +202,6 @@ fn stop_on(image: &Image, selected: &Selected) -> Vec<u16> {
         Some(super::plan::Action::Choose(choice)) => choice.stop_on.clone(),
         Some(super::plan::Action::Block) | None => Vec::new(),
     }
-}
-
-fn describe(image: &Image, candidate: &Candidate, sink: &mut impl Sink) {
-    sink.say("try", || {
-        let trunk = image.trunk(candidate.trunk).map_or("?", |t| &t.name);
-        let number = String::from_utf8_lossy(&candidate.number);
-        format!("{trunk:<16} {} at {}", number, candidate.endpoint)
-    });
 }
 
 /// The number as it is routed: without the trunk's prefix, international, rewritten.

@@ -60,7 +60,12 @@ impl Signal {
                 release::release(call, core, turn, Refusal::Operator);
             }),
             Command::Resync => {
-                turn.events.extend(self.calls.iter().map(|(_, call)| Event::Call(call.view())));
+                turn.events.extend(self.calls.iter().flat_map(|(_, call)| {
+                    [
+                        Event::Call(call.view()),
+                        Event::Why { id: call.id(), record: call.cdr.why.clone() },
+                    ]
+                }));
                 turn.events.push(Event::Synced);
             }
         }

@@ -16,6 +16,7 @@ use crate::counters::{Counters, Dropped};
 use crate::dialog::Tag;
 use crate::message::{self, Index, Kind, Message, Name, ParseError};
 use crate::policy::{Image, realm};
+use crate::quality::Standing;
 use crate::question::Names;
 use crate::refusal::Refusal;
 use crate::steer;
@@ -85,6 +86,7 @@ impl Signal {
             page: setup.page,
             random: Random::streamed(setup.key, setup.epoch),
             names: Names::default(),
+            standing: Arc::default(),
             transactions: Transactions::new(setup.transactions),
             merged: HashedMap::default(),
             past: HashedMap::default(),
@@ -143,6 +145,11 @@ impl Signal {
     pub fn reload(&mut self, image: Arc<Image>) {
         self.core.counters.generation.set(image.generation);
         self.core.image = image;
+    }
+
+    /// Chooses by what is known about trunks from now on.
+    pub fn stand(&mut self, standing: Arc<Standing>) {
+        self.core.standing = standing;
     }
 
     /// A datagram on a SIP listener. `relayed`: another shard found that it is ours.

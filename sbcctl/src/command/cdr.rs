@@ -49,7 +49,7 @@ pub(crate) fn tail(context: &Context, lines: usize, follow: bool) -> Result<(), 
 }
 
 /// CDR files, oldest first: by their time, then by their number within that second.
-fn files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
+pub(super) fn files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
     let missing = |e: &std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
     let entries = std::fs::read_dir(dir).map_err(|e| {
         let dir = dir.to_path_buf();

@@ -14,6 +14,7 @@ use engine::config::{Config, wall_s};
 use engine::explain::{Asked, explain};
 use routing_trie::deck::{Deck, Options, import};
 use sbc::policy::Image;
+use sbc::quality::Standing;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -56,7 +57,8 @@ fn proposed(call: &ExplainCall, file: &Path) -> Result<Vec<String>, Problem> {
     let config = config.with_decks(at, &files).map_err(|trouble| refused(&trouble))?;
     let (from, to, trunk) = (call.from.clone(), call.to.clone(), call.trunk.clone());
     let asked = Asked { from, to, trunk, at };
-    explain(&config.image, &Page::new(Image::WORDS), &asked).map_err(Problem::Refused)
+    explain(&config.image, &Page::new(Image::WORDS), &Standing::default(), &asked)
+        .map_err(Problem::Refused)
 }
 
 fn read_deck(path: &Path) -> Result<Deck, Problem> {

@@ -13,6 +13,7 @@ mod shards;
 mod status;
 mod top;
 mod trunks;
+mod why;
 
 use crate::cli::{
     Arguments, CallCommand, CdrCommand, Command, ConfigCommand, ExplainCommand, Global,
@@ -40,8 +41,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Problem> {
         Command::Status => return status::run(&context),
         Command::Calls { limit } => calls::run(&context, *limit),
         Command::Call(CallCommand::Show { id }) => call::show(&context, id),
+        Command::Call(CallCommand::Why { id }) => why::run(&context, id),
         Command::Call(CallCommand::Hangup { id }) => call::hangup(&context, id),
-        Command::Trunks => trunks::run(&context),
+        Command::Trunks { quality } => trunks::run(&context, *quality),
         Command::Shards => shards::run(&context),
         Command::Drain { wait } => drain::run(&context, *wait),
         Command::Config(ConfigCommand::Reload { check }) => config::reload(&context, *check),

@@ -7,16 +7,19 @@ use crate::judge;
 use crate::paint::Paint;
 use crate::problem::Problem;
 use crate::table::table;
-use control::frame::{TrunkLine, What};
+use control::frame::{Measured, TrunkLine, What};
 
 /// Asks and prints.
-pub(crate) fn run(context: &Context) -> Result<(), Problem> {
+pub(crate) fn run(context: &Context, quality: bool) -> Result<(), Problem> {
     let result = context.engine()?.get(What::Trunks)?;
     if context.json {
         return print_json(&result);
     }
     let trunks: Vec<TrunkLine> = read(&result)?;
-    print(&render(context.paint, &trunks))
+    match quality {
+        true => print(&measured(context.paint, &trunks)),
+        false => print(&render(context.paint, &trunks)),
+    }
 }
 
 fn render(paint: Paint, trunks: &[TrunkLine]) -> String {
@@ -58,6 +61,46 @@ fn render(paint: Paint, trunks: &[TrunkLine]) -> String {
     table(paint, &columns, rows.collect())
 }
 
+/// What plans know: a line for each trunk and destination, each value with its interval.
+fn measured(paint: Paint, trunks: &[TrunkLine]) -> String {
+    let columns = [
+        ("TRUNK", false),
+        ("DESTINATION", false),
+        ("CALLS", true),
+        ("ASR", true),
+        ("NER", true),
+        ("ACD", true),
+        ("PDD", true),
+        ("MOS", true),
+    ];
+    let span = |of: &Option<Measured>, show: &dyn Fn(Option<f64>) -> String| match of {
+        None => show(None),
+        Some(m) if m.calls < 2 => show(Some(m.value)),
+        Some(m) => {
+            format!("{} ({} to {})", show(Some(m.value)), show(Some(m.low)), show(Some(m.high)))
+        }
+    };
+    let lines = trunks.iter().flat_map(|t| t.quality.iter().map(move |q| (t, q)));
+    let rows: Vec<_> = lines
+        .map(|(t, q)| {
+            vec![
+                cut(&t.name, 24),
+                cut(&q.destination, 24),
+                q.asr.as_ref().map_or(0, |m| m.calls).to_string(),
+                span(&q.asr, &percent),
+                span(&q.ner, &percent),
+                span(&q.acd_s, &seconds),
+                span(&q.pdd_ms, &millis),
+                span(&q.mos, &score),
+            ]
+        })
+        .collect();
+    match rows.is_empty() {
+        true => "no trunk had calls within the quality window".to_owned(),
+        false => table(paint, &columns, rows),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +109,6 @@ mod tests {
     #[test]
     fn as_a_table() {
         golden("trunks", &render(Paint { on: false }, &samples::trunks()));
+        golden("trunks-quality", &measured(Paint { on: false }, &samples::trunks()));
     }
 }

@@ -8,13 +8,15 @@ mod select;
 mod trace;
 
 pub use select::{Ask, Chosen, Selected, Stop, select};
-pub use trace::{Lost, NoTrace, Sink, Trace};
+pub use trace::{Kept, Lost, NoTrace, Numbers, Record, Sink, Step, Trace, Unfit};
 
 use crate::billing::Quote;
-use base::money::{Currency, Decimal, NANO_PLACES, Ratio, Rounding};
+use crate::quality::{Destinations, Figures, Measure};
+use base::money::{Currency, Ratio, Rounding};
 use routing_trie::calendar::Profile;
 use routing_trie::market::Alternative;
 use routing_trie::{Digits, Market, Tariff};
+use std::time::Duration;
 
 /// The most plans a call is led through.
 pub const MAX_PLANS: usize = 8;
@@ -40,6 +42,10 @@ pub struct Routing {
     pub rounding: Rounding,
     /// Duration that fees and intervals are weighed at, milliseconds.
     pub call_ms: u64,
+    /// Groups of called numbers that quality is measured by.
+    pub destinations: Destinations,
+    /// How far back it is looked at.
+    pub quality_window: Duration,
 }
 
 /// A vendor: one deck, and the trunks its calls leave by.
@@ -108,6 +114,8 @@ pub struct Choice {
     pub order: Order,
     /// The least that price must exceed cost by, on the expected call.
     pub margin: Margin,
+    /// How well its trunks must carry such calls.
+    pub quality: Quality,
     /// The most vendors a call is offered to.
     pub attempts: u8,
     /// Statuses that end the search, whatever the trunk says.
@@ -142,6 +150,41 @@ pub enum Order {
     Priority,
     /// By priority, and within one by shares, exactly.
     Share,
+    /// The best by a measure, in its steps; the cheapest of one step first. Those without enough calls to
+    /// tell count as the best: they are found out about.
+    Quality(Measure),
+}
+
+/// What is asked of how vendors carry calls to the destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quality {
+    /// What must be reached.
+    pub bars: Vec<Bar>,
+    /// With fewer calls in the window nothing is held against anybody.
+    pub min_calls: u32,
+    /// Of a hundred calls that a vendor would lose by this, so many find out how it does now.
+    pub probe_percent: u8,
+}
+
+/// One measure and its bound: the least, or the most where less is better.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Bar {
+    /// What.
+    pub measure: Measure,
+    /// In the measure's units.
+    pub bound: u32,
+}
+
+impl Bar {
+    /// Whether figures miss it for certain: over enough calls, and with all of their interval.
+    pub fn is_missed(&self, figures: &Figures, min_calls: u32) -> bool {
+        let span = figures.of(self.measure);
+        let misses = match self.measure.less_is_better() {
+            true => span.low > self.bound,
+            false => span.high < self.bound,
+        };
+        span.count >= min_calls.max(1) && misses
+    }
 }
 
 /// The profit guard.
@@ -231,13 +274,6 @@ impl Routing {
         let customers = self.customers.iter_mut().flat_map(|c| &mut c.trunks);
         let rules = self.plans.iter_mut().flat_map(|p| &mut p.rules).flat_map(|r| &mut r.from);
         vendors.chain(customers).chain(rules)
-    }
-
-    /// A nano amount of the common currency as text.
-    pub fn money(&self, nano: u64) -> String {
-        let amount =
-            Decimal { units: i64::try_from(nano).unwrap_or(i64::MAX), places: NANO_PLACES };
-        format!("{amount} {}", self.currency)
     }
 }
 

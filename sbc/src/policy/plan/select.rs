@@ -3,9 +3,10 @@
 //! By cost, the market's short list is enough nearly always; it is left for a gathering of every vendor
 //! when filters have thinned it, or when what is not on it might be cheaper at this time of day.
 
-use super::trace::{Lost, Sink};
+use super::trace::{Lost, Sink, Step, Unfit};
 use super::{Action, Book, Choice, MAX_PLANS, Margin, Order, Priced, Routing, Rule};
 use crate::policy::{Image, Trunk};
+use crate::quality::{Measure, Standing};
 use crate::question::Question;
 use crate::refusal::Refusal;
 use base::Instant;
@@ -28,6 +29,8 @@ pub struct Ask<'a> {
     pub now: Instant,
     /// What trunks carry now, and whose turn it is.
     pub page: &'a Page,
+    /// How well trunks carry calls.
+    pub standing: &'a Standing,
     /// This call's random number.
     pub draw: u64,
 }
@@ -70,6 +73,8 @@ struct Open {
     alternative: Alternative,
     priority: u16,
     weight: u32,
+    /// It is poor, and this call finds out how it does now.
+    probe: bool,
 }
 
 impl Open {
@@ -108,7 +113,6 @@ pub fn select(
         refusal = Refusal::NoVendor;
         next = choice.otherwise;
     }
-    sink.say("refused", || refusal.help().trim().to_owned());
     Err(Stop::Refuse(refusal))
 }
 
@@ -122,36 +126,31 @@ fn rule_of<'i>(
     let Some(found) = image.routing.plans.get(usize::from(plan)) else {
         return Err(Refusal::NoRoute);
     };
-    for (place, rule) in found.rules.iter().enumerate() {
-        if let Some(why) = unfit(&image.routing, rule, ask) {
-            sink.say("rule", || format!("{} rule {}: {why}", found.name, place + 1));
-            continue;
+    for (place, rule) in (0u16..).zip(&found.rules) {
+        let unfit = unfit(&image.routing, rule, ask);
+        sink.step(Step::Rule { plan, rule: place + 1, unfit });
+        if unfit.is_none() {
+            return match &rule.action {
+                Action::Block => Err(Refusal::Blocked),
+                Action::Choose(choice) => Ok((place, choice)),
+            };
         }
-        sink.say("rule", || format!("{} rule {} decides", found.name, place + 1));
-        return match &rule.action {
-            Action::Block => {
-                sink.say("refused", || Refusal::Blocked.help().trim().to_owned());
-                Err(Refusal::Blocked)
-            }
-            Action::Choose(choice) => Ok((place as u16, choice)),
-        };
     }
-    sink.say("refused", || format!("no rule of {} fits", found.name));
     Err(Refusal::NoRoute)
 }
 
-fn unfit(routing: &Routing, rule: &Rule, ask: &Ask) -> Option<&'static str> {
+fn unfit(routing: &Routing, rule: &Rule, ask: &Ask) -> Option<Unfit> {
     let begins = |number: Digits, prefixes: &[Digits]| {
         prefixes.is_empty() || prefixes.iter().any(|prefix| number.starts_with(*prefix))
     };
     if !rule.from.is_empty() && !rule.from.contains(&ask.trunk) {
-        Some("for other trunks")
+        Some(Unfit::Trunk)
     } else if !begins(ask.called, &rule.called) {
-        Some("for other called numbers")
+        Some(Unfit::Called)
     } else if !begins(ask.calling, &rule.calling) {
-        Some("for other calling numbers")
+        Some(Unfit::Calling)
     } else if !routing.holds(rule.time, ask.at) {
-        Some("for another time")
+        Some(Unfit::Time)
     } else {
         None
     }
@@ -165,32 +164,28 @@ struct Desk<'a> {
     choice: &'a Choice,
     /// What a vendor may cost at most.
     ceiling_nano: u64,
+    /// The group of the called number, where quality matters.
+    destination: u16,
 }
 
 impl<'a> Desk<'a> {
     fn new(image: &'a Image, ask: &'a Ask<'a>, choice: &'a Choice) -> Self {
-        Desk { image, book: &image.book, ask, choice, ceiling_nano: u64::MAX }
+        let measured = !choice.quality.bars.is_empty() || matches!(choice.order, Order::Quality(_));
+        let destinations = &image.routing.destinations;
+        let destination = if measured { destinations.of(ask.called) } else { 0 };
+        Desk { image, book: &image.book, ask, choice, ceiling_nano: u64::MAX, destination }
     }
 
     fn price(&self, sink: &mut impl Sink) -> Result<Option<Priced>, Refusal> {
         let routing = &self.image.routing;
         let Some(customer) = routing.customer_of(self.ask.trunk) else {
-            sink.say("price", || "none: the trunk is no customer's".to_owned());
+            sink.step(Step::Unsold);
             return if self.choice.margin.guarded { Err(Refusal::Unpriced) } else { Ok(None) };
         };
         let priced = routing.price(self.book, customer, self.ask.called, self.ask.at);
-        let name = |at: u16| routing.customers.get(usize::from(at)).map_or("?", |c| &c.name);
-        match priced {
-            Some(found) => sink.say("price", || {
-                let code = self.ask.called.prefix(found.depth);
-                let price = routing.money(found.alternative.expected_nano);
-                format!("{} code {code}: {price} for the expected call", name(found.customer))
-            }),
-            None => {
-                sink.say("refused", || format!("{} has no price for this number", name(customer)));
-                return Err(Refusal::Unpriced);
-            }
-        }
+        let found = priced.ok_or(Refusal::Unpriced)?;
+        let (customer, depth) = (found.customer, found.depth as u8);
+        sink.step(Step::Price { customer, depth, nano: found.alternative.expected_nano });
         Ok(priced)
     }
 
@@ -207,26 +202,23 @@ impl<'a> Desk<'a> {
         let price = priced.map(|p| p.alternative.expected_nano).ok_or(Refusal::Unpriced)?;
         let share = u128::from(price) * u128::from(share_e5);
         let share = u64::try_from(share.div_ceil(100_000)).unwrap_or(u64::MAX);
-        let Some(ceiling) = price.checked_sub(nano.max(share)) else {
-            sink.say("guard", || "the margin asked for exceeds the price".to_owned());
-            return Ok(None);
-        };
-        sink.say("guard", || {
-            format!("a vendor may cost {} at most", self.image.routing.money(ceiling))
-        });
-        Ok(Some(ceiling))
+        let ceiling = price.checked_sub(nano.max(share));
+        sink.step(Step::Guard { ceiling });
+        Ok(ceiling)
     }
 
     /// Every bid that passes, in no particular order but that of cost.
-    fn open(&self, sink: &mut impl Sink) -> Vec<Open> {
+    fn open<S: Sink>(&self, sink: &mut S) -> Vec<Open> {
         let mut open = Vec::with_capacity(LIST);
         let Some(market) = &self.book.market else { return open };
         let mut clock = Clock::new(&self.image.routing, self.ask.at);
         if let Order::Cost { within_e5 } = self.choice.order
-            && !listens(sink)
+            && !S::ALL
         {
             let list = market.shortlist(self.ask.called);
-            open.extend(list.bids.iter().filter_map(|bid| self.filter(*bid, &mut clock).ok()));
+            for bid in list.bids {
+                open.extend(self.weigh(None, *bid, &mut clock, sink));
+            }
             sort_by_cost(&mut open);
             let certain = |o: &&Open| o.cost() < list.beyond_nano;
             let enough =
@@ -239,34 +231,36 @@ impl<'a> Desk<'a> {
             open.clear();
         }
         market.gather(self.ask.called, |depth, bid| {
-            let found = self.filter(bid, &mut clock);
-            sink.say("vendor", || self.describe(depth, bid, &found, &mut clock));
-            open.extend(found);
+            open.extend(self.weigh(Some(depth), bid, &mut clock, sink));
         });
         sort_by_cost(&mut open);
         open
     }
 
-    fn describe(
+    /// Looks at one vendor, and says what came of it.
+    fn weigh<S: Sink>(
         &self,
-        depth: usize,
+        depth: Option<usize>,
         bid: Bid,
-        found: &Result<Open, Lost>,
         clock: &mut Clock,
-    ) -> String {
-        let routing = &self.image.routing;
-        let name = routing.vendors.get(usize::from(bid.vendor)).map_or("?", |v| &v.name);
-        let offers = self.book.market.as_ref().map(|m| m.offers());
-        let rate = offers.and_then(|o| o.in_force(bid.offer, |p| clock.holds(p)));
-        let cost = rate.map_or("-".to_owned(), |a| routing.money(a.expected_nano));
-        let verdict = match found {
-            Ok(_) => "may carry it",
-            Err(lost) => lost.name(),
-        };
-        format!("{name:<16} code {:<12} {cost:>16}  {verdict}", self.ask.called.prefix(depth))
+        sink: &mut S,
+    ) -> Option<Open> {
+        let found = self.filter(bid, clock, sink);
+        if S::LISTENS {
+            let offers = self.book.market.as_ref().map(|m| m.offers());
+            let rate = offers.and_then(|o| o.in_force(bid.offer, |p| clock.holds(p)));
+            sink.step(Step::Vendor {
+                vendor: bid.vendor,
+                depth: depth.map(|depth| depth as u8),
+                nano: rate.map(|a| a.expected_nano),
+                lost: found.as_ref().err().copied(),
+                probe: found.as_ref().is_ok_and(|open| open.probe),
+            });
+        }
+        found.ok()
     }
 
-    fn filter(&self, bid: Bid, clock: &mut Clock) -> Result<Open, Lost> {
+    fn filter(&self, bid: Bid, clock: &mut Clock, sink: &mut impl Sink) -> Result<Open, Lost> {
         let vendors = &self.image.routing.vendors;
         let vendor = vendors.get(usize::from(bid.vendor)).ok_or(Lost::NotInRule)?;
         let used = self.choice.vendors.iter().find(|u| u.vendor == bid.vendor);
@@ -286,13 +280,25 @@ impl<'a> Desk<'a> {
         }
         self.has_room(&vendor.trunks)?;
         let (priority, weight) = used.map_or((1, 100), |u| (u.priority, u.weight));
-        Ok(Open { vendor: bid.vendor, alternative, priority, weight })
+        let probe = self.is_poor(&vendor.trunks, sink);
+        // The draw of 0, by which calls are explained, finds nothing out.
+        let finds_out = u64::from(self.choice.quality.probe_percent) + self.ask.draw % 100 >= 100;
+        if probe && !finds_out {
+            return Err(Lost::Poor);
+        }
+        Ok(Open { vendor: bid.vendor, alternative, priority, weight, probe })
+    }
+
+    /// Trunks that a call may leave by.
+    fn exits<'t>(&self, trunks: &'t [u16]) -> impl Iterator<Item = u16> + use<'t> {
+        let ingress = self.ask.trunk;
+        trunks.iter().copied().filter(move |t| *t != ingress)
     }
 
     /// Whether any trunk of a vendor takes a call now. What it really takes is settled when it is tried.
     fn has_room(&self, trunks: &[u16]) -> Result<(), Lost> {
         let mut lost = Lost::WayBack;
-        for &index in trunks.iter().filter(|t| **t != self.ask.trunk) {
+        for index in self.exits(trunks) {
             let Some(trunk) = self.image.trunk(index) else { continue };
             match room(self.ask, index, trunk) {
                 Ok(()) => return Ok(()),
@@ -300,6 +306,36 @@ impl<'a> Desk<'a> {
             }
         }
         Err(lost)
+    }
+
+    /// Whether every trunk of a vendor misses what is asked for. It is as good as the best of them.
+    fn is_poor(&self, trunks: &[u16], sink: &mut impl Sink) -> bool {
+        let quality = &self.choice.quality;
+        if quality.bars.is_empty() {
+            return false;
+        }
+        let mut misses = |trunk| {
+            let Some(figures) = self.ask.standing.of(self.destination, trunk) else { return false };
+            let missed = quality.bars.iter().find(|b| b.is_missed(figures, quality.min_calls));
+            if let Some(measure) = missed.map(|bar| bar.measure) {
+                let span = figures.of(measure);
+                let (value, calls) = (span.mean, span.count);
+                sink.step(Step::Measured { trunk, measure, value, calls });
+            }
+            missed.is_some()
+        };
+        self.exits(trunks).all(&mut misses)
+    }
+
+    /// How good a vendor is by a measure: less is better. What is not known well enough is the best.
+    fn rank(&self, vendor: u16, measure: Measure) -> u32 {
+        let min_calls = self.choice.quality.min_calls.max(1);
+        let of = |trunk| {
+            let span = self.ask.standing.of(self.destination, trunk).map(|f| f.of(measure));
+            span.filter(|s| s.count >= min_calls).map_or(0, |s| 1 + measure.step(s.mean))
+        };
+        let vendor = self.image.routing.vendors.get(usize::from(vendor));
+        vendor.and_then(|v| self.exits(&v.trunks).map(of).min()).unwrap_or(0)
     }
 
     /// Puts what is open in the order of the rule, and cuts it to the attempts allowed.
@@ -323,24 +359,22 @@ impl<'a> Desk<'a> {
                 open.sort_by_key(|o| (o.priority, o.vendor));
                 open.len()
             }
+            Order::Quality(measure) => {
+                open.sort_by_cached_key(|o| (self.rank(o.vendor, measure), o.cost(), o.vendor));
+                0
+            }
         };
         if equals > 1 {
             open.iter().take(equals).try_for_each(|o| ready(o.vendor))?;
             self.take_turns(open, equals);
         }
-        for (place, one) in open.iter().enumerate() {
-            sink.say("order", || self.place(place, one));
+        for (place, one) in (1u16..).zip(open.iter()) {
+            let (vendor, nano) = (one.vendor, one.cost());
+            let outbid = place > u16::from(self.choice.attempts);
+            sink.step(Step::Place { vendor, place, nano, outbid });
         }
         open.truncate(usize::from(self.choice.attempts));
         Ok(())
-    }
-
-    fn place(&self, place: usize, open: &Open) -> String {
-        let routing = &self.image.routing;
-        let name = routing.vendors.get(usize::from(open.vendor)).map_or("?", |v| &v.name);
-        let outbid = place >= usize::from(self.choice.attempts);
-        let verdict = if outbid { Lost::Outbid.name() } else { "is tried" };
-        format!("{:>2}. {name:<16} {:>16}  {verdict}", place + 1, routing.money(open.cost()))
     }
 
     /// Draws the order of the first `count`: exactly by share from call to call.
@@ -377,10 +411,6 @@ fn common_divisor(mut a: u32, mut b: u32) -> u32 {
         (a, b) = (b, a % b);
     }
     a
-}
-
-fn listens<S: Sink>(_: &S) -> bool {
-    S::LISTENS
 }
 
 /// Whether a trunk takes another call: asks, takes nothing.

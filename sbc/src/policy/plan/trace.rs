@@ -1,11 +1,29 @@
-//! What a decision says about itself, when asked: the same code runs with a sink that listens or not.
+//! What a decision says about itself. The same code runs whoever listens: nobody, a call that keeps its
+//! reasons, or an operator who wants every vendor looked at.
+//!
+//! What is heard are steps, small and without text; a [`Record`] has them with the names they meant, so that
+//! it can be read after the configuration has changed.
 
+use super::Routing;
+use crate::policy::Image;
+use crate::quality::Measure;
+use crate::refusal::Refusal;
 use base::cases;
+use base::money::{Currency, Decimal, NANO_PLACES};
+use base::record::{self, Plain, Unreadable};
+use core::fmt;
+use routing_trie::Digits;
+use std::sync::Arc;
+
+/// Version of a record's layout.
+const VERSION: u16 = 1;
+/// The most steps a call keeps.
+const MOST: usize = 96;
 
 cases! {
     /// Why a vendor is not tried.
     pub enum Lost {
-        /// It carries the number at no rate at this time.
+        /// It carries the number at no rate at this time, from this caller.
         NoRate = "no rate at this time",
         /// The rule names other vendors.
         NotInRule = "not in the rule",
@@ -19,6 +37,8 @@ cases! {
         Full = "its trunks are full",
         /// All its trunks have as many new calls as they take.
         Fast = "its trunks take no more calls this second",
+        /// Its trunks carry such calls worse than the rule asks, for certain.
+        Poor = "carries such calls worse than asked for",
         /// It costs more than the price allows.
         Unprofitable = "costs more than the price allows",
         /// Enough others come first.
@@ -26,12 +46,129 @@ cases! {
     }
 }
 
+cases! {
+    /// Why a rule is not for a call.
+    pub enum Unfit {
+        /// It names other trunks.
+        Trunk = "for other trunks",
+        /// It names other called numbers.
+        Called = "for other called numbers",
+        /// It names other calling numbers.
+        Calling = "for other calling numbers",
+        /// It names another time.
+        Time = "for another time",
+    }
+}
+
+/// One thing a decision found.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The trunk a call came from and what it carries.
+    Trunk {
+        /// Its index.
+        trunk: u16,
+        /// Calls on it now.
+        calls: u32,
+        /// The most there may be.
+        capacity: u32,
+        /// New calls a second there may be.
+        cps: u32,
+    },
+    /// The numbers as they are routed: see [`Numbers`].
+    Number,
+    /// The route whose prefix is so many digits of the called number.
+    Route {
+        /// Length of the prefix.
+        depth: u8,
+        /// It leads to a plan.
+        planned: bool,
+    },
+    /// A rule, from 1, and why it does not fit; `None` for the one that decides.
+    Rule {
+        /// Index of the plan.
+        plan: u16,
+        /// Place in it, from 1.
+        rule: u16,
+        /// What is in the way.
+        unfit: Option<Unfit>,
+    },
+    /// What the customer pays for the expected call.
+    Price {
+        /// Index of the customer.
+        customer: u16,
+        /// Length of the code.
+        depth: u8,
+        /// Nano of the common currency.
+        nano: u64,
+    },
+    /// The call is sold to nobody.
+    Unsold,
+    /// What a vendor may cost; `None` when the price leaves nothing.
+    Guard {
+        /// Nano of the common currency.
+        ceiling: Option<u64>,
+    },
+    /// What was measured of a trunk whose calls are worse than asked for.
+    Measured {
+        /// Index of the trunk.
+        trunk: u16,
+        /// What.
+        measure: Measure,
+        /// In the measure's units.
+        value: u32,
+        /// Of so many calls.
+        calls: u32,
+    },
+    /// A vendor that was looked at.
+    Vendor {
+        /// Its index.
+        vendor: u16,
+        /// Length of its code, when that was looked at.
+        depth: Option<u8>,
+        /// What the expected call costs, at the rate that holds now.
+        nano: Option<u64>,
+        /// Why it is not tried; `None` when it may be.
+        lost: Option<Lost>,
+        /// It would be lost, but this call is one of those that find out how it does now.
+        probe: bool,
+    },
+    /// The place of a vendor in the order, from 1.
+    Place {
+        /// Its index.
+        vendor: u16,
+        /// The place.
+        place: u16,
+        /// What the expected call costs.
+        nano: u64,
+        /// Enough others come first.
+        outbid: bool,
+    },
+    /// The call is refused.
+    Refused {
+        /// Why.
+        why: Refusal,
+    },
+}
+
+/// The numbers of a call as they are routed.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// The called number, international.
+    pub called: Digits,
+    /// The calling number, international; empty when it is none.
+    pub calling: Digits,
+}
+
 /// Hears what a decision does.
 pub trait Sink {
-    /// Whether it listens: then every vendor is looked at, not only those that could win.
+    /// Whether it listens.
     const LISTENS: bool;
-    /// Takes a line about a stage; made only when it is listened to.
-    fn say(&mut self, stage: &'static str, text: impl FnOnce() -> String);
+    /// Whether every vendor is looked at, not only those that could win.
+    const ALL: bool;
+    /// Takes a step.
+    fn step(&mut self, step: Step);
+    /// Takes the numbers.
+    fn numbers(&mut self, numbers: Numbers);
 }
 
 /// Nobody listens.
@@ -40,30 +177,344 @@ pub struct NoTrace;
 
 impl Sink for NoTrace {
     const LISTENS: bool = false;
+    const ALL: bool = false;
     #[inline]
-    fn say(&mut self, _: &'static str, _: impl FnOnce() -> String) {}
+    fn step(&mut self, _: Step) {}
+    #[inline]
+    fn numbers(&mut self, _: Numbers) {}
 }
 
-/// Everything that was said, in order: stage and text.
+/// What was heard. With `ALL` every vendor is looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trace {
-    /// The lines.
-    pub lines: Vec<(&'static str, String)>,
+pub struct Heard<const ALL: bool> {
+    /// The numbers.
+    pub numbers: Numbers,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
 }
 
-impl Sink for Trace {
+/// What a call keeps of its decision.
+pub type Kept = Heard<false>;
+/// Everything, for an operator who asks.
+pub type Trace = Heard<true>;
+
+impl<const ALL: bool> Sink for Heard<ALL> {
     const LISTENS: bool = true;
-    fn say(&mut self, stage: &'static str, text: impl FnOnce() -> String) {
-        self.lines.push((stage, text()));
+    const ALL: bool = ALL;
+    fn step(&mut self, step: Step) {
+        if ALL || self.steps.len() < MOST {
+            self.steps.push(step);
+        }
+    }
+    fn numbers(&mut self, numbers: Numbers) {
+        self.numbers = numbers;
     }
 }
 
-impl core::fmt::Display for Trace {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        for (place, (stage, text)) in self.lines.iter().enumerate() {
-            let end = if place + 1 == self.lines.len() { "" } else { "\n" };
-            write!(f, "{stage:<10}{text}{end}")?;
+impl<const ALL: bool> Heard<ALL> {
+    /// An empty one with room for what a call usually keeps.
+    pub fn with_room() -> Self {
+        Heard { numbers: Numbers::default(), steps: Vec::with_capacity(32) }
+    }
+
+    /// With the names it means.
+    pub fn record(&self, image: &Image) -> Record {
+        let named = |step: &Step| (*step, step.means(image).into());
+        Record {
+            numbers: self.numbers,
+            currency: image.routing.currency,
+            steps: self.steps.iter().map(named).collect(),
         }
-        Ok(())
+    }
+
+    /// The same as bytes: see [`Record::open`].
+    pub fn seal(&self, image: &Image) -> Arc<[u8]> {
+        let mut out = Vec::with_capacity(64 + self.steps.len() * 32);
+        record::seal_with(VERSION, &mut out, |out| {
+            (self.numbers, image.routing.currency).put(out);
+            (self.steps.len() as u32).put(out);
+            for step in &self.steps {
+                step.put(out);
+                let name = step.means(image).as_bytes();
+                (name.len() as u32).put(out);
+                out.extend_from_slice(name);
+            }
+        });
+        out.into()
+    }
+}
+
+/// Why a call went where it went: readable whatever became of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The numbers.
+    pub numbers: Numbers,
+    /// What amounts are in.
+    pub currency: Currency,
+    /// The steps with the name each means.
+    pub steps: Vec<(Step, Box<str>)>,
+}
+
+impl Record {
+    /// Reads what [`Heard::seal`] wrote.
+    pub fn open(bytes: &[u8]) -> Result<Record, Unreadable> {
+        record::open(VERSION, bytes).map(|(record, _)| record)
+    }
+
+    /// A line for each step.
+    pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        self.steps.iter().map(|(step, name)| {
+            let (stage, text) = self.line(step, name);
+            format!("{stage:<10}{text}")
+        })
+    }
+
+    fn line(&self, step: &Step, name: &str) -> (&'static str, String) {
+        let money = |nano: u64| money(nano, self.currency);
+        let code = |depth: u8| self.numbers.called.prefix(usize::from(depth));
+        match *step {
+            Step::Trunk { calls, capacity, cps, .. } => {
+                let limits = format!("{calls} of {capacity} calls, at most {cps} a second");
+                ("trunk", format!("{name}: {limits}"))
+            }
+            Step::Number => {
+                let Numbers { called, calling } = self.numbers;
+                let from =
+                    if calling.is_empty() { "no number".into() } else { calling.to_string() };
+                ("number", format!("{called} from {from}, after the trunk's rules"))
+            }
+            Step::Route { depth, planned } => {
+                let leads = if planned { "leads to a plan" } else { "names trunks" };
+                ("route", format!("prefix \"{}\" {leads}", code(depth)))
+            }
+            Step::Rule { rule, unfit: None, .. } => ("rule", format!("{name} rule {rule} decides")),
+            Step::Rule { rule, unfit: Some(why), .. } => {
+                ("rule", format!("{name} rule {rule}: {}", why.name()))
+            }
+            Step::Price { depth, nano, .. } => {
+                let price = money(nano);
+                ("price", format!("{name} code {}: {price} for the expected call", code(depth)))
+            }
+            Step::Unsold => ("price", "none: the trunk is no customer's".to_owned()),
+            Step::Guard { ceiling: Some(nano) } => {
+                ("guard", format!("a vendor may cost {} at most", money(nano)))
+            }
+            Step::Guard { ceiling: None } => {
+                ("guard", "the margin asked for exceeds the price".to_owned())
+            }
+            Step::Measured { measure, value, calls, .. } => {
+                let value = measure.written(value);
+                ("quality", format!("{name:<16} {} {value} of {calls} calls", measure.name()))
+            }
+            Step::Vendor { depth, nano, lost, probe, .. } => {
+                let cost = nano.map_or("-".to_owned(), money);
+                let code = depth.map_or("-".to_owned(), |depth| code(depth).to_string());
+                let verdict = match lost {
+                    Some(lost) => lost.name(),
+                    None if probe => "may carry it, to see how it does now",
+                    None => "may carry it",
+                };
+                ("vendor", format!("{name:<16} code {code:<12} {cost:>16}  {verdict}"))
+            }
+            Step::Place { place, nano, outbid, .. } => {
+                let verdict = if outbid { Lost::Outbid.name() } else { "is tried" };
+                ("order", format!("{place:>2}. {name:<16} {:>16}  {verdict}", money(nano)))
+            }
+            Step::Refused { why } => ("refused", why.help().trim().to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
+/// A nano amount as text.
+fn money(nano: u64, currency: Currency) -> String {
+    let amount = Decimal { units: i64::try_from(nano).unwrap_or(i64::MAX), places: NANO_PLACES };
+    format!("{amount} {currency}")
+}
+
+impl Routing {
+    /// A nano amount of the common currency as text.
+    pub fn money(&self, nano: u64) -> String {
+        money(nano, self.currency)
+    }
+}
+
+impl Step {
+    /// The name of what it is about.
+    fn means<'i>(&self, image: &'i Image) -> &'i str {
+        let routing = &image.routing;
+        let found = match *self {
+            Step::Trunk { trunk, .. } | Step::Measured { trunk, .. } => {
+                image.trunk(trunk).map(|t| &t.name)
+            }
+            Step::Rule { plan, .. } => routing.plans.get(usize::from(plan)).map(|p| &p.name),
+            Step::Price { customer, .. } => {
+                routing.customers.get(usize::from(customer)).map(|c| &c.name)
+            }
+            Step::Vendor { vendor, .. } | Step::Place { vendor, .. } => {
+                routing.vendors.get(usize::from(vendor)).map(|v| &v.name)
+            }
+            Step::Number
+            | Step::Route { .. }
+            | Step::Unsold
+            | Step::Guard { .. }
+            | Step::Refused { .. } => None,
+        };
+        found.map_or("", |name| name)
+    }
+}
+
+base::plain!(struct Numbers { called, calling });
+base::plain!(struct Record { numbers, currency, steps });
+
+/// A case by its place among all: records do not outlive a process's version.
+fn case<T: Copy>(all: &[T], from: &mut &[u8]) -> Result<T, Unreadable> {
+    all.get(usize::from(u8::take(from)?)).copied().ok_or(Unreadable::Value)
+}
+
+/// A case that may be missing: 0, or its place from 1.
+fn put_case(place: Option<usize>, out: &mut Vec<u8>) {
+    out.push(place.map_or(0, |place| place as u8 + 1));
+}
+
+fn case_or_none<T: Copy>(all: &[T], from: &mut &[u8]) -> Result<Option<T>, Unreadable> {
+    let place = usize::from(u8::take(from)?);
+    match place.checked_sub(1) {
+        None => Ok(None),
+        Some(place) => all.get(place).copied().map(Some).ok_or(Unreadable::Value),
+    }
+}
+
+impl Plain for Step {
+    fn put(&self, out: &mut Vec<u8>) {
+        match *self {
+            Step::Trunk { trunk, calls, capacity, cps } => {
+                out.push(0);
+                (trunk, (calls, (capacity, cps))).put(out);
+            }
+            Step::Number => out.push(1),
+            Step::Route { depth, planned } => {
+                out.push(2);
+                (depth, planned).put(out);
+            }
+            Step::Rule { plan, rule, unfit } => {
+                out.push(3);
+                (plan, rule).put(out);
+                put_case(unfit.map(Unfit::index), out);
+            }
+            Step::Price { customer, depth, nano } => {
+                out.push(4);
+                (customer, (depth, nano)).put(out);
+            }
+            Step::Unsold => out.push(5),
+            Step::Guard { ceiling } => {
+                out.push(6);
+                ceiling.put(out);
+            }
+            Step::Measured { trunk, measure, value, calls } => {
+                out.push(7);
+                out.push(measure.index() as u8);
+                (trunk, (value, calls)).put(out);
+            }
+            Step::Vendor { vendor, depth, nano, lost, probe } => {
+                out.push(8);
+                (vendor, (depth, nano)).put(out);
+                put_case(lost.map(Lost::index), out);
+                probe.put(out);
+            }
+            Step::Place { vendor, place, nano, outbid } => {
+                out.push(9);
+                ((vendor, place), (nano, outbid)).put(out);
+            }
+            Step::Refused { why } => {
+                out.push(10);
+                out.push(why.index() as u8);
+            }
+        }
+    }
+
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        Ok(match u8::take(from)? {
+            0 => {
+                let (trunk, (calls, (capacity, cps))) = Plain::take(from)?;
+                Step::Trunk { trunk, calls, capacity, cps }
+            }
+            1 => Step::Number,
+            2 => {
+                let (depth, planned) = Plain::take(from)?;
+                Step::Route { depth, planned }
+            }
+            3 => {
+                let (plan, rule) = Plain::take(from)?;
+                Step::Rule { plan, rule, unfit: case_or_none(Unfit::ALL, from)? }
+            }
+            4 => {
+                let (customer, (depth, nano)) = Plain::take(from)?;
+                Step::Price { customer, depth, nano }
+            }
+            5 => Step::Unsold,
+            6 => Step::Guard { ceiling: Plain::take(from)? },
+            7 => {
+                let measure = case(Measure::ALL, from)?;
+                let (trunk, (value, calls)) = Plain::take(from)?;
+                Step::Measured { trunk, measure, value, calls }
+            }
+            8 => {
+                let (vendor, (depth, nano)) = Plain::take(from)?;
+                let lost = case_or_none(Lost::ALL, from)?;
+                Step::Vendor { vendor, depth, nano, lost, probe: Plain::take(from)? }
+            }
+            9 => {
+                let ((vendor, place), (nano, outbid)) = Plain::take(from)?;
+                Step::Place { vendor, place, nano, outbid }
+            }
+            10 => Step::Refused { why: case(Refusal::ALL, from)? },
+            _ => return Err(Unreadable::Value),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_reads_back_and_nothing_else_does() {
+        let steps = [
+            Step::Trunk { trunk: 1, calls: 2, capacity: 3, cps: 4 },
+            Step::Number,
+            Step::Route { depth: 2, planned: true },
+            Step::Rule { plan: 0, rule: 2, unfit: Some(Unfit::Time) },
+            Step::Rule { plan: 0, rule: 3, unfit: None },
+            Step::Price { customer: 1, depth: 2, nano: 9 },
+            Step::Unsold,
+            Step::Guard { ceiling: Some(7) },
+            Step::Guard { ceiling: None },
+            Step::Measured { trunk: 1, measure: Measure::Mos, value: 350, calls: 60 },
+            Step::Vendor {
+                vendor: 3,
+                depth: Some(4),
+                nano: Some(5),
+                lost: Some(Lost::Outbid),
+                probe: false,
+            },
+            Step::Vendor { vendor: 3, depth: None, nano: None, lost: None, probe: true },
+            Step::Place { vendor: 3, place: 1, nano: 5, outbid: true },
+            Step::Refused { why: Refusal::NoVendor },
+        ];
+        for step in steps {
+            let mut bytes = Vec::new();
+            step.put(&mut bytes);
+            assert_eq!(Step::take(&mut bytes.as_slice()), Ok(step));
+            assert!(Step::take(&mut &bytes[..bytes.len() - 1]).is_err(), "{step:?} cut");
+        }
+        for bytes in [&[11u8][..], &[10, 255], &[3, 0, 0, 0, 0, 5], &[7, 9]] {
+            assert!(Step::take(&mut &*bytes).is_err(), "{bytes:?}");
+        }
     }
 }
