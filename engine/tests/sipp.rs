@@ -265,6 +265,101 @@ fn requests_about_something_else() {
     all_answered(&node.await_records(5));
 }
 
+/// Plays a pair of scenarios outside calls, on trunks that list these methods.
+fn errand(name: &str, caller: &Path, callee: &Path) {
+    let lab = Lab::new(name);
+    let listen = lab.udp();
+    let mut setup = Setup::new(&lab, listen);
+    let methods = "methods = [\"MESSAGE\", \"PUBLISH\", \"SUBSCRIBE\", \"NOTIFY\"]\n";
+    setup.trunks.iter_mut().for_each(|trunk| trunk.2 = methods.into());
+    setup.caller = methods.into();
+    let mut node = Node::start(&lab, &setup);
+    let uas = Sipp::start(&lab, callee, listen, 5, &[]);
+    assert_eq!(call(&lab, &node, caller, &FEW), (5, 0));
+    assert_eq!(uas.finish(&lab), (5, 0));
+    assert_eq!(node.drain(), Some(0));
+}
+
+#[test]
+fn a_message_outside_calls() {
+    errand("sipp-message", &scenario("uac-message"), &scenario("uas-message"));
+}
+
+#[test]
+fn a_publication() {
+    let lab = Lab::new("sipp-publish-scenarios");
+    let publish = |name: &str| {
+        let text = std::fs::read_to_string(scenario(name)).unwrap().replace("MESSAGE", "PUBLISH");
+        lab.write(&format!("{name}.xml"), &text)
+    };
+    errand("sipp-publish", &publish("uac-message"), &publish("uas-message"));
+}
+
+#[test]
+fn a_subscription() {
+    errand("sipp-subscribe", &scenario("uac-subscribe"), &scenario("uas-subscribe"));
+}
+
+/// A plain call with these header fields in the INVITE, and these checks of what the callee gets.
+fn identified(name: &str, profile: &str, headers: &str, checks: &[(&str, &str)]) {
+    let lab = Lab::new(name);
+    let listen = lab.udp();
+    let mut setup = Setup::new(&lab, listen);
+    setup.trunks[0].2 = "profile = \"told\"\n".into();
+    setup.caller = "profile = \"believed\"\n".into();
+    setup.node += &format!(
+        "[[profile]]\nname = \"believed\"\nbelieve = \"asserted\"\n\
+         [[profile]]\nname = \"told\"\n{profile}"
+    );
+    let uac = std::fs::read_to_string(scenario("uac")).unwrap();
+    let kind = "      Content-Type: application/sdp\n";
+    let uac = lab.write("uac.xml", &uac.replacen(kind, &format!("{headers}{kind}"), 1));
+    let check = |(header, wanted): &(&str, &str)| {
+        format!(
+            "<ereg regexp=\"{wanted}\" search_in=\"hdr\" header=\"{header}:\" check_it=\"true\" \
+             assign_to=\"checked\"/>"
+        )
+    };
+    let checks: String = checks.iter().map(check).collect();
+    let invite = "<recv request=\"INVITE\"/>";
+    let checked = format!("<recv request=\"INVITE\"><action>{checks}</action></recv>");
+    let uas = std::fs::read_to_string(scenario("uas")).unwrap().replace(invite, &checked);
+    let end = "<Reference variables=\"checked\"/></scenario>";
+    let uas = lab.write("uas.xml", &uas.replace("</scenario>", end));
+    let node = Node::start(&lab, &setup);
+    let uas = Sipp::start(&lab, &uas, listen, 5, &[]);
+    assert_eq!(call(&lab, &node, &uac, &FEW), (5, 0));
+    assert_eq!(uas.finish(&lab), (5, 0));
+    all_answered(&node.await_records(5));
+}
+
+const WHO: &str = "      P-Asserted-Identity: <sip:+14155550100@a.example>\n      Privacy: id\n\
+                   \x20     Diversion: <sip:+1300@b.example>;reason=user-busy;privacy=off\n";
+
+#[test]
+fn an_identity_within_the_trust_domain() {
+    identified(
+        "sipp-identity",
+        "like = \"ims\"\n",
+        WHO,
+        &[
+            ("P-Asserted-Identity", "sip:.14155550100@a.example"),
+            ("Privacy", "id"),
+            ("History-Info", "sip:.1300@b.example.;index=1"),
+        ],
+    );
+}
+
+#[test]
+fn an_identity_outside_the_trust_domain() {
+    identified(
+        "sipp-anonymous",
+        "redirections = \"diversion\"\n",
+        WHO,
+        &[("From", "sip:anonymous@anonymous.invalid"), ("Diversion", "sip:.1300@b.example")],
+    );
+}
+
 #[test]
 fn isup_beside_the_session_description() {
     let lab = Lab::new("sipp-isup");

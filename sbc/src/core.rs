@@ -51,6 +51,8 @@ pub(crate) enum Alarm {
     Transaction(Key),
     /// A call's earliest deadline.
     Call(Key),
+    /// An errand's.
+    Errand(Key),
     /// A merged-request memory fades.
     Merged(u64),
     /// The memory of a call of an earlier process fades.

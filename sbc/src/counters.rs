@@ -73,7 +73,7 @@ cases! {
 }
 
 cases! {
-    /// Why a request within a call was not carried to the other side.
+    /// Why a request that is no part of a call itself was not carried to the other side.
     pub enum NotPassed {
         /// One of its trunks does not list the method: 405.
         Method = "method",
@@ -83,7 +83,7 @@ cases! {
         TooLarge = "too_large",
         /// The other side has no dialog yet: 500.
         NoDialog = "no_dialog",
-        /// Too many requests of the call are under way: 500.
+        /// Too many are under way: of the call, or outside calls, or in a second: 500.
         TooMany = "too_many",
         /// Its Replaces names a dialog of ours that is not there: 481.
         UnknownDialog = "unknown_dialog",
@@ -212,9 +212,9 @@ counters! {
         transactions_held: gauge "tandem_sip_transactions",
         /// Provisional responses left unanswered and unheard, by reason.
         unheard: counter "tandem_provisional_ignored_total" of Unheard by "reason",
-        /// Requests within calls carried to the other side: INFO, MESSAGE, REFER and the like.
+        /// Requests that are no part of a call itself carried to the other side: INFO, MESSAGE, REFER and the like.
         passed: counter "tandem_requests_passed_total",
-        /// Requests within calls that were not carried, by reason.
+        /// Such requests that were not carried, by reason.
         not_passed: counter "tandem_requests_not_passed_total" of NotPassed by "reason",
         /// Session refreshes sent (RFC 4028).
         refreshes: counter "tandem_session_refreshes_sent_total",
@@ -226,6 +226,8 @@ counters! {
         generation: gauge "tandem_config_generation",
         /// Calls held now.
         calls_held: gauge "tandem_calls",
+        /// Requests outside calls under way, and subscriptions, held now.
+        errands_held: gauge "tandem_errands",
         /// Calls answered and not ended now.
         calls_active: gauge "tandem_calls_answered",
         /// Route attempts made.

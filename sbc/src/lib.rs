@@ -8,6 +8,7 @@ pub mod call;
 mod core;
 pub mod counters;
 pub mod dialog;
+mod errand;
 mod identity;
 pub mod message;
 pub mod policy;

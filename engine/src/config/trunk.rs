@@ -338,7 +338,7 @@ fn methods(s: &mut Section<'_>, report: &mut Report) -> Methods {
     let token = |text: &str| {
         let good = |b: u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b);
         let listed = !text.is_empty() && text.len() <= 32 && text.bytes().all(good);
-        let ours = Methods::is_served(text.as_bytes()) || matches!(text, "REGISTER" | "PUBLISH");
+        let ours = Methods::is_served(text.as_bytes()) || text == "REGISTER";
         (listed && !ours && text == text.to_ascii_uppercase()).then(|| text.to_owned())
     };
     let listed = s.parsed_list(report, "methods", what, token);

@@ -242,15 +242,3 @@ fn a_refer_names_the_other_sides_dialogs() {
         }
     }
 }
-
-#[test]
-fn outside_calls_nothing_is_carried() {
-    let mut s = world(&["*"]);
-    for (method, status) in [("SUBSCRIBE", 405), ("PUBLISH", 405), ("MESSAGE", 405), ("FOO", 501)] {
-        let text = s.request(method, method, "44", "", "");
-        s.world.send(s.caller, s.node, text);
-        let refused = s.expect_status(s.caller, status);
-        assert!(refused.get("Allow").contains("UPDATE, INFO, MESSAGE"), "{}", refused.raw);
-    }
-    s.assert_clean(0);
-}

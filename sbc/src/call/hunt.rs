@@ -11,10 +11,10 @@ use crate::dialog::session_timer::Mode;
 use crate::dialog::{Contact, Dialog, Tag};
 use crate::identity;
 use crate::message::{self, Index, Message, Method, Name, Print};
-use crate::policy::admission;
 use crate::policy::decide::Candidate;
 use crate::policy::manipulate::{self, Boundary};
 use crate::policy::profile::EarlyMedia;
+use crate::policy::{Trunk, admission};
 use crate::refusal::Refusal;
 use crate::transaction::{Heard, Machine, Owner};
 use base::{Instant, Key, PortId};
@@ -111,6 +111,13 @@ fn caller_invite(call: &Call, core: &Core) -> Option<Box<[u8]>> {
     Some(core.transactions.get(key)?.request.clone())
 }
 
+/// The Request-URI of a candidate, as its trunk wants it.
+pub(crate) fn target(trunk: &Trunk, candidate: &Candidate) -> Vec<u8> {
+    let endpoint = candidate.endpoint.to_string();
+    let host = trunk.profile.request_host.as_deref().unwrap_or(&endpoint);
+    identity::sip_uri(&candidate.number, host.as_bytes(), &trunk.profile)
+}
+
 fn callee_leg(
     call: &Call,
     core: &mut Core,
@@ -122,10 +129,7 @@ fn callee_leg(
     let mut call_id = Vec::with_capacity(32);
     crate::transaction::hex(core.random.next(), 16, &mut call_id);
     crate::transaction::hex(core.random.next(), 16, &mut call_id);
-    let profile = &boundary.far.profile;
-    let endpoint = candidate.endpoint.to_string();
-    let host = profile.request_host.as_deref().unwrap_or(&endpoint);
-    let target = identity::sip_uri(&candidate.number, host.as_bytes(), profile);
+    let target = target(boundary.far, candidate);
     let dialog = Dialog {
         call_id: call_id.into(),
         tag: Tag { home: call.home.0, call: call.key, leg: place, fork: 0, secret },

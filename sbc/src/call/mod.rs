@@ -17,7 +17,7 @@ mod outcome;
 pub(crate) mod pass;
 pub(crate) mod record;
 pub(crate) mod release;
-mod send;
+pub(crate) mod send;
 pub(crate) mod session;
 pub(crate) mod setup;
 

@@ -52,7 +52,7 @@ pub(crate) fn request(
 
 /// Whether a request carries a Contact (RFC 3261 12.2.1.1, 3311 5.1, 3515 2.2, 6665 3).
 /// What we do not know may need one.
-fn refreshes_target(method: Method) -> bool {
+pub(crate) fn refreshes_target(method: Method) -> bool {
     let within = matches!(method, Method::Ack | Method::Bye | Method::Cancel | Method::Prack);
     let apart =
         matches!(method, Method::Info | Method::Message | Method::Publish | Method::Options);

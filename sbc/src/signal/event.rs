@@ -3,6 +3,7 @@
 use super::Signal;
 use crate::call::{self, CALLER, Call, early, exchange, hunt, pass, release, session, setup};
 use crate::core::{Alarm, Core, Turn};
+use crate::errand;
 use crate::question::Answer;
 use crate::refusal::Refusal;
 use crate::transaction::{Due, Machine};
@@ -16,6 +17,7 @@ impl Signal {
     pub fn answer(&mut self, turn: &mut Turn, answer: Answer) {
         let query = answer.query.clone();
         self.core.names.learn(answer, turn.now.mono);
+        self.answer_errands(turn, &query);
         let waiting = core::mem::take(&mut self.core.waiting);
         for key in waiting {
             let Some(call) = self.calls.get_mut(key) else { continue };
@@ -93,6 +95,7 @@ impl Signal {
             match alarm {
                 Alarm::Transaction(key) => self.transaction_due(turn, key),
                 Alarm::Call(key) => self.call_due(turn, key),
+                Alarm::Errand(key) => self.errand_due(turn, key),
                 Alarm::Merged(hash) => {
                     self.core.merged.remove(&hash);
                 }
@@ -133,6 +136,11 @@ impl Signal {
         let (machine, owner) = (tx.machine.clone(), tx.owner);
         self.core.forget(key);
         let Some(owner) = owner else { return };
+        if owner.leg >= errand::NEAR {
+            return self.with_errand(turn, owner.call, |errand, core, turn| {
+                errand::timed_out(errand, core, turn, key);
+            });
+        }
         let Some(call) = self.calls.get_mut(owner.call) else { return };
         match machine {
             Machine::ClientInvite(_) => {

@@ -3,6 +3,7 @@
 //! `receive` takes a datagram; `heard`, `answer`, `command` and `expire` take everything else that can
 //! happen. All of them act upon one call, and `settle` then looks after its timer, its record and its end.
 
+mod errand;
 mod event;
 mod pass;
 mod record;
@@ -14,6 +15,7 @@ use crate::call::{Call, release, setup};
 use crate::core::{Alarm, Core, Reply, Turn, respond_stateless};
 use crate::counters::{Counters, Dropped};
 use crate::dialog::Tag;
+use crate::errand::Errand;
 use crate::message::{self, Index, Kind, Message, Name, ParseError};
 use crate::policy::{Image, realm};
 use crate::quality::Standing;
@@ -62,6 +64,7 @@ pub enum Outcome {
 /// A shard's signalling.
 pub struct Signal {
     calls: Slab<Box<Call>>,
+    errands: Slab<Errand>,
     core: Core,
     index: Box<Index>,
     steer: Random,
@@ -100,6 +103,7 @@ impl Signal {
         };
         Signal {
             calls: Slab::new(setup.calls),
+            errands: Slab::new(setup.calls),
             core,
             index: Box::new(Index::new()),
             steer: Random::new(setup.steer_key),
@@ -119,6 +123,11 @@ impl Signal {
     /// Calls held, ended ones that still wait for a last answer included.
     pub fn calls(&self) -> usize {
         self.calls.len()
+    }
+
+    /// Errands held: requests outside calls under way, and subscriptions.
+    pub fn errands(&self) -> usize {
+        self.errands.len()
     }
 
     /// Transactions held.

@@ -6,6 +6,7 @@ use crate::call::record::{self, CallRecord};
 use crate::call::release;
 use crate::call::setup::MERGED_FOR;
 use crate::core::{Alarm, Turn};
+use crate::errand;
 use crate::policy::Image;
 use crate::refusal::Refusal;
 use crate::steer;
@@ -16,7 +17,7 @@ use control::event::CallState;
 
 impl Signal {
     pub(super) fn settle_owner(&mut self, turn: &mut Turn, owner: Option<Owner>) {
-        if let Some(owner) = owner {
+        if let Some(owner) = owner.filter(|owner| owner.leg < errand::NEAR) {
             self.settle(turn, owner.call);
         }
     }
@@ -92,6 +93,7 @@ impl Signal {
         self.dirty.clear();
         let counters = &self.core.counters;
         counters.calls_held.set(self.calls.len() as u64);
+        counters.errands_held.set(self.errands.len() as u64);
         counters.calls_active.set(self.core.answered);
         counters.transactions_held.set(self.core.transactions.len() as u64);
     }

@@ -40,10 +40,14 @@ impl Signal {
         {
             return self.answer_now(turn, at, message, 500);
         }
+        let errand = self.locate_errand(tag.and_then(Tag::parse), message);
         match (method, dialog) {
             (Method::Ack, Some(leg)) => self.ack(turn, leg, message),
             (Method::Ack, None) => self.core.counters.dropped.add(Dropped::StrayAck.index()),
             (Method::Cancel, _) => self.cancel(turn, at, message),
+            (_, None) if errand.is_some() => {
+                errand.into_iter().for_each(|e| self.follow_errand(turn, at, e, message));
+            }
             (_, None) if tag.is_some() => self.answer_now(turn, at, message, 481),
             (Method::Invite, None) => self.invite(turn, at, message),
             (_, dialog) if unsupported(message, self.has_timers(dialog)).next().is_some() => {
@@ -62,10 +66,9 @@ impl Signal {
             (Method::Bye | Method::Prack | Method::Update, None) => {
                 self.answer_now(turn, at, message, 481)
             }
-            (Method::Register | Method::Publish, _) => self.answer_now(turn, at, message, 405),
+            (Method::Register, _) => self.answer_now(turn, at, message, 405),
             (_, Some(leg)) => self.pass(turn, at, leg, message),
-            (Method::Other(_), None) => self.answer_now(turn, at, message, 501),
-            _ => self.answer_now(turn, at, message, 405),
+            (_, None) => self.begin_errand(turn, at, message),
         }
     }
 

@@ -4,6 +4,7 @@ use super::Signal;
 use crate::call::{exchange, hunt, pass, session};
 use crate::core::Turn;
 use crate::counters::{ClassCase, Dropped};
+use crate::errand;
 use crate::message::{Message, Method};
 use crate::transaction::{Branch, Machine};
 use base::Key;
@@ -17,11 +18,19 @@ impl Signal {
         let timers = self.core.timers_of(key);
         let Some(tx) = self.core.transactions.get_mut(key) else { return };
         let owner = tx.owner;
-        self.at_work = owner.map(|o| o.call);
+        self.at_work = owner.filter(|o| o.leg < errand::NEAR).map(|o| o.call);
         match &mut tx.machine {
             Machine::ClientOther(machine) => {
                 let is_final = machine.receive(status, turn.now.mono, &timers);
                 self.core.rearm(key);
+                if let Some(owner) = owner.filter(|owner| owner.leg >= errand::NEAR) {
+                    if is_final {
+                        self.with_errand(turn, owner.call, |errand, core, turn| {
+                            errand::heard(errand, core, turn, key, message);
+                        });
+                    }
+                    return;
+                }
                 if let Some(owner) = owner.filter(|_| is_final)
                     && let Some(call) = self.calls.get_mut(owner.call)
                 {

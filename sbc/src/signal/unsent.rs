@@ -6,6 +6,7 @@
 
 use super::{Outcome, Signal};
 use crate::core::Turn;
+use crate::errand;
 use crate::message::{self, Index};
 use crate::transaction::{Branch, Machine};
 use base::Key;
@@ -38,7 +39,7 @@ impl Signal {
     fn redirect(&mut self, turn: &mut Turn, key: Key) -> bool {
         let Some(tx) = self.core.transactions.get(key) else { return false };
         let (port, peer) = (tx.port, tx.peer);
-        let Some(owner) = tx.owner else { return false };
+        let Some(owner) = tx.owner.filter(|owner| owner.leg < errand::NEAR) else { return false };
         let Some(leg) = self.calls.get_mut(owner.call).and_then(|call| call.leg(owner.leg)) else {
             return false;
         };
