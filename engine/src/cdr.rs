@@ -102,24 +102,25 @@ fn decimal(taken: &Taken, units: i64) -> String {
     Decimal { units, places: taken.places }.to_string()
 }
 
-/// Attempts with what each was bought at and cost; only the last one can have been answered.
+/// Attempts with what each was bought at and cost.
 fn attempts(cdr: &Cdr) -> Value {
-    let last = cdr.attempts.len().saturating_sub(1);
-    let one = |(place, one): (usize, &Attempt)| {
-        let answered_ms = cdr.answered_ms().filter(|_| place == last);
+    let one = |one: &Attempt| {
+        let answered_ms = cdr.answered_ms_of(one);
         let cost = |(taken, buy): (&Taken, &Quote)| taken.amount(buy, answered_ms, false);
         let cost = cdr.taken.as_ref().zip(one.buy.as_ref()).and_then(cost);
-        attempt(one, cost.and_then(|units| Some(decimal(cdr.taken.as_ref()?, units))))
+        attempt(one, answered_ms, cost.and_then(|units| Some(decimal(cdr.taken.as_ref()?, units))))
     };
-    cdr.attempts.iter().enumerate().map(one).collect()
+    cdr.attempts.iter().map(one).collect()
 }
 
-fn attempt(attempt: &Attempt, cost: Option<String>) -> Value {
+fn attempt(attempt: &Attempt, answered_ms: Option<u64>, cost: Option<String>) -> Value {
     json!({
         "trunk": text(&attempt.trunk),
         "endpoint": attempt.endpoint.to_string(),
         "number": text(&attempt.number),
         "at": at(Some(attempt.at)),
+        "answer_at": at(attempt.answer),
+        "duration_ms": answered_ms,
         "status": attempt.status,
         "reason": text(&attempt.reason),
         "buy": attempt.buy.as_ref().map(quote),

@@ -298,6 +298,8 @@ fn sample() -> Cdr {
             endpoint: "192.0.2.10:5060".parse().expect("an address"),
             number: text("442079460000"),
             at,
+            answer: None,
+            end: None,
             status: 200,
             reason: text(""),
             buy: Some(quote()),

@@ -170,6 +170,104 @@ fn the_second_route_is_tried_upon_503() {
     }
 }
 
+/// Five calls to two trunks at the same time, and what each callee played.
+fn fork(name: &str, caller: &str, callees: [&str; 2]) -> Vec<Value> {
+    let lab = Lab::new(name);
+    let (first, second) = (lab.udp(), lab.udp());
+    let mut setup = Setup::new(&lab, first);
+    setup.trunks.push(("second".into(), second, String::new()));
+    setup.route = "[[route]]\nprefix = \"\"\nto = [\"out\", \"second\"]\nparallel = true\n".into();
+    let node = Node::start(&lab, &setup);
+    let one = Sipp::start(&lab, &scenario(callees[0]), first, 5, &[]);
+    let other = Sipp::start(&lab, &scenario(callees[1]), second, 5, &[]);
+    assert_eq!(call(&lab, &node, &scenario(caller), &FEW), (5, 0));
+    assert_eq!((one.finish(&lab), other.finish(&lab)), ((5, 0), (5, 0)));
+    node.await_records(5)
+}
+
+fn all_answered_by(records: &[Value], trunk: &str) {
+    all_answered(records);
+    for record in records {
+        assert_eq!(record["trunk_out"], trunk, "{record}");
+        let attempts = record["attempts"].as_array().unwrap();
+        let of = |name: &str| attempts.iter().find(|a| a["trunk"] == name).unwrap();
+        let (won, lost) = (of(trunk), of(if trunk == "out" { "second" } else { "out" }));
+        assert_eq!((&won["status"], &won["reason"]), (&200.into(), &"".into()), "{record}");
+        assert_eq!(lost["reason"], "answered_elsewhere", "{record}");
+        assert!(won["duration_ms"].is_u64() && lost["duration_ms"].is_null(), "{record}");
+    }
+}
+
+#[test]
+fn two_routes_at_once_and_the_loser_is_cancelled() {
+    let records = fork("sipp-fork", "uac", ["uas-cancel", "uas-late-answer"]);
+    all_answered_by(&records, "second");
+}
+
+#[test]
+fn a_loser_that_answers_although_it_was_cancelled() {
+    let records = fork("sipp-crossing", "uac", ["uas-late-answer", "uas-crossing"]);
+    all_answered_by(&records, "out");
+}
+
+#[test]
+fn an_early_dialog_that_ends_before_the_answer() {
+    let caller = scenario("uac-199");
+    all_answered(&once(play("sipp-199", &caller, "uas-199", &FEW)));
+}
+
+#[test]
+fn an_invite_that_came_over_two_paths() {
+    let records = once(play("sipp-482", &scenario("uac-482"), "uas-late-answer", &FEW));
+    all_answered(&records);
+}
+
+/// A trunk whose first address redirects to its second.
+fn redirected(lab: &Lab, redirects: &str) -> (Node, Sipp, SocketAddr) {
+    let (first, second) = (lab.udp(), lab.udp());
+    let mut setup = Setup::new(lab, first);
+    setup.trunks.clear();
+    setup.route = format!(
+        "[[trunk]]\nname = \"moved\"\ninterface = \"loop\"\nendpoints = [\"{first}\"]\n\
+         sources = [\"{first}\", \"{second}\"]\nredirects = \"{redirects}\"\n\
+         [[route]]\nprefix = \"\"\nto = [\"moved\"]\n"
+    );
+    let node = Node::start(lab, &setup);
+    let target = second.to_string();
+    let uas = Sipp::start(lab, &scenario("uas-302"), first, 5, &["-key", "target", &target]);
+    (node, uas, second)
+}
+
+#[test]
+fn a_redirection_is_followed() {
+    let lab = Lab::new("sipp-302");
+    let (node, uas, second) = redirected(&lab, "follow");
+    let answering = Sipp::start(&lab, &scenario("uas"), second, 5, &[]);
+    assert_eq!(call(&lab, &node, &scenario("uac"), &FEW), (5, 0));
+    assert_eq!((uas.finish(&lab), answering.finish(&lab)), ((5, 0), (5, 0)));
+    let records = node.await_records(5);
+    all_answered(&records);
+    for record in &records {
+        let statuses: Vec<_> = record["attempts"].as_array().unwrap().iter().collect();
+        let statuses: Vec<_> = statuses.into_iter().map(|a| a["status"].as_u64()).collect();
+        assert_eq!(statuses, [Some(302), Some(200)], "{record}");
+    }
+}
+
+#[test]
+fn a_redirection_is_refused_or_passed() {
+    for (redirects, status) in [("refuse", 480), ("pass", 302)] {
+        let lab = Lab::new("sipp-302-not");
+        let (node, uas, _) = redirected(&lab, redirects);
+        let text = std::fs::read_to_string(scenario("uac-486")).unwrap();
+        let caller = lab.write("uac-refused.xml", &text.replace("486", &status.to_string()));
+        assert_eq!(call(&lab, &node, &caller, &FEW), (5, 0));
+        assert_eq!(uas.finish(&lab), (5, 0));
+        let records = node.await_records(5);
+        assert!(records.iter().all(|r| r["status"] == status), "{records:#?}");
+    }
+}
+
 #[test]
 fn a_late_offer() {
     all_answered(&once(play("sipp-late", &scenario("uac-late"), "uas-late", &FEW)));

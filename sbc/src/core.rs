@@ -22,14 +22,17 @@ use media::Media;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Extensions we know: the Supported header (RFC 3261 20.37). `reliable`: 100rel may be used in this
-/// dialog; `timers`: its trunk has session timers.
-pub(crate) fn supported(reliable: bool, timers: bool) -> Option<&'static [u8]> {
-    match (reliable, timers) {
-        (true, true) => Some(b"100rel, timer"),
-        (true, false) => Some(b"100rel"),
-        (false, true) => Some(b"timer"),
-        (false, false) => None,
+/// Extensions we know: the Supported header (RFC 3261 20.37). Of these only those that may be used in this
+/// dialog: `100rel`, `timer` where the trunk has session timers, `199` where somebody wants to know.
+pub(crate) fn supported(print: &mut Print, known: [bool; 3]) {
+    if known.contains(&true) {
+        print.line(Name::Supported, |v| {
+            let names = [&b"100rel"[..], b"timer", b"199"];
+            let known = names.iter().zip(known).filter(|(_, is_known)| *is_known);
+            for (place, (name, _)) in known.enumerate() {
+                v.bytes(if place == 0 { b"" } else { b", " }).bytes(name);
+            }
+        });
     }
 }
 
@@ -39,7 +42,8 @@ pub(crate) fn unsupported<'m>(
     timers: bool,
 ) -> impl Iterator<Item = &'m [u8]> {
     let is_known = move |option: &[u8]| {
-        option.eq_ignore_ascii_case(b"100rel") || (timers && option.eq_ignore_ascii_case(b"timer"))
+        let knows = |name: &[u8]| option.eq_ignore_ascii_case(name);
+        knows(b"100rel") || knows(b"199") || (timers && knows(b"timer"))
     };
     message.options(Name::Require).filter(move |option| !is_known(option))
 }

@@ -67,6 +67,8 @@ cases! {
         TooMany = "too_many_early_dialogs",
         /// Its RSeq is not the next one (RFC 3262 4): the callee repeats what was lost first.
         OutOfOrder = "out_of_order",
+        /// It is of a branch that is not in front, while the caller is busy with another: what matters is repeated.
+        NotInFront = "not_in_front",
         /// An offer in a response that the caller cannot be given reliably.
         Unanswerable = "unanswerable_offer",
     }

@@ -1,6 +1,7 @@
 //! Why a call was refused or released: one case, one counter, one SIP status, one Q.850 cause.
 
 use base::cases;
+use base::record::{Plain, Unreadable};
 
 cases! {
     /// A decision against a call, named for counters, CDRs and operators.
@@ -59,6 +60,8 @@ cases! {
         NoResponse = "no_response",
         /// The route refused the call.
         RouteRefused = "route_refused",
+        /// Another route that was tried at the same time answered.
+        AnsweredElsewhere = "answered_elsewhere",
         /// The caller gave up before the answer.
         Cancelled = "cancelled",
         /// The caller never acknowledged the answer.
@@ -83,6 +86,16 @@ cases! {
         CallerHungUp = "caller_hung_up",
         /// The callee hung up.
         CalleeHungUp = "callee_hung_up",
+    }
+}
+
+impl Plain for Refusal {
+    fn put(&self, out: &mut Vec<u8>) {
+        (self.index() as u8).put(out);
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        let index = usize::from(u8::take(from)?);
+        Refusal::ALL.get(index).copied().ok_or(Unreadable::Value)
     }
 }
 
@@ -122,7 +135,7 @@ impl Refusal {
             Refusal::EarlyMediaConflict => 480,
             Refusal::NoPrack => 504,
             Refusal::SessionTooShort => 422,
-            Refusal::Cancelled | Refusal::CallerHungUp => 487,
+            Refusal::AnsweredElsewhere | Refusal::Cancelled | Refusal::CallerHungUp => 487,
             Refusal::MaxDuration | Refusal::DialogLost | Refusal::InternalError => 500,
             Refusal::CalleeHungUp => 480,
         }
@@ -154,6 +167,7 @@ impl Refusal {
             Refusal::RingTimeout => 19,
             Refusal::NoResponse => 18,
             Refusal::RouteRefused => 21,
+            Refusal::AnsweredElsewhere => 26,
             Refusal::Cancelled | Refusal::CallerHungUp | Refusal::CalleeHungUp => 16,
             Refusal::NoAck
             | Refusal::NoPrack

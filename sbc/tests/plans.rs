@@ -116,7 +116,12 @@ fn world(bought: &[Deck], sold: &str, rules: Vec<Rule>) -> Image {
         streams: Vec::new(),
         trunks,
         prefixes: prefixes.build(),
-        routes: vec![Route { prefix: "".into(), targets: Vec::new(), plan: Some(0) }],
+        routes: vec![Route {
+            prefix: "".into(),
+            targets: Vec::new(),
+            parallel: false,
+            plan: Some(0),
+        }],
         routing,
         book: Arc::new(book),
         timers: sbc::transaction::Timers::default(),

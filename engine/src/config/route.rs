@@ -5,12 +5,13 @@ use super::read::{At, Report, Section, text_of};
 use super::report::Problem;
 use super::trunk::read_rewrite;
 use routing_trie::{Digits, Rewrite};
-use sbc::policy::{Route, RouteTarget};
+use sbc::policy::{MAX_FORKS, Route, RouteTarget};
 
 /// A route as written.
 pub(super) struct Draft {
     pub(super) prefix: Option<At<Digits>>,
     pub(super) to: Vec<Choice>,
+    parallel: bool,
     pub(super) plan: Option<At<String>>,
 }
 
@@ -27,7 +28,8 @@ impl Draft {
         let s = &mut section;
         let what = "digits without +, like \"44\", or \"\" for every number";
         let prefix = read_prefix(s, what, report);
-        let to = read_to(s, report);
+        let parallel = s.flag(report, "parallel", false);
+        let to = read_to(s, parallel, report);
         if prefix.is_none() {
             section.missing(report, "prefix", what, "\"\"");
         }
@@ -44,9 +46,30 @@ impl Draft {
                 Problem::new(section.place("to"), "`to` is empty: the route leads nowhere");
             report.push(problem.expected("at least one trunk"));
         }
-        let draft = Draft { prefix, to: to.unwrap_or_default(), plan };
+        let draft = Draft { prefix, to: to.unwrap_or_default(), parallel, plan };
+        draft.check_parallel(&section, report);
         section.finish(report);
         draft
+    }
+
+    /// So many are tried at the same time and no more; a plan buys from one vendor at a time.
+    fn check_parallel(&self, section: &Section<'_>, report: &mut Report) {
+        if !self.parallel {
+            return;
+        }
+        let beside = |choice: &Choice| {
+            self.to.iter().filter(|other| other.priority == choice.priority).count()
+        };
+        let most = self.to.iter().map(beside).max().unwrap_or(0);
+        if self.plan.is_some() {
+            let problem = Problem::new(section.place("parallel"), "`parallel` with `plan`");
+            report.push(problem.expected("`to`: a plan buys from one vendor at a time"));
+        } else if most > usize::from(MAX_FORKS) {
+            let message = format!("{most} trunks of one priority are tried at the same time");
+            let problem = Problem::new(section.place("to"), message);
+            let problem = problem.expected(format!("at most {MAX_FORKS}"));
+            report.push(problem.help("give some of them a lower priority: { priority = 2, … }"));
+        }
     }
 
     /// What the shards know of it.
@@ -65,7 +88,8 @@ impl Draft {
         });
         let prefix = self.prefix.as_ref().map_or(Digits::EMPTY, |p| p.value);
         let plan = self.plan.as_ref().and_then(|p| plan(&p.value));
-        Route { prefix: prefix.to_string().into(), targets: targets.collect(), plan }
+        let (prefix, targets) = (prefix.to_string().into(), targets.collect());
+        Route { prefix, targets, parallel: self.parallel, plan }
     }
 }
 
@@ -84,8 +108,9 @@ fn read_prefix(s: &mut Section<'_>, what: &str, report: &mut Report) -> Option<A
     parsed.map(|value| At { value, span: text.span })
 }
 
-/// Names in the order they are tried, or tables with priority and weight; not both.
-fn read_to(s: &mut Section<'_>, report: &mut Report) -> Option<Vec<Choice>> {
+/// Names in the order they are tried, or tables with priority and weight; not both. In parallel names have
+/// no order.
+fn read_to(s: &mut Section<'_>, parallel: bool, report: &mut Report) -> Option<Vec<Choice>> {
     note_keys(report);
     let values = s.list(report, "to", "trunks")?;
     let tables = values.iter().filter(|v| v.get_ref().is_table()).count();
@@ -101,7 +126,8 @@ fn read_to(s: &mut Section<'_>, report: &mut Report) -> Option<Vec<Choice>> {
             choices.extend(read_choice(value, report));
         } else if let Some(trunk) = text_of(report, "an entry of `to`", value) {
             let rewrite = Rewrite::default();
-            choices.push(Choice { trunk, priority: place, weight: 100, rewrite });
+            let priority = if parallel { 1 } else { place };
+            choices.push(Choice { trunk, priority, weight: 100, rewrite });
         }
     }
     Some(choices)

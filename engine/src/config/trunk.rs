@@ -10,7 +10,7 @@ use media::{Learn, MAX_SOURCES};
 use routing_trie::{DialPlan, Digits, MAX_DIGITS, Rewrite};
 use sbc::dialog::session_timer::{LEAST_MIN_SE_S, LONGEST_S, Mode, Refresher, Terms};
 use sbc::policy::methods::{Bodies, Methods};
-use sbc::policy::{Source, Target, Transport, Trunk};
+use sbc::policy::{Redirects, Source, Target, Transport, Trunk};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -43,6 +43,9 @@ const IDENTITY: [&str; 6] = [
     "diversion",
     "history-info",
 ];
+
+const REDIRECTS: [(&str, Redirects); 3] =
+    [("refuse", Redirects::Refuse), ("follow", Redirects::Follow), ("pass", Redirects::Pass)];
 
 /// A trunk as written.
 pub(super) struct Draft {
@@ -84,6 +87,7 @@ struct Settings {
     methods: Methods,
     bodies: Bodies,
     offers: bool,
+    redirects: Redirects,
 }
 
 impl Draft {
@@ -184,6 +188,7 @@ impl Draft {
             methods: settings.methods.clone().concealing(self.manners.conceals()),
             profile: self.manners.on(trusted),
             bodies: settings.bodies.clone(),
+            redirects: settings.redirects,
             name,
         })
     }
@@ -229,6 +234,7 @@ impl Settings {
             offers: s.flag(report, "offers", false),
             methods: methods(s, report),
             bodies: bodies(s, report),
+            redirects: s.choice(report, "redirects", &REDIRECTS).unwrap_or_default(),
         }
     }
 }

@@ -24,6 +24,8 @@ const SETTLED: Duration = Duration::from_secs(5);
 struct Invite {
     call_id: String,
     is_first: bool,
+    /// Its sender wants to hear of early dialogs that end.
+    hears_199: bool,
     finals: Vec<(u16, String)>,
     first_at: Instant,
     first_final_at: Option<Instant>,
@@ -167,6 +169,9 @@ impl Model {
             }
         }
         for shard in world.shards() {
+            if shard.signal().counters().failures.get() > 0 {
+                self.wrong("a packet made the node fail".to_owned());
+            }
             let media = shard.media();
             let sum = media.in_use() + media.ready() + media.quarantined();
             if sum != media.capacity() {
@@ -203,6 +208,7 @@ impl Model {
                 let invite = self.invites.entry(key).or_insert_with(|| Invite {
                     call_id: text.get("Call-ID").to_owned(),
                     is_first: text.tag("To").is_empty(),
+                    hears_199: text.all("Supported").iter().any(|s| s.contains("199")),
                     first_at: passed.at,
                     restarts,
                     ..Invite::default()
@@ -282,6 +288,10 @@ impl Model {
             self.wrong(format!("an UPDATE to a phone that takes none\n{}", text.raw));
         }
         let Some(number) = text.get("CSeq").strip_suffix(" INVITE") else { return };
+        let asked = self.invites.get(&(passed.to, branch(&text)));
+        if text.status() == Some(199) && asked.is_some_and(|invite| !invite.hears_199) {
+            self.wrong(format!("a 199 to a caller that knows none\n{}", text.raw));
+        }
         match text.status() {
             Some(101..=199) if !text.get("RSeq").is_empty() && !text.body().is_empty() => {
                 let rack = format!("{} {number} INVITE {}", text.get("RSeq"), text.tag("To"));

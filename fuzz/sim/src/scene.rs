@@ -62,6 +62,7 @@ pub fn image() -> Image {
         routes: vec![Route {
             prefix: "".into(),
             targets: vec![target(1, 1), target(2, 2)],
+            parallel: false,
             plan: None,
         }],
         routing: Routing::default(),

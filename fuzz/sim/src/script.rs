@@ -8,7 +8,7 @@ use base::{Instant, Prefix};
 use routing_trie::{Builder, Digits, Rewrite};
 use sbc::dialog::session_timer::{Mode, Refresher, Terms};
 use sbc::policy::methods::Methods;
-use sbc::policy::{Image, Interface, Route, RouteTarget, Source, Target};
+use sbc::policy::{Image, Interface, Redirects, Route, RouteTarget, Source, Target};
 use sbc::question::{Query, Service};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -182,6 +182,8 @@ fn image(dice: &mut Dice) -> Image {
         trunk.ring_timeout = Duration::from_secs(dice.pick(&[3, 15, 40]));
         trunk.max_duration = Duration::from_secs(dice.pick(&[5, 30, 3_600, 3_600]));
         trunk.offers = dice.chance(30);
+        trunk.redirects =
+            dice.pick(&[Redirects::Refuse, Redirects::Follow, Redirects::Follow, Redirects::Pass]);
         trunk.methods = Methods::new([b"INFO".as_slice(), b"NOTIFY"]);
         trunk.session = Terms {
             mode: dice.pick(&[Mode::Serve, Mode::Serve, Mode::Ask, Mode::Off]),
@@ -210,6 +212,7 @@ fn image(dice: &mut Dice) -> Image {
     let routes = [
         ("4", vec![target(2, 1), target(3, 2)]),
         ("5", vec![target(2, 1), target(3, 1), target(4, 2)]),
+        ("3", vec![target(2, 1), target(3, 1), target(4, 1), target(1, 2)]),
         ("6", vec![target(4, 1)]),
         ("7", vec![target(0, 1), target(1, 2)]),
         ("8", vec![target(3, 1), target(2, 2), target(1, 3), target(0, 4)]),
@@ -222,6 +225,7 @@ fn image(dice: &mut Dice) -> Image {
     let route = |(prefix, targets): (&str, Vec<RouteTarget>)| Route {
         prefix: prefix.into(),
         targets,
+        parallel: prefix == "3" || prefix == "5",
         plan: None,
     };
     image.routes = routes.into_iter().map(route).collect();
@@ -235,7 +239,7 @@ fn calls(dice: &mut Dice) -> Vec<(Instant, Event)> {
     for _ in 0..many {
         let phone = dice.below(PHONES.len() as u32) as usize;
         let first = if phone < 2 {
-            dice.pick(&["4", "4", "5", "6", "8"])
+            dice.pick(&["3", "4", "4", "5", "6", "8"])
         } else {
             dice.pick(&["7", "8", "4"])
         };

@@ -212,7 +212,7 @@ fn a_422_that_asks_for_no_more_is_a_refusal() {
     let again = s.expect(s.callee, "INVITE");
     s.world.send(s.callee, s.node, again.reply(422, "x", "Min-SE: 900\r\n", ""));
     s.expect(s.callee, "ACK");
-    s.expect_status(s.caller, 503);
+    s.expect_status(s.caller, 500);
     s.assert_clean(1);
 }
 

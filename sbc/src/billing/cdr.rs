@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Version of the frames' layout.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// Identity of a CDR: boot epoch of the process, shard, and a sequence number on that shard.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -73,6 +73,10 @@ pub struct Attempt {
     pub number: Box<[u8]>,
     /// When.
     pub at: Stamp,
+    /// Its answer, if it was the one that carried the call.
+    pub answer: Option<Stamp>,
+    /// When it was over; `None` while it is not, and where it lasted as long as the call.
+    pub end: Option<Stamp>,
     /// Final SIP status; 0 when it was skipped or given up without one.
     pub status: u16,
     /// Why it lost, by refusal name; empty for the one that carried the call.
@@ -161,9 +165,17 @@ impl Cdr {
         self.answer.map(|_| self.duration_ns() / 1_000_000)
     }
 
+    /// Answered time of an attempt in milliseconds; `None` when it was not answered.
+    pub fn answered_ms_of(&self, attempt: &Attempt) -> Option<u64> {
+        let answer = attempt.answer?.mono;
+        let end = attempt.end.or(self.end).map_or(answer, |end| end.mono);
+        Some(end.saturating_sub(answer) / 1_000_000)
+    }
+
     /// What it comes to; `None` when no plan decided.
     pub fn money(&self) -> Option<Money> {
-        let bought = self.attempts.iter().filter_map(|a| a.buy.as_ref());
+        let bought = self.attempts.iter();
+        let bought = bought.filter_map(|a| Some((a.buy.as_ref()?, self.answered_ms_of(a))));
         Some(self.taken.as_ref()?.money(bought, self.answered_ms()))
     }
 }
@@ -230,7 +242,7 @@ plain!(
         Engine = 2,
     }
 );
-plain!(struct Attempt { trunk, endpoint, number, at, status, reason, buy });
+plain!(struct Attempt { trunk, endpoint, number, at, answer, end, status, reason, buy });
 plain!(struct LegMedia { packets, octets, lost, discarded, jitter_us, mos_centi });
 plain!(struct Cdr {
     id, call, call_id_in, call_id_out, from, to, source, trunk_in, trunk_out, setup, ringing, answer, end,
@@ -268,6 +280,8 @@ pub(crate) mod tests {
                 endpoint: "[2001:db8::1]:5060".parse().unwrap(),
                 number: b"442079460000".as_slice().into(),
                 at,
+                answer: Some(at),
+                end: None,
                 status: 200,
                 reason: Box::default(),
                 buy: Some(crate::billing::quote::tests::quote(10_000_000)),

@@ -66,16 +66,14 @@ impl Taken {
         quote.charge(answered_ms).amount(&terms)
     }
 
-    /// What a call comes to that was bought like this, each attempt in turn; the last one was answered
-    /// if any was.
+    /// What a call comes to that was bought like this: each attempt by its own answered time.
     pub fn money<'q>(
         &self,
-        bought: impl DoubleEndedIterator<Item = &'q Quote>,
+        bought: impl Iterator<Item = (&'q Quote, Option<u64>)>,
         answered_ms: Option<u64>,
     ) -> Money {
-        let mut answered = answered_ms;
-        let costs = bought.rev().map(|quote| self.amount(quote, answered.take(), true));
-        let cost = costs.into_iter().try_fold(0i64, |sum, cost| sum.checked_add(cost?));
+        let mut costs = bought.map(|(quote, answered)| self.amount(quote, answered, true));
+        let cost = costs.try_fold(0i64, |sum, cost| sum.checked_add(cost?));
         let sold = |common| self.amount(self.sell.as_ref()?, answered_ms, common);
         let margin = sold(true).zip(cost).and_then(|(price, cost)| price.checked_sub(cost));
         Money { price: sold(false), cost, margin }
@@ -112,13 +110,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_attempt_costs_and_the_last_one_by_its_duration() {
+    fn every_attempt_costs_by_its_own_duration() {
         let bought = [quote(9_000_000), quote(10_000_000)];
-        let answered = taken().money(bought.iter(), Some(61_000));
+        let answered = taken().money(bought.iter().zip([None, Some(61_000)]), Some(61_000));
         // Two minutes each way, and three attempt fees of a thousandth.
         let expected = Money { price: Some(41_000), cost: Some(22_000), margin: Some(19_000) };
         assert_eq!(answered, expected);
-        let failed = taken().money(bought.iter(), None);
+        let failed = taken().money(bought.iter().zip([None, None]), None);
         assert_eq!(failed, Money { price: Some(1_000), cost: Some(2_000), margin: Some(-1_000) });
     }
 
@@ -129,9 +127,9 @@ pub(crate) mod tests {
             sell: Some(Quote { fx: "2".parse().unwrap(), ..quote(20_000_000) }),
             ..taken()
         };
-        let money = sold.money([euro].iter(), Some(60_000));
+        let money = sold.money([(&euro, Some(60_000))].into_iter(), Some(60_000));
         assert_eq!(money, Money { price: Some(21_000), cost: Some(12_100), margin: Some(29_900) });
-        let unsold = Taken { sell: None, ..taken() }.money([quote(1)].iter(), None);
+        let unsold = Taken { sell: None, ..taken() }.money([(&quote(1), None)].into_iter(), None);
         assert_eq!((unsold.price, unsold.cost, unsold.margin), (None, Some(1_000), None));
     }
 
@@ -140,7 +138,7 @@ pub(crate) mod tests {
         let rate = Rate::plain(routing_trie::rate::MAX_NANO, 1, 1);
         let fx = Ratio::new(1_000_000_000, 1).unwrap();
         let huge = Quote { rate, fx, ..quote(0) };
-        let money = taken().money([huge].iter(), Some(604_800_000));
+        let money = taken().money([(&huge, Some(604_800_000))].into_iter(), Some(604_800_000));
         assert_eq!((money.cost, money.margin), (None, None));
     }
 }

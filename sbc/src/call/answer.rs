@@ -1,7 +1,7 @@
 //! The answer of a call: the callee's 2xx, what the caller hears of it, and its ACK (RFC 3261 13.2.2.4).
 
 use super::offer_answer::{Carrier, Negotiation};
-use super::{CALLER, Call, Phase, body, bridge, early, exchange, hunt, release, session};
+use super::{CALLER, Call, Phase, body, branch, bridge, early, exchange, hunt, release, session};
 use crate::billing::Frame;
 use crate::core::{Core, Reply, Turn, dialog_request};
 use crate::dialog::{Contact, Dialog};
@@ -22,7 +22,7 @@ pub(crate) fn success(
     message: &Message,
 ) {
     let tag = message.to().ok().and_then(|t| t.tag()).unwrap_or_default();
-    let wanted = call.callee == Some(place) && !call.has_ended();
+    let wanted = branch::is_tried(call, place) && !call.has_ended();
     let Some(leg) = call.leg(place) else { return };
     if leg.phase == Phase::Confirmed && *leg.dialog.remote_tag == *tag {
         // A retransmitted 2xx: the ACK was lost, or is not due yet.
@@ -34,6 +34,11 @@ pub(crate) fn success(
     if leg.phase == Phase::Confirmed || leg.phase == Phase::Over || !wanted {
         return decline(call, core, turn, (place, key), message);
     }
+    if call.callee != Some(place) {
+        branch::bring_forward(call, core, turn, place);
+        call.held = Box::default();
+    }
+    hunt::end_others(call, core, turn, place, Refusal::AnsweredElsewhere);
     if early::must_wait(call) {
         return early::hold(call, message);
     }
@@ -99,16 +104,17 @@ fn answered(
     call.state = CallState::Answered;
     call.early.clear();
     call.candidates.clear();
-    (call.trying_deadline, call.ring_deadline) = (Instant::NEVER, Instant::NEVER);
     let limit = |t: u16| core.image.trunk(t).map(|t| t.max_duration);
     let shortest = call.holds.iter().filter_map(|t| limit(*t)).min();
     call.duration_deadline = shortest.map_or(Instant::NEVER, |d| turn.now.mono + d);
     call.interim_deadline = turn.now.mono + hunt::INTERIM;
     call.cdr.answer = Some(turn.now.into());
     call.cdr.status = message.status().map_or(200, |s| s.code());
-    if let Some(last) = call.cdr.attempts.last_mut() {
-        last.status = call.cdr.status;
-        last.reason = Box::default();
+    for branch in call.branches.drain(..) {
+        if let Some(attempt) = call.cdr.attempts.get_mut(usize::from(branch.attempt)) {
+            (attempt.status, attempt.reason) = (call.cdr.status, Box::default());
+            attempt.answer = call.cdr.answer;
+        }
     }
     core.counters.answered.add(1);
     core.answered += 1;
@@ -156,6 +162,8 @@ pub(crate) fn tell_caller(
         print.in_order(profile.header_order.as_ref());
     });
     caller.phase = if line.status.code() < 200 { Phase::Early } else { Phase::Confirmed };
+    let fork = caller.dialog.tag.fork;
+    call.told.heard(fork);
 }
 
 /// Acknowledges the 2xx of `place`; its text replaces the INVITE in the transaction.

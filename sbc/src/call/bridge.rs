@@ -104,16 +104,10 @@ pub(crate) fn join(call: &Call, turn: &mut Turn) {
     }
 }
 
-/// What we offer to a trunk that wants an offer where the caller made none: what every telephone knows.
-const OWN_OFFER: &[u8] = b"v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
+/// What we offer where the caller made no offer and one is wanted: what every telephone knows.
+pub(super) const OWN_OFFER: &[u8] = b"v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
     m=audio 9 RTP/AVP 0 8 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n\
     a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n";
-
-/// An offer of ours to `place`.
-pub(crate) fn own_offer(call: &mut Call, core: &Core, turn: &Turn, place: u8) -> Option<Vec<u8>> {
-    let session = sdp::parse(OWN_OFFER).ok()?;
-    rewritten(call, core, turn, place, &session)
-}
 
 /// Whether an answer says anything else than what its sender was offered last.
 pub(crate) fn differs(call: &Call, place: u8, answer: &Session) -> bool {

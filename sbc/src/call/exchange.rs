@@ -235,6 +235,16 @@ pub(crate) fn refused(call: &mut Call, core: &mut Core, turn: &mut Turn, status:
     early::resume(call, core, turn);
 }
 
+/// A leg that the exchange is with is over, and the call goes on without it: the other side hears that
+/// its offer was not answered.
+pub(crate) fn abandoned(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8) {
+    if call.exchange.is_some_and(|e| e.from == place || e.to == place)
+        && let Some(exchange) = end(call)
+    {
+        core.respond(turn, exchange.served, Reply::plain(500, None), |_| {});
+    }
+}
+
 /// No exchange any more; both sides may make offers again.
 fn end(call: &mut Call) -> Option<Exchange> {
     let exchange = call.exchange.take()?;
@@ -370,5 +380,5 @@ pub(crate) fn cancelled(call: &mut Call, core: &mut Core, turn: &mut Turn, place
     let Some(exchange) = call.exchange.filter(|e| e.from == place && !e.answer_awaited) else {
         return;
     };
-    release::send_cancel(call, core, turn, exchange.to);
+    release::send_cancel(call, core, turn, exchange.to, None);
 }

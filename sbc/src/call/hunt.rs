@@ -1,69 +1,94 @@
-//! Trying candidates one after the other, and hearing what they say.
+//! Trying candidates, one after the other or several at once, and hearing what they say
+//! (RFC 3261 16.6, 16.7).
+//!
+//! A round is one candidate, or several that stand beside each other: the first 2xx wins and the others
+//! are cancelled. When all of a round have failed the next begins, unless one of them said what ends the
+//! search; at the end the caller hears the best of all that was said.
 
-use super::offer_answer::Negotiation;
-use super::{
-    Call, Leg, MAX_LEGS, Phase, answer, body, bridge, early, exchange, outcome, release, send,
-    session,
-};
+use super::branch::{self, Branch};
+use super::invite::{self, Offer};
+use super::{Call, MAX_LEGS, Phase, answer, body, bridge, early, exchange, outcome, redirect};
+use super::{release, session};
 use crate::billing::{Attempt, Frame};
-use crate::core::{Core, Turn, supported, via};
-use crate::dialog::session_timer::Mode;
-use crate::dialog::{Contact, Dialog, Tag};
-use crate::identity;
+use crate::core::{Core, Turn};
+use crate::dialog::Dialog;
 use crate::message::{self, Index, Message, Method, Name, Print};
 use crate::policy::decide::Candidate;
-use crate::policy::manipulate::{self, Boundary};
-use crate::policy::profile::EarlyMedia;
-use crate::policy::{Trunk, admission};
+use crate::policy::manipulate::Boundary;
+use crate::policy::{MAX_FORKS, admission};
 use crate::refusal::Refusal;
-use crate::transaction::{Heard, Machine, Owner};
-use base::{Instant, Key, PortId};
+use crate::transaction::{Heard, Machine};
+use base::Key;
 use control::event::CallState;
 use std::time::Duration;
 
 /// While a call is answered, an interim frame is journalled this often.
 pub(crate) const INTERIM: Duration = Duration::from_secs(30);
 
-/// Sends the INVITE to the next candidate that has room; with none left the call fails: with the last
-/// status heard, or with `otherwise`.
+/// Sends the INVITE to the next candidate that has room, and to those beside it; with none left the call
+/// fails: with the best status heard, or with `otherwise`.
 pub(crate) fn next(call: &mut Call, core: &mut Core, turn: &mut Turn, otherwise: Refusal) {
-    while let Some(candidate) = call.candidates.pop_front() {
-        if call.legs.len() >= MAX_LEGS {
-            break;
+    while let Some(first) = call.candidates.pop_front() {
+        let forks = call.candidates.front().is_some_and(|candidate| candidate.beside);
+        let mut candidate = Some(first);
+        while let Some(tried) = candidate {
+            attempt_or_skip(call, core, turn, tried, forks);
+            candidate = call.candidates.pop_front_if(|candidate| candidate.beside);
         }
-        match attempt(call, core, turn, &candidate) {
-            Ok(()) => return,
-            Err(refusal) => {
-                // Nothing was sent: nothing was bought.
-                let skipped = Candidate { buy: None, ..candidate };
-                record_attempt(call, core, turn, &skipped, refusal);
-                core.counters.attempts.add(1);
-            }
+        if !call.branches.is_empty() {
+            return;
         }
     }
-    let status = if call.failure == 0 { otherwise.status() } else { call.failure };
-    release::fail(call, core, turn, otherwise, status);
+    let (status, why) = best_status(call).unwrap_or((otherwise.status(), otherwise));
+    release::fail(call, core, turn, why, status);
 }
 
-fn record_attempt(call: &mut Call, core: &Core, turn: &Turn, candidate: &Candidate, why: Refusal) {
+fn attempt_or_skip(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    candidate: Candidate,
+    forks: bool,
+) {
+    if call.legs.len() >= MAX_LEGS || call.branches.len() >= usize::from(MAX_FORKS) {
+        return;
+    }
+    if let Err(refusal) = attempt(call, core, turn, &candidate, forks) {
+        // Nothing was sent: nothing was bought.
+        record_attempt(call, core, turn, &Candidate { buy: None, ..candidate }, refusal);
+    }
+}
+
+fn record_attempt(
+    call: &mut Call,
+    core: &Core,
+    turn: &Turn,
+    candidate: &Candidate,
+    why: Refusal,
+) -> u8 {
+    core.counters.attempts.add(1);
     let name = core.image.trunk(candidate.trunk).map(|t| t.name.as_bytes().into());
     call.cdr.attempts.push(Attempt {
         trunk: name.unwrap_or_default(),
         endpoint: candidate.endpoint,
         number: candidate.number.clone(),
         at: turn.now.into(),
+        answer: None,
+        end: None,
         status: 0,
         reason: why.name().as_bytes().into(),
         buy: candidate.buy.clone(),
     });
+    (call.cdr.attempts.len() - 1) as u8
 }
 
-/// Grows a leg towards `candidate` and sends its INVITE.
+/// Grows a leg towards `candidate` and sends its INVITE. `forks`: others are tried at the same time.
 fn attempt(
     call: &mut Call,
     core: &mut Core,
     turn: &mut Turn,
     candidate: &Candidate,
+    forks: bool,
 ) -> Result<(), Refusal> {
     let image = core.image.clone();
     let trunk = image.trunk(candidate.trunk).ok_or(Refusal::NoRoute)?;
@@ -71,7 +96,7 @@ fn attempt(
     if !core.permitted(port, candidate.endpoint) {
         return Err(Refusal::NameUnresolved);
     }
-    let request = caller_invite(call, core).ok_or(Refusal::InternalError)?;
+    let request = invite::of_caller(call, core).ok_or(Refusal::InternalError)?;
     let mut index = Index::new();
     let message = message::parse(&request, &mut index).map_err(|_| Refusal::InternalError)?;
     if body::is_barred(&message, &trunk.bodies) {
@@ -90,132 +115,25 @@ fn attempt(
     call.holds.push(candidate.trunk);
     let place = call.legs.len() as u8;
     let ends = (place, port, media);
-    let leg = callee_leg(call, core, candidate, ends, (&message, &boundary));
-    call.cdr.call_id_out = leg.dialog.call_id.clone();
-    call.cdr.trunk_out = trunk.name.as_bytes().into();
+    let leg = invite::leg(call, core, candidate, ends, (&message, &boundary));
     call.legs.push(leg);
     core.own(media, call.key, place);
-    call.callee = Some(place);
-    bridge::join(call, turn);
-    record_attempt(call, core, turn, candidate, Refusal::RouteRefused);
-    core.counters.attempts.add(1);
-    send_invite(call, core, turn, place, &message)?;
-    call.trying_deadline = turn.now.mono + trunk.trying_timeout;
-    call.ring_deadline = turn.now.mono + trunk.ring_timeout;
+    let offer = Offer::of(&message, trunk.offers || forks);
+    if let Err(refusal) = invite::send(call, core, turn, place, &message, offer) {
+        close_leg(call, turn, core, place);
+        return Err(refusal);
+    }
+    if call.branches.is_empty() {
+        branch::bring_forward(call, core, turn, place);
+    }
+    let attempt = record_attempt(call, core, turn, candidate, Refusal::RouteRefused);
+    call.branches.push(Branch {
+        leg: place,
+        attempt,
+        trying_deadline: turn.now.mono + trunk.trying_timeout,
+        ring_deadline: turn.now.mono + trunk.ring_timeout,
+    });
     Ok(())
-}
-
-/// The INVITE being served for the caller.
-fn caller_invite(call: &Call, core: &Core) -> Option<Box<[u8]>> {
-    let key = call.legs.first()?.invite?;
-    Some(core.transactions.get(key)?.request.clone())
-}
-
-/// The Request-URI of a candidate, as its trunk wants it.
-pub(crate) fn target(trunk: &Trunk, candidate: &Candidate) -> Vec<u8> {
-    let endpoint = candidate.endpoint.to_string();
-    let host = trunk.profile.request_host.as_deref().unwrap_or(&endpoint);
-    identity::sip_uri(&candidate.number, host.as_bytes(), &trunk.profile)
-}
-
-fn callee_leg(
-    call: &Call,
-    core: &mut Core,
-    candidate: &Candidate,
-    (place, port, media): (u8, PortId, Key),
-    (invite, boundary): (&Message, &Boundary),
-) -> Leg {
-    let secret = core.random.next();
-    let mut call_id = Vec::with_capacity(32);
-    crate::transaction::hex(core.random.next(), 16, &mut call_id);
-    crate::transaction::hex(core.random.next(), 16, &mut call_id);
-    let target = target(boundary.far, candidate);
-    let dialog = Dialog {
-        call_id: call_id.into(),
-        tag: Tag { home: call.home.0, call: call.key, leg: place, fork: 0, secret },
-        local: identity::from(invite, boundary, core.face(port).sent_by.as_bytes()),
-        remote: [b"<", &target[..], b">"].concat().into(),
-        remote_tag: Box::default(),
-        target: target.into(),
-        routes: Vec::new(),
-        local_cseq: 0,
-        remote_cseq: 0,
-        peer: candidate.endpoint,
-    };
-    Leg::new(candidate.trunk, port, dialog, media, secret)
-}
-
-/// Builds and sends the INVITE of a new leg.
-fn send_invite(
-    call: &mut Call,
-    core: &mut Core,
-    turn: &mut Turn,
-    place: u8,
-    invite: &Message,
-) -> Result<(), Refusal> {
-    let session = bridge::acceptable(body::sdp(invite)).ok();
-    let trunk = call.legs.get(usize::from(place)).map_or(0, |leg| usize::from(leg.trunk));
-    let makes_one = core.image.trunks.get(trunk).is_some_and(|trunk| trunk.offers);
-    let sdp = match session {
-        Some(session) => bridge::rewritten(call, core, turn, place, &session),
-        None if makes_one => bridge::own_offer(call, core, turn, place),
-        None => None,
-    };
-    // An offer in a reliable response is answered in the caller's PRACK, or it must not be made.
-    let reliable = sdp.is_some() || call.legs.first().is_some_and(|l| l.peer.reliable);
-    let image = core.image.clone();
-    let (home, key, hops) = (call.home, call.key, call.max_forwards);
-    let boundary = call.boundary(&image, super::CALLER, place).ok_or(Refusal::InternalError)?;
-    let whole = body::with_parts(core, invite, &boundary, sdp.as_deref());
-    let Some(leg) = call.leg(place) else { return Err(Refusal::InternalError) };
-    leg.asked = Negotiation::inviting(sdp.is_some());
-    leg.offer = leg.asked;
-    let trunk = boundary.far;
-    let face = core.face(leg.port);
-    let cseq = leg.dialog.next_cseq();
-    leg.invite_cseq = cseq;
-    let (timer, terms) = (leg.timer, trunk.session);
-    let (port, peer, dialog) = (leg.port, leg.dialog.peer, leg.dialog.clone());
-    let owner = Owner { call: key, leg: place };
-    let sent =
-        core.send_request(turn, (home, owner), (port, peer), Method::Invite, |out, branch| {
-            let mut print = Print::request(out, Method::Invite, &dialog.target);
-            print.in_order(trunk.profile.header_order.as_ref());
-            via(&mut print, &face, branch);
-            print.line(Name::MaxForwards, |v| {
-                v.u32(u32::from(trunk.profile.max_forwards.unwrap_or(hops)));
-            });
-            print.line(Name::From, |v| {
-                v.bytes(&dialog.local).param(b"tag", Some(&dialog.tag.text()));
-            });
-            print.header(Name::To, &dialog.remote);
-            print.header(Name::CallId, &dialog.call_id);
-            print.line(Name::CSeq, |v| {
-                v.u32(cseq).bytes(b" INVITE");
-            });
-            let profile = &trunk.profile;
-            Contact { face: &face, local: &dialog.local, profile }.print(&mut print);
-            print.header(Name::Allow, trunk.methods.allow());
-            let reliable = reliable && trunk.methods.tells_of(b"PRACK");
-            if let Some(known) = supported(reliable, terms.mode != Mode::Off) {
-                print.header(Name::Supported, known);
-            }
-            timer.ask(&terms, &mut print);
-            if !image.software.is_empty() {
-                print.header(Name::UserAgent, image.software.as_bytes());
-            }
-            if trunk.profile.early_media == EarlyMedia::Authorized {
-                print.header(Name::PEarlyMedia, b"supported");
-            }
-            manipulate::pass(invite, &boundary, &mut print);
-            identity::pass(invite, &boundary, Some(&dialog.target), &mut print);
-            match &whole {
-                Some((kind, whole)) => print.body(Some(kind), whole),
-                None => send::with_sdp(&mut print, sdp.as_deref()),
-            }
-        });
-    leg.invite = sent;
-    sent.map(|_| ()).ok_or(Refusal::TransactionsFull)
 }
 
 /// Hears a response to an INVITE we sent on `place`.
@@ -243,9 +161,10 @@ pub(crate) fn heard(
         Heard::FailureAgain => core.send_again(turn, key),
         Heard::Failure => {
             acknowledge_failure(core, turn, key, message);
-            if call.callee == Some(place) && session::too_small(call, place, message) {
+            if branch::is_tried(call, place) && session::too_small(call, place, message) {
                 return again(call, core, turn, place);
             }
+            redirect::heard(call, core, turn, place, message);
             failed(call, core, turn, place, status, Refusal::RouteRefused);
         }
         Heard::Provisional => early::heard(call, core, turn, place, message),
@@ -255,10 +174,14 @@ pub(crate) fn heard(
 
 /// Sends the INVITE of a leg once more, in the same dialog to be (RFC 4028 7.3).
 fn again(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8) {
-    let request = caller_invite(call, core).unwrap_or_default();
+    let makes_one = call.leg(place).is_some_and(|leg| !leg.said.is_empty());
+    let request = invite::of_caller(call, core).unwrap_or_default();
     let mut index = Index::new();
     let sent = match message::parse(&request, &mut index) {
-        Ok(message) => send_invite(call, core, turn, place, &message),
+        Ok(message) => {
+            let offer = Offer::of(&message, makes_one);
+            invite::send(call, core, turn, place, &message, offer)
+        }
         Err(_) => Err(Refusal::InternalError),
     };
     if let Err(refusal) = sent {
@@ -313,7 +236,7 @@ pub(crate) fn interim(call: &mut Call, core: &mut Core, turn: &mut Turn) {
     call.interim_deadline = turn.now.mono + INTERIM;
 }
 
-/// The current candidate failed: note it, try the next if its trunk says so.
+/// A candidate failed: it is noted. When no other is being tried, the next is, if the trunk says so.
 pub(crate) fn failed(
     call: &mut Call,
     core: &mut Core,
@@ -322,43 +245,103 @@ pub(crate) fn failed(
     status: u16,
     why: Refusal,
 ) {
-    close_leg(call, turn, core, place);
-    early::forget(call, place);
-    if call.callee != Some(place) || call.has_ended() {
+    if !drop_branch(call, core, turn, (place, status), why) || call.has_ended() {
         return;
     }
-    if let Some(last) = call.cdr.attempts.last_mut() {
-        last.status = status;
-        last.reason = why.name().as_bytes().into();
-    }
-    outcome::failed(call, core, turn, status);
-    call.trying_deadline = Instant::NEVER;
-    call.ring_deadline = Instant::NEVER;
-    call.failure = towards_caller(status);
     let trunk = call.legs.get(usize::from(place)).map_or(0, |l| l.trunk);
     let hunts = core.image.trunk(trunk).is_some_and(|t| t.hunt_on.contains(&status));
-    let stops = call.stop_on.contains(&status);
-    if hunts && !stops && status < 600 && !call.candidates.is_empty() {
-        call.state = CallState::Trying;
-        next(call, core, turn, why);
-    } else {
-        let status = call.failure;
-        release::fail(call, core, turn, why, status);
+    let is_followed = call.candidates.front().is_some_and(|next| next.redirected);
+    if !(hunts || is_followed) || call.stop_on.contains(&status) || status >= 600 {
+        call.candidates.clear();
+    }
+    if status >= 600 {
+        // 16.7 5: nobody else is asked, and who is being asked is not any more.
+        end_others(call, core, turn, place, Refusal::RouteRefused);
+    }
+    match branch::best(call) {
+        Some(other) if call.callee == Some(place) => {
+            branch::bring_forward(call, core, turn, other);
+            early::tell_ended(call, core, turn);
+        }
+        Some(_) => early::tell_ended(call, core, turn),
+        None => {
+            call.state = CallState::Trying;
+            next(call, core, turn, why);
+        }
     }
 }
 
+/// A leg is not tried any more: what it held is given back, and its attempt says why. Whether it was tried.
+fn drop_branch(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    (place, status): (u8, u16),
+    why: Refusal,
+) -> bool {
+    let Some(at) = call.branches.iter().position(|b| b.leg == place) else { return false };
+    let branch = call.branches.remove(at);
+    if status != 0 {
+        outcome::failed(call, core, turn, branch, status);
+    }
+    close_leg(call, turn, core, place);
+    exchange::abandoned(call, core, turn, place);
+    early::forget(call, place);
+    if let Some(attempt) = call.cdr.attempts.get_mut(usize::from(branch.attempt)) {
+        attempt.status = status;
+        attempt.reason = why.name().as_bytes().into();
+        attempt.end = Some(turn.now.into());
+    }
+    true
+}
+
+/// Whoever else is being tried is not wanted any more: CANCEL, and a BYE should a 2xx be on its way.
+pub(crate) fn end_others(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    place: u8,
+    why: Refusal,
+) {
+    let others = call.branches.iter().map(|b| b.leg).filter(|leg| *leg != place);
+    for other in others.collect::<Vec<_>>() {
+        release::end_leg(call, core, turn, other, why);
+        drop_branch(call, core, turn, (other, 0), why);
+    }
+}
+
+/// The best of what candidates said (RFC 3261 16.7 6): a 6xx, else the lowest class; of the 4xx rather
+/// what helps to ask better; the latest of equals.
+fn best_status(call: &Call) -> Option<(u16, Refusal)> {
+    let said = call.cdr.attempts.iter().filter(|attempt| attempt.status != 0);
+    let best = said.rev().min_by_key(|attempt| match attempt.status {
+        600.. => (0, 0),
+        300..=399 if !call.contacts.is_empty() => (3, 0),
+        300..=399 => (4, 2),
+        401 | 407 | 415 | 420 | 484 => (4, 0),
+        status => (status / 100, 1),
+    })?;
+    let why = Refusal::ALL.iter().find(|why| why.name().as_bytes() == &*best.reason);
+    let status = match best.status {
+        status @ 300..=399 if !call.contacts.is_empty() => status,
+        status => towards_caller(status),
+    };
+    Some((status, why.copied().unwrap_or(Refusal::RouteRefused)))
+}
+
 /// The status a caller hears for one of a callee: what concerns our own dialog with the callee
-/// (authentication, redirection, loops) is not the caller's business.
+/// (authentication, redirection, loops) is not the caller's business; a 503 is about that route, and would
+/// be about the whole node in our mouth (16.7 6).
 fn towards_caller(status: u16) -> u16 {
     match status {
         300..=399 => 480,
         401 | 407 => 403,
-        408 | 420 | 421 | 422 | 423 | 481 | 482 | 483 | 503 => 503,
+        408 | 420 | 421 | 422 | 423 | 481 | 482 | 483 | 503 => 500,
         other => other,
     }
 }
 
-/// Gives up on the current candidate without a failure of its own: CANCEL or BYE, then on with it.
+/// Gives up on a candidate without a failure of its own: CANCEL or BYE, then on with it.
 pub(crate) fn give_up(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8, why: Refusal) {
     release::end_leg(call, core, turn, place, why);
     if why == Refusal::EarlyMediaConflict || why == Refusal::RingTimeout {

@@ -6,6 +6,7 @@ use crate::dialog::Dialog;
 use crate::dialog::prack::RAck;
 use crate::dialog::session_timer::SessionTimer;
 use crate::message::{Message, Name};
+use crate::refusal::Refusal;
 use base::{Instant, Key, PortId, plain};
 use media::Plan;
 use std::net::SocketAddr;
@@ -34,6 +35,8 @@ pub(crate) struct Peer {
     pub(crate) update: bool,
     /// It knows session timers (RFC 4028).
     pub(crate) timer: bool,
+    /// It wants to hear of early dialogs that have ended (RFC 6228).
+    pub(crate) early_end: bool,
 }
 
 impl Peer {
@@ -45,6 +48,7 @@ impl Peer {
         if message.get(Name::Supported).is_some() {
             self.reliable = message.has_option(Name::Supported, b"100rel");
             self.timer = message.has_option(Name::Supported, b"timer");
+            self.early_end = message.has_option(Name::Supported, b"199");
         }
         self.timer |= Leg::requires_timer(message);
         if message.is_request() && message.has_option(Name::Require, b"100rel") {
@@ -53,7 +57,7 @@ impl Peer {
     }
 }
 
-plain!(struct Peer { reliable, insists, update, timer });
+plain!(struct Peer { reliable, insists, update, timer, early_end });
 
 /// A leg.
 #[derive(Clone, Debug)]
@@ -84,8 +88,8 @@ pub struct Leg {
     pub(crate) unconfirmed: Option<Unconfirmed>,
     /// The peer's reliable response that our PRACK has not confirmed yet.
     pub(crate) prack_owed: Option<RAck>,
-    /// A CANCEL waits for the first provisional response (RFC 3261 9.1).
-    pub(crate) cancel_owed: bool,
+    /// A CANCEL waits for the first provisional response (RFC 3261 9.1), and why there is one.
+    pub(crate) cancel_owed: Option<Refusal>,
     /// A BYE waits for the ACK (RFC 3261 15).
     pub(crate) bye_owed: bool,
     /// The media endpoint facing it.
@@ -131,7 +135,7 @@ impl Leg {
             rseq: Vec::new(),
             unconfirmed: None,
             prack_owed: None,
-            cancel_owed: false,
+            cancel_owed: None,
             bye_owed: false,
             media: Some(media),
             plan: None,

@@ -1,21 +1,25 @@
 //! Calls: one or more legs, one CDR.
 //!
-//! `setup` takes an INVITE in, `hunt` tries candidates, `early` and `answer` hear what they say, `bridge`
+//! `setup` takes an INVITE in, `hunt` tries candidates, each a `branch`, with an INVITE of `invite`'s, and
+//! follows `redirect`ions; `early` and `answer` hear what they say, `bridge`
 //! turns session descriptions into media plans, `exchange` carries offers across, `session` keeps dialogs alive, `pass`
 //! carries what is about neither, `release` ends it all.
 //! Which description is an offer and which an answer is for `offer_answer` to say. A call is plain data: `freeze` writes it with its transactions and media, `thaw` brings it back.
 
 pub(crate) mod answer;
 pub(crate) mod body;
+pub(crate) mod branch;
 pub(crate) mod bridge;
 pub(crate) mod early;
 pub(crate) mod exchange;
 pub(crate) mod hunt;
+pub(crate) mod invite;
 pub(crate) mod leg;
 pub(crate) mod offer_answer;
 mod outcome;
 pub(crate) mod pass;
 pub(crate) mod record;
+mod redirect;
 pub(crate) mod release;
 pub(crate) mod send;
 pub(crate) mod session;
@@ -54,8 +58,10 @@ pub struct Call {
     pub(crate) state: CallState,
     /// The caller first, then every candidate tried.
     pub(crate) legs: Vec<Leg>,
-    /// The leg being tried, or that answered.
+    /// The leg the caller hears: of those being tried the one in front, or the one that answered.
     pub(crate) callee: Option<u8>,
+    /// Candidates being tried.
+    pub(crate) branches: Vec<branch::Branch>,
     /// What is left to try.
     pub(crate) candidates: VecDeque<Candidate>,
     /// The host whose addresses are awaited.
@@ -64,6 +70,8 @@ pub struct Call {
     pub(crate) draw: u64,
     /// Early dialogs with callees, until one of them answers.
     pub(crate) early: Vec<early::Early>,
+    /// Early dialogs of the caller's, a bit each: those it has heard of, and of which it knows the end.
+    pub(crate) told: early::Told,
     /// A response of the callee's that the caller is not ready for.
     pub(crate) held: Box<[u8]>,
     /// Requests under way between the two legs that are about something else.
@@ -72,18 +80,16 @@ pub struct Call {
     pub(crate) exchange: Option<exchange::Exchange>,
     /// Statuses upon which no other candidate is tried, by the plan that chose them.
     pub(crate) stop_on: Vec<u16>,
-    /// The last failure heard, to be told to the caller when nothing is left.
-    pub(crate) failure: u16,
+    /// Where a candidate said the call should go instead, to be told to the caller.
+    pub(crate) contacts: Vec<Box<[u8]>>,
     /// The number the decision works on, as received.
     pub(crate) number: Box<[u8]>,
     /// Hops left for the egress INVITE.
     pub(crate) max_forwards: u8,
     /// Ingress and egress trunks whose places it holds.
     pub(crate) holds: Vec<u16>,
-    /// Any response from the current candidate is due by then.
-    pub(crate) trying_deadline: Instant,
-    /// The answer is due by then; for an open question, its answer.
-    pub(crate) ring_deadline: Instant,
+    /// The answer to an open question is due by then.
+    pub(crate) question_deadline: Instant,
     /// The call is released then.
     pub(crate) duration_deadline: Instant,
     /// The next interim frame is due then.
@@ -98,7 +104,7 @@ pub struct Call {
     /// Changed in this step; derived.
     pub(crate) dirty: bool,
     /// The state the gate was last told; derived.
-    pub(crate) told: Option<(CallState, Option<u8>)>,
+    pub(crate) reported: Option<(CallState, Option<u8>)>,
 }
 
 impl Call {
@@ -114,13 +120,10 @@ impl Call {
 
     /// The earliest of its deadlines.
     pub(crate) fn deadline(&self) -> Instant {
-        let all = [
-            self.trying_deadline,
-            self.ring_deadline,
-            self.duration_deadline,
-            self.interim_deadline,
-        ];
-        all.into_iter().min().unwrap_or(Instant::NEVER).min(session::deadline(self))
+        let own = [self.question_deadline, self.duration_deadline, self.interim_deadline];
+        let branches = self.branches.iter().map(branch::Branch::deadline);
+        let least = own.into_iter().chain(branches).min().unwrap_or(Instant::NEVER);
+        least.min(session::deadline(self))
     }
 
     /// A leg by its place.
@@ -161,4 +164,4 @@ impl Call {
     }
 }
 
-plain!(struct Candidate { trunk, endpoint, number, buy });
+plain!(struct Candidate { trunk, endpoint, number, buy, beside, redirected });

@@ -1,5 +1,6 @@
 //! How an attempt at a trunk ended, told to the gate: the material of what is known about its quality.
 
+use super::branch::{self, Branch, Standing};
 use super::{CALLER, Call};
 use crate::core::{Core, Turn};
 use crate::policy::decide;
@@ -8,26 +9,25 @@ use control::event::{Attempted, Ended};
 use control::{Event, Text};
 use routing_trie::MAX_DIGITS;
 
-/// The last attempt failed with a status.
-pub(super) fn failed(call: &Call, core: &Core, turn: &mut Turn, status: u16) {
-    let rang = delay_ms(call).is_some();
-    if let Some(ended) = ended(status, rang) {
-        tell(call, core, turn, ended);
+/// A candidate failed with a status; its leg is as it was.
+pub(super) fn failed(call: &Call, core: &Core, turn: &mut Turn, branch: Branch, status: u16) {
+    let tried = (branch.leg, branch.attempt);
+    let rang = branch::standing(call, branch.leg) > Standing::Silent;
+    if let Some(ended) = ended(status, rang && delay_ms(call, branch.attempt).is_some()) {
+        tell(call, core, turn, tried, ended);
     }
 }
 
-/// The call ended: answered, or given up while its last attempt was still open.
-pub(super) fn over(call: &Call, core: &Core, turn: &mut Turn) {
+/// The call ended: answered, or given up while these were being tried.
+pub(super) fn over(call: &Call, core: &Core, turn: &mut Turn, tried: &[Branch]) {
     // When a call of a process that died ended is not known well enough.
-    if call.cdr.recovered || call.callee.is_none() {
+    if call.cdr.recovered {
         return;
     }
-    match call.cdr.answer {
-        Some(_) => tell(call, core, turn, Ended::Answered),
-        None if call.cdr.attempts.last().is_some_and(|a| a.status == 0) => {
-            failed(call, core, turn, call.cdr.status);
-        }
-        None => {}
+    let answered = call.cdr.attempts.iter().position(|attempt| attempt.answer.is_some());
+    match (answered, call.callee) {
+        (Some(at), Some(callee)) => tell(call, core, turn, (callee, at as u8), Ended::Answered),
+        _ => tried.iter().for_each(|b| failed(call, core, turn, *b, call.cdr.status)),
     }
 }
 
@@ -43,8 +43,8 @@ fn ended(status: u16, rang: bool) -> Option<Ended> {
     }
 }
 
-fn tell(call: &Call, core: &Core, turn: &mut Turn, ended: Ended) {
-    let trunk = call.callee.and_then(|place| call.legs.get(usize::from(place))).map(|l| l.trunk);
+fn tell(call: &Call, core: &Core, turn: &mut Turn, (leg, attempt): (u8, u8), ended: Ended) {
+    let trunk = call.legs.get(usize::from(leg)).map(|leg| leg.trunk);
     let ingress = call.legs.get(usize::from(CALLER)).map(|l| l.trunk);
     let Some((trunk, ingress)) = trunk.zip(ingress) else { return };
     let number = decide::routed(&core.image, ingress, &call.number).unwrap_or_default();
@@ -52,15 +52,15 @@ fn tell(call: &Call, core: &Core, turn: &mut Turn, ended: Ended) {
         trunk,
         number: Text::from(number.write(&mut [0; MAX_DIGITS])),
         ended,
-        pdd_ms: delay_ms(call),
+        pdd_ms: delay_ms(call, attempt),
         duration_ms: call.cdr.answered_ms().unwrap_or(0),
         mos_centi: call.cdr.media[1].mos_centi.filter(|_| ended == Ended::Answered),
     }));
 }
 
-/// From the last attempt's INVITE to ringing or answer. One that rang before was another attempt.
-fn delay_ms(call: &Call) -> Option<u32> {
-    let begun = Instant(call.cdr.attempts.last()?.at.mono);
+/// From an attempt's INVITE to ringing or answer. One that rang before was another attempt.
+fn delay_ms(call: &Call, attempt: u8) -> Option<u32> {
+    let begun = Instant(call.cdr.attempts.get(usize::from(attempt))?.at.mono);
     let heard = call.cdr.ringing.filter(|r| r.mono >= begun.0).or(call.cdr.answer)?;
     u32::try_from(heard.mono.saturating_sub(begun.0) / 1_000_000).ok()
 }

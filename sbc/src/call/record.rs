@@ -12,7 +12,7 @@ use control::event::CallState;
 use media::{EndRecord, Media};
 
 /// Version of the layout. A new version reads its predecessor.
-pub(crate) const VERSION: u16 = 5;
+pub(crate) const VERSION: u16 = 6;
 
 /// A call as it stands in the region.
 pub struct CallRecord {
@@ -100,20 +100,21 @@ impl Plain for Call {
         state_code(self.state).put(out);
         self.legs.put(out);
         self.callee.put(out);
+        self.branches.put(out);
         self.candidates.put(out);
         self.awaited.put(out);
         self.draw.put(out);
         self.early.put(out);
+        self.told.put(out);
         self.held.put(out);
         self.exchange.put(out);
         self.stop_on.put(out);
         self.passing.put(out);
-        self.failure.put(out);
+        self.contacts.put(out);
         self.number.put(out);
         self.max_forwards.put(out);
         self.holds.put(out);
-        self.trying_deadline.put(out);
-        self.ring_deadline.put(out);
+        self.question_deadline.put(out);
         self.duration_deadline.put(out);
         self.interim_deadline.put(out);
         self.cdr.put(out);
@@ -126,27 +127,28 @@ impl Plain for Call {
             state: state_of(u8::take(from)?)?,
             legs: Plain::take(from)?,
             callee: Plain::take(from)?,
+            branches: Plain::take(from)?,
             candidates: Plain::take(from)?,
             awaited: Plain::take(from)?,
             draw: Plain::take(from)?,
             early: Plain::take(from)?,
+            told: Plain::take(from)?,
             held: Plain::take(from)?,
             exchange: Plain::take(from)?,
             stop_on: Plain::take(from)?,
             passing: Plain::take(from)?,
-            failure: Plain::take(from)?,
+            contacts: Plain::take(from)?,
             number: Plain::take(from)?,
             max_forwards: Plain::take(from)?,
             holds: Plain::take(from)?,
-            trying_deadline: Plain::take(from)?,
-            ring_deadline: Plain::take(from)?,
+            question_deadline: Plain::take(from)?,
             duration_deadline: Plain::take(from)?,
             interim_deadline: Plain::take(from)?,
             cdr: Plain::take(from)?,
             booked: false,
             timer: None,
             dirty: false,
-            told: None,
+            reported: None,
         })
     }
 }

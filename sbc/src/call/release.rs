@@ -64,6 +64,10 @@ pub(crate) fn hung_up(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
     if place == CALLER && call.state != CallState::Answered {
         return cancelled(call, core, turn);
     }
+    if place != CALLER && call.callee != Some(place) {
+        // One of several that are tried; the others go on.
+        return hunt::give_up(call, core, turn, place, Refusal::CalleeHungUp);
+    }
     let (party, why) = match place {
         CALLER => (Party::Caller, Refusal::CallerHungUp),
         _ => (Party::Callee, Refusal::CalleeHungUp),
@@ -94,22 +98,20 @@ fn finish(call: &mut Call, core: &mut Core, turn: &mut Turn, party: Party, why: 
     // An answer to its question that is still under way finds nobody to route.
     call.awaited = None;
     call.candidates.clear();
-    call.trying_deadline = Instant::NEVER;
-    call.ring_deadline = Instant::NEVER;
+    call.question_deadline = Instant::NEVER;
     call.duration_deadline = Instant::NEVER;
     call.interim_deadline = Instant::NEVER;
     call.cdr.released_by = party;
     call.cdr.q850 = q850;
     call.cdr.reason = why.name().as_bytes().into();
-    if call.cdr.answer.is_none()
-        && let Some(last) = call.cdr.attempts.last_mut()
-        && last.status == 0
-        && call.callee.is_some()
-    {
-        last.reason = why.name().as_bytes().into();
+    let tried = core::mem::take(&mut call.branches);
+    for branch in &tried {
+        if let Some(attempt) = call.cdr.attempts.get_mut(usize::from(branch.attempt)) {
+            attempt.reason = why.name().as_bytes().into();
+        }
     }
     close_media(call, turn);
-    outcome::over(call, core, turn);
+    outcome::over(call, core, turn, &tried);
     for trunk in call.holds.drain(..) {
         admission::leave(&core.page, trunk);
     }
@@ -170,8 +172,14 @@ pub(crate) fn end_leg(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
         (Phase::Trying | Phase::Early, Some(Machine::ServerInvite(m))) if m.awaits_final() => {
             leg.phase = Phase::Over;
             let Some(key) = leg.invite else { return };
-            let reply = Reply::plain(status.max(400), Some(tag));
-            core.respond(turn, key, reply, |print| reason(print, q850, text));
+            let reply = Reply::plain(status.max(300), Some(tag));
+            let contacts = core::mem::take(&mut call.contacts);
+            core.respond(turn, key, reply, |print| {
+                contacts.iter().filter(|_| status < 400).for_each(|contact| {
+                    print.header(Name::Contact, contact);
+                });
+                reason(print, q850, text);
+            });
         }
         (Phase::Over, Some(Machine::ServerInvite(m))) if m.awaits_final() => {
             // A BYE within an early dialog leaves the INVITE to be answered (15.1.2).
@@ -182,8 +190,8 @@ pub(crate) fn end_leg(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
         (Phase::Trying | Phase::Early, Some(Machine::ClientInvite(m))) if m.is_open() => {
             leg.phase = Phase::Over;
             match m.may_cancel() {
-                true => send_cancel(call, core, turn, place),
-                false => leg.cancel_owed = true,
+                true => send_cancel(call, core, turn, place, Some(why)),
+                false => leg.cancel_owed = Some(why),
             }
         }
         (Phase::Confirmed, machine) => {
@@ -239,8 +247,15 @@ pub(crate) fn send_bye(call: &mut Call, core: &mut Core, turn: &mut Turn, place:
     });
 }
 
-/// Cancels the INVITE we sent on `place` (RFC 3261 9.1): same branch, same CSeq number.
-pub(crate) fn send_cancel(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8) {
+/// Cancels the INVITE we sent on `place` (RFC 3261 9.1): same branch, same CSeq number. `why` says so in
+/// its Reason.
+pub(crate) fn send_cancel(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    place: u8,
+    why: Option<Refusal>,
+) {
     let owner = Owner { call: call.key, leg: place };
     let home = call.home;
     let Some(leg) = call.leg(place) else { return };
@@ -254,7 +269,7 @@ pub(crate) fn send_cancel(call: &mut Call, core: &mut Core, turn: &mut Turn, pla
     machine.abandoned(turn.now.mono, &timers);
     let (port, peer, text) = (tx.port, tx.peer, tx.text.clone());
     let sent = core.send_request(turn, (home, owner), (port, peer), Method::Cancel, |out, _| {
-        print_cancel(out, &text);
+        print_cancel(out, &text, why);
     });
     if let Some(tx) = core.transactions.get_mut(invite) {
         tx.cancel = sent;
@@ -263,7 +278,7 @@ pub(crate) fn send_cancel(call: &mut Call, core: &mut Core, turn: &mut Turn, pla
     core.rearm(invite);
 }
 
-fn print_cancel(out: &mut Vec<u8>, invite: &[u8]) {
+fn print_cancel(out: &mut Vec<u8>, invite: &[u8], why: Option<Refusal>) {
     let mut index = message::Index::new();
     let Ok(request) = message::parse(invite, &mut index) else { return };
     let message::Start::Request(line) = request.start() else { return };
@@ -279,6 +294,14 @@ fn print_cancel(out: &mut Vec<u8>, invite: &[u8]) {
     print.line(Name::CSeq, |v| {
         v.u32(request.cseq().number).bytes(b" CANCEL");
     });
+    match why {
+        // A telephone that is not to list it among missed calls looks for this (RFC 3326 3.1).
+        Some(Refusal::AnsweredElsewhere) => {
+            print.header(Name::Reason, b"SIP;cause=200;text=\"Call completed elsewhere\"");
+        }
+        Some(why) => reason(&mut print, why.q850(), why.name()),
+        None => {}
+    }
     print.finish();
 }
 

@@ -282,15 +282,17 @@ fn begin(
         state: CallState::Deciding,
         legs: vec![leg],
         callee: None,
+        branches: Vec::new(),
         candidates: Default::default(),
         awaited: None,
         draw,
         early: Vec::new(),
+        told: Default::default(),
         held: Box::default(),
         exchange: None,
         stop_on: Vec::new(),
         passing: Vec::new(),
-        failure: 0,
+        contacts: Vec::new(),
         number,
         max_forwards: message
             .max_forwards()
@@ -298,15 +300,14 @@ fn begin(
             .flatten()
             .map_or(70, |m| m.saturating_sub(1) as u8),
         holds: vec![trunk],
-        trying_deadline: Instant::NEVER,
-        ring_deadline: Instant::NEVER,
+        question_deadline: Instant::NEVER,
         duration_deadline: Instant::NEVER,
         interim_deadline: Instant::NEVER,
         cdr,
         booked: false,
         timer: None,
         dirty: false,
-        told: None,
+        reported: None,
     };
     let Ok(key) = calls.insert(Box::new(call)) else {
         turn.media.release(media, turn.now.mono);
@@ -321,7 +322,8 @@ fn begin(
     if let Some(leg) = call.leg(super::CALLER) {
         leg.dialog.tag.call = key;
         (leg.invite, leg.invite_cseq) = (served, message.cseq().number);
-        leg.offer = Negotiation::invited(!message.body().is_empty());
+        leg.asked = Negotiation::invited(!message.body().is_empty());
+        leg.offer = leg.asked;
         leg.peer.learn(message);
         // It was not too short when it was checked.
         let _agreed = session::asked(leg, core, message);
@@ -385,7 +387,7 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
         Decision::Route(way) => {
             call.state = CallState::Trying;
             call.awaited = None;
-            call.ring_deadline = Instant::NEVER;
+            call.question_deadline = Instant::NEVER;
             call.candidates = way.candidates.into();
             core.counters.stale_names.add(u64::from(way.stale));
             (call.stop_on, call.cdr.taken) = (way.stop_on, way.taken);
@@ -397,7 +399,7 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
             turn.events.push(Event::Resolve { query: control::Text::from(&*query.to_string()) });
             core.waiting.push(call.key);
             call.awaited = Some(query);
-            call.ring_deadline = turn.now.mono + question::DEADLINE;
+            call.question_deadline = turn.now.mono + question::DEADLINE;
         }
     }
 }
@@ -408,7 +410,7 @@ pub(crate) fn answer_is_late(call: &mut Call, core: &mut Core, turn: &mut Turn) 
     if let Some(query) = call.awaited.take() {
         core.names.give_up(query, turn.now.mono);
     }
-    call.ring_deadline = Instant::NEVER;
+    call.question_deadline = Instant::NEVER;
     route(call, core, turn);
 }
 

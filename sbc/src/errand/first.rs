@@ -1,8 +1,8 @@
 //! The request that begins an errand: a decision, and candidates one after the other.
 
 use super::{Errand, FAR, MAX_BODY, Means, NEAR, Side, UnderWay, begins_dialog, other};
-use crate::call::hunt;
 use crate::call::setup::Arrival;
+use crate::call::{hunt, invite};
 use crate::core::{Core, Reply, Turn, via};
 use crate::counters::NotPassed;
 use crate::dialog::{Contact, Dialog, Tag};
@@ -271,7 +271,7 @@ fn far_dialog(
     let mut call_id = Vec::with_capacity(32);
     crate::transaction::hex(core.random.next(), 16, &mut call_id);
     crate::transaction::hex(core.random.next(), 16, &mut call_id);
-    let target = hunt::target(boundary.far, candidate);
+    let target = invite::target(boundary.far, candidate);
     let secret = core.random.next();
     Dialog {
         call_id: call_id.into(),

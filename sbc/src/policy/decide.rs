@@ -47,6 +47,10 @@ pub struct Candidate {
     pub number: Box<[u8]>,
     /// What it is bought at; `None` without a plan.
     pub buy: Option<Quote>,
+    /// It is tried at the same time as the one before it.
+    pub beside: bool,
+    /// A redirection names it.
+    pub redirected: bool,
 }
 
 /// How a call is carried.
@@ -128,8 +132,18 @@ pub fn routed(image: &Image, trunk: u16, number: &[u8]) -> Option<Digits> {
 /// The targets of a route in their order.
 fn listed(image: &Image, route: &Route, facts: &Facts, number: Digits) -> Result<Way, Question> {
     let mut found = Expanded::default();
-    for target in in_order(&route.targets, facts.draw) {
-        expand(image, target.trunk, (target.rewrite, number), facts, None, &mut found)?;
+    let ordered: Vec<&RouteTarget> = in_order(&route.targets, facts.draw).collect();
+    for group in ordered.chunk_by(|a, b| route.parallel && a.priority == b.priority) {
+        let begins = found.candidates.len();
+        let mut later = Vec::new();
+        for target in group {
+            let at = found.candidates.len();
+            expand(image, target.trunk, (target.rewrite, number), facts, None, &mut found)?;
+            // A trunk's other addresses are for when the group has failed.
+            later.extend(found.candidates.drain(found.candidates.len().min(at + 1)..));
+        }
+        found.candidates.iter_mut().skip(begins + 1).for_each(|c| c.beside = group.len() > 1);
+        found.candidates.append(&mut later);
         if found.candidates.len() >= MAX_CANDIDATES {
             break;
         }
@@ -259,7 +273,9 @@ fn expand(
     let Expanded { candidates, stale } = out;
     let mut push = |endpoint| {
         let (number, buy) = (number.clone(), buy.cloned());
-        candidates.push(Candidate { trunk: index, endpoint, number, buy });
+        let candidate =
+            Candidate { trunk: index, endpoint, number, buy, beside: false, redirected: false };
+        candidates.push(candidate);
     };
     for endpoint in &trunk.endpoints {
         match endpoint {

@@ -12,10 +12,12 @@ pub mod next_hop;
 pub mod plan;
 pub mod profile;
 pub mod realm;
+pub mod redirects;
 mod succession;
 pub mod transport;
 
 pub use profile::Profile;
+pub use redirects::Redirects;
 pub use succession::TooManyTrunks;
 pub use transport::{Face, StreamListener, Transport};
 
@@ -33,6 +35,8 @@ use std::time::Duration;
 
 /// The most trunks there may be from start to end of a process.
 pub const MAX_TRUNKS: usize = 65_535;
+/// The most candidates a call tries at the same time.
+pub const MAX_FORKS: u8 = 4;
 /// The most rules of all plans together.
 pub const MAX_RULES: usize = 4_096;
 
@@ -137,6 +141,8 @@ pub struct Trunk {
     pub bodies: Bodies,
     /// How it wants things said.
     pub profile: Profile,
+    /// What becomes of a 3xx of its.
+    pub redirects: Redirects,
 }
 
 impl Default for Trunk {
@@ -171,6 +177,7 @@ impl Default for Trunk {
             methods: Methods::default(),
             bodies: Bodies::default(),
             profile: Profile::default(),
+            redirects: Redirects::default(),
         }
     }
 }
@@ -200,6 +207,8 @@ pub struct Route {
     pub prefix: Box<str>,
     /// The candidates.
     pub targets: Vec<RouteTarget>,
+    /// Candidates of one priority are tried at the same time.
+    pub parallel: bool,
     /// A plan that chooses them instead: index of `routing.plans`.
     pub plan: Option<u16>,
 }

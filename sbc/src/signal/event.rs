@@ -1,7 +1,8 @@
 //! Everything else that happens: answers to questions, notices of media, orders, timers.
 
 use super::Signal;
-use crate::call::{self, CALLER, Call, early, exchange, hunt, pass, release, session, setup};
+use crate::call::branch::Branch;
+use crate::call::{self, Call, early, exchange, hunt, pass, release, session, setup};
 use crate::core::{Alarm, Core, Turn};
 use crate::errand;
 use crate::question::Answer;
@@ -175,17 +176,20 @@ impl Signal {
         let Some(call) = self.calls.get_mut(key) else { return };
         call.timer = None;
         let (now, core) = (turn.now.mono, &mut self.core);
-        let callee = call.callee.unwrap_or(CALLER);
+        let late = |due: fn(&Branch) -> Instant| {
+            let branch = call.branches.iter().find(|branch| now >= due(branch));
+            branch.map(|branch| branch.leg)
+        };
+        let silent = late(|branch| branch.trying_deadline);
+        let rung_out = late(|branch| branch.ring_deadline);
         if now >= call.duration_deadline {
             release::release(call, core, turn, Refusal::MaxDuration);
-        } else if now >= call.trying_deadline {
-            call.trying_deadline = Instant::NEVER;
-            hunt::give_up(call, core, turn, callee, Refusal::NoResponse);
-        } else if now >= call.ring_deadline && call.state == CallState::Deciding {
+        } else if now >= call.question_deadline {
             setup::answer_is_late(call, core, turn);
-        } else if now >= call.ring_deadline {
-            call.ring_deadline = Instant::NEVER;
-            hunt::give_up(call, core, turn, callee, Refusal::RingTimeout);
+        } else if let Some(leg) = silent {
+            hunt::give_up(call, core, turn, leg, Refusal::NoResponse);
+        } else if let Some(leg) = rung_out {
+            hunt::give_up(call, core, turn, leg, Refusal::RingTimeout);
         } else if now >= session::deadline(call) {
             session::due(call, core, turn);
         } else if now >= call.interim_deadline {

@@ -25,9 +25,9 @@ impl Signal {
     /// Ends a call that has nothing left to do; sets its timer, marks its record, tells the gate.
     pub(super) fn settle(&mut self, turn: &mut Turn, key: Key) {
         let Some(call) = self.calls.get_mut(key) else { return };
-        let now_told = (call.state, call.callee);
-        if call.told != Some(now_told) {
-            call.told = Some(now_told);
+        let now_reported = (call.state, call.callee);
+        if call.reported != Some(now_reported) {
+            call.reported = Some(now_reported);
             turn.events.push(Event::Call(call.view()));
         }
         let core = &mut self.core;

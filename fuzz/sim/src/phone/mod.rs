@@ -103,8 +103,14 @@ impl Phone {
         let body =
             if late { String::new() } else { wire::sdp(leg.media, 1, leg.formats, "sendrecv") };
         leg.late = late;
-        let reliability = ["", "Supported: 100rel", "Supported: timer, 100rel", "Require: 100rel"]
-            [line.random.below(4) as usize];
+        let reliability = [
+            "",
+            "Supported: 100rel",
+            "Supported: timer, 100rel",
+            "Require: 100rel",
+            "Supported: 199",
+            "Supported: 100rel, 199",
+        ][line.random.below(6) as usize];
         let headers = if headers.is_empty() { reliability } else { headers };
         leg.reliable = headers.contains("100rel");
         leg.timer = line.timer();

@@ -58,6 +58,28 @@ pub(crate) fn described(
     }
 }
 
+/// The same for a response of a branch that is not in front: the caller is told nothing yet.
+pub(super) fn noted(
+    call: &mut Call,
+    core: &Core,
+    turn: &mut Turn,
+    (place, at): (u8, usize),
+    carrier: Carrier,
+    message: &Message,
+) -> Result<(), Refusal> {
+    let Some(leg) = call.leg(place) else { return Err(Refusal::InternalError) };
+    let role = leg.offer.role(carrier);
+    if leg.muted && carrier == Carrier::Unreliable {
+        return Ok(());
+    }
+    if !body::sdp(message).is_empty() && matches!(role, Role::Answer | Role::Preview) {
+        let session = bridge::acceptable(body::sdp(message))?;
+        agree(call, (place, at), role, body::sdp(message));
+        bridge::program(call, core, turn, place, &session);
+    }
+    Ok(())
+}
+
 /// The callee has answered our offer; it binds when it came reliably.
 fn agree(call: &mut Call, (place, at): (u8, usize), role: Role, answer: &[u8]) {
     call.early[at].answer = answer.into();
@@ -70,6 +92,15 @@ fn agree(call: &mut Call, (place, at): (u8, usize), role: Role, answer: &[u8]) {
 /// Whether the caller, whose INVITE had no offer, is still to be made one.
 pub(super) fn caller_is_owed(call: &Call) -> bool {
     call.legs.first().is_some_and(|caller| caller.offer == Negotiation::OfferOwed)
+}
+
+/// Another callee is in front: what the caller was told by the one before is no answer of this one's.
+pub(crate) fn face(call: &mut Call) {
+    if let Some(caller) = call.leg(CALLER)
+        && caller.asked == Negotiation::OfferReceived
+    {
+        caller.offer = caller.asked;
+    }
 }
 
 /// The caller's dialog is the one that heard this answer.
@@ -90,8 +121,9 @@ pub(super) fn listen(call: &mut Call, early: &Early) {
 fn place_answer(call: &mut Call, at: usize, session: &Session) -> Result<(), Refusal> {
     let fits =
         |e: &&Early| sdp::parse(&e.answer).is_ok_and(|earlier| sdp::compatible(&earlier, session));
+    let fits = |e: &&Early| e.version > 0 && fits(e);
     let known = call.early.iter().find(fits).map(|e| (e.fork, e.told, e.version));
-    let first = call.early.iter().all(|e| e.answer.is_empty());
+    let first = call.early.iter().all(|e| e.version == 0);
     let (fork, told, version) = match known {
         Some(known) => known,
         None if first => (call.early[at].fork, false, 0),

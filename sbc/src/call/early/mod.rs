@@ -3,26 +3,31 @@
 //!
 //! The callee's reliable responses are confirmed to it when the caller has confirmed ours; a caller that
 //! cannot do so leaves that to us, and one that requires reliability gets it whatever the callee does.
-//! One response at a time is on its way to the caller: what comes meanwhile is held, the latest alone.
+//! One response at a time is on its way to the caller: what comes meanwhile is held, the latest alone. Of
+//! several branches the caller hears the one in front (`branch`).
 
 mod describe;
+mod ended;
 mod hold;
 mod reliable;
 
-pub(crate) use describe::{answer, described};
+pub(crate) use describe::{answer, described, face};
+pub(crate) use ended::{Told, tell_ended};
 pub(crate) use hold::{decline_held, hold, must_wait, resume};
 pub(crate) use reliable::{Unconfirmed, confirmed, is_confirmed_by, unconfirmed};
 
+use super::branch::Standing;
 use super::offer_answer::{Carrier, Negotiation};
-use super::{CALLER, Call, Phase, answer, bridge, hunt, release};
+use super::{CALLER, Call, Leg, Phase, answer, branch, bridge, hunt, release};
 use crate::core::{Core, Turn};
 use crate::counters::Unheard;
 use crate::dialog::prack::{self, Order, RAck};
 use crate::message::Message;
 use crate::refusal::Refusal;
-use base::{Instant, plain};
+use base::plain;
 use control::event::CallState;
-use describe::{caller_is_owed, listen};
+use describe::{caller_is_owed, listen, noted};
+use ended::ended;
 use reliable::{confirm, tell_reliably};
 
 /// The most early dialogs of callees one call keeps.
@@ -47,9 +52,18 @@ pub(crate) struct Early {
     told: bool,
     /// Version of the description it was told.
     version: u64,
+    /// The callee says that it has ended (RFC 6228); a 2xx may contradict.
+    over: bool,
 }
 
-plain!(struct Early { leg, tag, rseq, answer, agreed, fork, told, version });
+plain!(struct Early { leg, tag, rseq, answer, agreed, fork, told, version, over });
+
+impl Early {
+    /// Whether this is a leg's description of its media.
+    pub(crate) fn is_described_by(&self, leg: u8) -> bool {
+        self.leg == leg && !self.answer.is_empty()
+    }
+}
 
 /// Hears a provisional response to the INVITE we sent on `place`.
 pub(crate) fn heard(
@@ -60,16 +74,15 @@ pub(crate) fn heard(
     message: &Message,
 ) {
     let status = message.status().map_or(0, |s| s.code());
-    let is_current = call.callee == Some(place) && call.state != CallState::Ended;
+    let is_tried = branch::is_tried(call, place) && !call.has_ended();
     let Some(leg) = call.leg(place) else { return };
-    if leg.cancel_owed {
-        leg.cancel_owed = false;
-        return release::send_cancel(call, core, turn, place);
+    if let Some(why) = leg.cancel_owed.take() {
+        return release::send_cancel(call, core, turn, place, Some(why));
     }
-    if !is_current || call.state == CallState::Answered {
+    if !is_tried {
         return;
     }
-    call.trying_deadline = Instant::NEVER;
+    branch::spoke(call, place);
     if status == 100 {
         return;
     }
@@ -79,11 +92,26 @@ pub(crate) fn heard(
         Order::Again => return,
         Order::Early => return core.counters.unheard.add(Unheard::OutOfOrder.index()),
     }
-    let is_waiting = call.legs.first().is_some_and(|caller| caller.unconfirmed.is_some());
-    if is_waiting || call.exchange.is_some() {
-        return hold(call, message);
+    if status == 199 {
+        return ended(call, core, turn, (place, rseq), message);
     }
-    progress(call, core, turn, (place, rseq), message);
+    let is_waiting = call.exchange.is_some()
+        || call.legs.first().is_some_and(|caller| caller.unconfirmed.is_some());
+    match (call.callee == Some(place), is_waiting) {
+        (true, true) => hold(call, message),
+        (true, false) => progress(call, core, turn, (place, rseq), message),
+        (false, true) => core.counters.unheard.add(Unheard::NotInFront.index()),
+        (false, false) => {
+            let is_heard = !message.body().is_empty()
+                && call.leg(place).is_some_and(|leg| permits(leg, core, message));
+            let said = if is_heard { Standing::Heard } else { Standing::Ringing };
+            if call.callee.is_none_or(|front| said > branch::standing(call, front)) {
+                branch::bring_forward(call, core, turn, place);
+                return progress(call, core, turn, (place, rseq), message);
+            }
+            beside(call, core, turn, (place, rseq), message);
+        }
+    }
 }
 
 /// A provisional response whose turn it is.
@@ -100,8 +128,8 @@ fn progress(
     let Some(leg) = call.leg(place) else { return };
     leg.phase = Phase::Early;
     let cseq = leg.invite_cseq;
-    let wanted = core.image.trunk(leg.trunk).map(|t| t.profile.early_media).unwrap_or_default();
-    bridge::mute(leg, turn, !wanted.permits(message));
+    let is_heard = permits(leg, core, message);
+    bridge::mute(leg, turn, !is_heard);
     call.state = CallState::Ringing;
     call.cdr.ringing.get_or_insert(turn.now.into());
     let carrier = if rseq.is_some() { Carrier::Reliable } else { Carrier::Unreliable };
@@ -109,6 +137,7 @@ fn progress(
         Ok(sdp) => sdp,
         Err(refusal) => return hunt::give_up(call, core, turn, place, refusal),
     };
+    tell_ended(call, core, turn);
     let Some(caller) = call.leg(CALLER) else { return };
     let reliably = caller.peer.insists || (rseq.is_some() && caller.peer.reliable);
     if let Some(rseq) = rseq {
@@ -130,6 +159,39 @@ fn progress(
         true => tell_reliably(call, core, turn, (place, at), message, sdp.as_deref()),
         false => answer::tell_caller(call, core, turn, place, message, sdp.as_deref(), |_| {}),
     }
+}
+
+/// A provisional response of a branch that is not in front: the caller hears nothing of it, and it is
+/// confirmed all the same, so that it may be followed by an answer.
+fn beside(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    (place, rseq): (u8, Option<u32>),
+    message: &Message,
+) {
+    let Some(at) = enter(call, core, turn, place, message) else {
+        return core.counters.unheard.add(Unheard::TooMany.index());
+    };
+    let Some(leg) = call.leg(place) else { return };
+    leg.phase = Phase::Early;
+    let is_heard = permits(leg, core, message);
+    bridge::mute(leg, turn, !is_heard);
+    let cseq = leg.invite_cseq;
+    let carrier = if rseq.is_some() { Carrier::Reliable } else { Carrier::Unreliable };
+    if let Err(refusal) = noted(call, core, turn, (place, at), carrier, message) {
+        return hunt::give_up(call, core, turn, place, refusal);
+    }
+    if let Some(rseq) = rseq {
+        call.early[at].rseq = rseq;
+        confirm(call, core, turn, (place, RAck { rseq, cseq }), None);
+    }
+}
+
+/// Whether a leg's trunk lets it be heard before its answer.
+fn permits(leg: &Leg, core: &Core, message: &Message) -> bool {
+    let wanted = core.image.trunk(leg.trunk).map(|t| t.profile.early_media).unwrap_or_default();
+    wanted.permits(message)
 }
 
 /// The number of the last reliable response in the early dialog of this one.
@@ -168,6 +230,7 @@ pub(crate) fn enter(
     if call.leg(place).is_some_and(|leg| *leg.dialog.remote_tag != *tag) {
         switch(call, core, turn, place, at);
     }
+    call.early[at].over = false;
     let leg = call.leg(place)?;
     leg.peer.learn(message);
     hunt::learn_dialog(&mut leg.dialog, message);
@@ -183,7 +246,7 @@ fn switch(call: &mut Call, core: &Core, turn: &mut Turn, place: u8, at: usize) {
     leg.prack_owed = None;
     if let Ok(session) = bridge::acceptable(&early.answer) {
         bridge::program(call, core, turn, place, &session);
-        if !caller_is_owed(call) {
+        if !caller_is_owed(call) && call.callee == Some(place) {
             listen(call, &early);
         }
     }
@@ -202,6 +265,7 @@ fn begin(call: &mut Call, leg: u8, tag: &[u8]) -> Option<usize> {
         fork: call.legs.first().map_or(0, |caller| caller.dialog.tag.fork),
         told: false,
         version: 0,
+        over: false,
     });
     Some(call.early.len() - 1)
 }
@@ -210,8 +274,9 @@ fn begin(call: &mut Call, leg: u8, tag: &[u8]) -> Option<usize> {
 pub(crate) fn forget(call: &mut Call, place: u8) {
     let mut kept: Vec<Early> = Vec::new();
     for early in core::mem::take(&mut call.early) {
-        let is_known = |k: &Early| k.fork == early.fork && k.told == early.told;
-        if early.leg != place || !(early.answer.is_empty() || kept.iter().any(is_known)) {
+        let is_known = |k: &Early| k.fork == early.fork && k.told == early.told && k.version > 0;
+        let is_heard = !early.answer.is_empty() && early.version > 0;
+        if early.leg != place || (is_heard && !kept.iter().any(is_known)) {
             kept.push(early);
         }
     }
