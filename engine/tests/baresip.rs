@@ -5,52 +5,11 @@
 mod common;
 
 use common::process::{Running, need};
+use common::sound::{await_tone, samples, tone};
 use common::{LONG, Lab, Node, Setup, within};
-use std::f64::consts::TAU;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
-
-const RATE: u32 = 8000;
-
-/// A WAV file of two minutes of one frequency, 16 bits, mono.
-fn tone(path: &Path, hertz: f64) {
-    let samples = (0..RATE * 120).map(|n| {
-        let value = (TAU * hertz * f64::from(n) / f64::from(RATE)).sin() * 12_000.0;
-        (value as i16).to_le_bytes()
-    });
-    let data: Vec<u8> = samples.flatten().collect();
-    let mut file = b"RIFF".to_vec();
-    file.extend_from_slice(&(36 + data.len() as u32).to_le_bytes());
-    file.extend_from_slice(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
-    file.extend_from_slice(&RATE.to_le_bytes());
-    file.extend_from_slice(&(RATE * 2).to_le_bytes());
-    file.extend_from_slice(b"\x02\0\x10\0data");
-    file.extend_from_slice(&(data.len() as u32).to_le_bytes());
-    file.extend_from_slice(&data);
-    std::fs::write(path, file).unwrap();
-}
-
-/// The samples of a WAV file whose header may not have been completed.
-fn samples(path: &Path) -> Vec<f64> {
-    let bytes = std::fs::read(path).unwrap();
-    let data = bytes.windows(4).position(|w| w == b"data").map_or(44, |at| at + 8);
-    let pairs = bytes.get(data..).unwrap_or_default().as_chunks::<2>().0;
-    pairs.iter().map(|pair| f64::from(i16::from_le_bytes(*pair))).collect()
-}
-
-/// The share of a signal's power that one frequency has (Goertzel), 0 to 1.
-fn share(samples: &[f64], hertz: f64) -> f64 {
-    let turn = 2.0 * (TAU * hertz / f64::from(RATE)).cos();
-    let (mut last, mut before) = (0.0, 0.0);
-    for sample in samples {
-        (last, before) = (sample + turn * last - before, last);
-    }
-    let power = last * last + before * before - turn * last * before;
-    let total: f64 = samples.iter().map(|s| s * s).sum();
-    power * 2.0 / (total.max(1.0) * samples.len().max(1) as f64)
-}
 
 /// One baresip that plays a tone and writes down what it hears.
 struct Telephone {
@@ -98,7 +57,7 @@ impl Telephone {
     }
 
     /// What it heard so far.
-    fn heard(&self) -> Option<Vec<f64>> {
+    fn heard(&self) -> Option<(Vec<f64>, u32)> {
         let entries = std::fs::read_dir(&self.folder).ok()?;
         let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
         let dump = paths.find(|path| {
@@ -129,22 +88,8 @@ fn a_tone_is_heard_on_each_side() {
     for (who, wanted, other) in
         [(&callee, callee_hears, caller_hears), (&caller, caller_hears, callee_hears)]
     {
-        // A second of sound, away from its beginning, most of it at the one frequency.
-        let found = within(Duration::from_secs(20), || {
-            let heard = who.heard()?;
-            let middle =
-                heard.len().checked_sub(2 * RATE as usize).map(|at| &heard[at..at + 8000])?;
-            (share(middle, wanted) > 0.8 && share(middle, other) < 0.01).then_some(())
-        });
-        let heard = who.heard().unwrap_or_default();
-        assert!(
-            found.is_some(),
-            "{}: {} samples, {wanted} Hz has {:.3}\n{:?}",
-            who.folder.display(),
-            heard.len(),
-            share(&heard, wanted),
-            logs()
-        );
+        let found = await_tone(|| who.heard(), wanted, other);
+        assert!(found.is_ok(), "{}: {found:?}\n{:?}", who.folder.display(), logs());
     }
     drop(caller);
     let calls = node.ask(serde_json::json!({"op": "get", "what": "calls"})).unwrap();

@@ -7,6 +7,7 @@
 
 pub(crate) mod netns;
 pub(crate) mod process;
+pub(crate) mod sound;
 pub(crate) mod wire;
 
 use process::Running;

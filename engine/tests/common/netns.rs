@@ -1,6 +1,8 @@
 //! A network of one's own: a namespace that ends with the value that stands for it.
 
-use super::process::{need, need_root};
+use super::process::{Running, need, need_root};
+use super::{Lab, Node, Setup};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::Command;
@@ -59,4 +61,32 @@ impl Drop for Namespace {
         let _gone = Command::new("ip").args(["netns", "del", &self.name]).status();
         let _gone = std::fs::remove_dir_all(self.files());
     }
+}
+
+/// Addresses 10.99.0.1 and 10.99.0.2, each in a namespace.
+pub(crate) fn lay_cable() -> [Namespace; 2] {
+    let ends = ["a", "b"].map(Namespace::make);
+    let [a, b] = ends.each_ref().map(|end| &end.name);
+    ip(&format!("link add wire netns {a} mtu 1500 type veth peer name wire netns {b} mtu 1500"));
+    for (name, address) in [(a, "10.99.0.1/24"), (b, "10.99.0.2/24")] {
+        ip(&format!("-n {name} addr add {address} dev wire"));
+        ip(&format!("-n {name} link set wire up"));
+    }
+    ends
+}
+
+/// `sbcd` at end 0 of the cable.
+pub(crate) fn node(lab: &Lab, cable: &[Namespace; 2], callee: SocketAddr) -> Node {
+    let mut setup = Setup::new(lab, callee);
+    setup.sip = "10.99.0.1:5060".parse().unwrap();
+    let text = setup.text().replace("127.0.0.0/8", "10.99.0.2/32");
+    let text = text.replace("allow = [\"loopback\"]\n", "");
+    let file = lab.write("sbcd.toml", &text);
+    let run = lab.file("run");
+    let mut command = cable[0].command(env!("CARGO_BIN_EXE_sbcd"));
+    command.arg("--config").arg(file).env("TANDEM_RUN", &run);
+    let process = Running::start(command, &lab.file("sbcd.log"));
+    let mut node = Node { process, run, sip: setup.sip, metrics: setup.metrics };
+    node.await_ready();
+    node
 }
