@@ -48,6 +48,8 @@ cases! {
         BadSdp = "bad_sdp",
         /// The session description offers no media that can be relayed.
         NotAcceptable = "not_acceptable",
+        /// The trunks leave no codec of the offer: one may not offer them, or the other not be offered them.
+        NoCodec = "no_codec",
         /// The message is larger than a call record may be.
         TooLarge = "too_large",
         /// The addresses of a route's host name could not be found in time.
@@ -125,7 +127,7 @@ impl Refusal {
             Refusal::BadScheme => 416,
             Refusal::BadContentType => 415,
             Refusal::BadSdp => 400,
-            Refusal::NotAcceptable => 488,
+            Refusal::NotAcceptable | Refusal::NoCodec => 488,
             Refusal::TooLarge => 513,
             Refusal::RingTimeout => 480,
             Refusal::NoResponse
@@ -163,6 +165,7 @@ impl Refusal {
             | Refusal::SessionTooShort => 111,
             Refusal::TooLarge => 111,
             Refusal::NotAcceptable | Refusal::EarlyMediaConflict => 88,
+            Refusal::NoCodec => 65,
             Refusal::NameUnresolved | Refusal::DialogLost | Refusal::Restart => 41,
             Refusal::RingTimeout => 19,
             Refusal::NoResponse => 18,

@@ -66,6 +66,7 @@ fn read_session(session: &sdp::Session<'_>) {
             rtcp_mux: false,
             rtcp_line: sdp::RtcpLine::WhenNeeded,
             ptime_ms: None,
+            formats: None,
         })
     };
     let mut out = Vec::new();

@@ -46,6 +46,7 @@ fn read(text: &str) -> Case {
                     rtcp_mux: mux == ["mux"],
                     rtcp_line: RtcpLine::WhenNeeded,
                     ptime_ms: None,
+                    formats: None,
                 };
                 case.locals.insert(line.parse().unwrap(), local);
             }

@@ -11,6 +11,7 @@ use routing_trie::{DialPlan, Digits, MAX_DIGITS, Rewrite};
 use sbc::dialog::session_timer::{LEAST_MIN_SE_S, LONGEST_S, Mode, Refresher, Terms};
 use sbc::policy::methods::{Bodies, Methods};
 use sbc::policy::{Redirects, Source, Target, Transport, Trunk};
+use sbc::sdp::{Codec, CodecPolicy};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -87,6 +88,8 @@ struct Settings {
     methods: Methods,
     bodies: Bodies,
     offers: bool,
+    codecs_in: CodecPolicy,
+    codecs_out: CodecPolicy,
     redirects: Redirects,
 }
 
@@ -186,6 +189,8 @@ impl Draft {
             session: settings.session,
             offers: settings.offers,
             methods: settings.methods.clone().concealing(self.manners.conceals()),
+            codecs_in: settings.codecs_in.clone(),
+            codecs_out: settings.codecs_out.clone(),
             profile: self.manners.on(trusted),
             bodies: settings.bodies.clone(),
             redirects: settings.redirects,
@@ -234,6 +239,8 @@ impl Settings {
             offers: s.flag(report, "offers", false),
             methods: methods(s, report),
             bodies: bodies(s, report),
+            codecs_in: codecs(s, "codecs_in", report),
+            codecs_out: codecs(s, "codecs_out", report),
             redirects: s.choice(report, "redirects", &REDIRECTS).unwrap_or_default(),
         }
     }
@@ -351,6 +358,34 @@ fn methods(s: &mut Section<'_>, report: &mut Report) -> Methods {
     listed.map_or_else(Methods::default, |listed| {
         Methods::new(listed.iter().map(|method| method.value.as_bytes()))
     })
+}
+
+/// `{ allow = ["PCMA"], forbid = ["G729"], prefer = ["PCMA"] }`.
+fn codecs(s: &mut Section<'_>, key: &'static str, report: &mut Report) -> CodecPolicy {
+    let mut table = s.table(report, key);
+    let what = "a codec like \"PCMA\" or \"opus/48000\"";
+    let mut list = |key| {
+        let listed = table.parsed_list(report, key, what, Codec::parse).unwrap_or_default();
+        listed.into_iter().map(|codec| codec.value).collect::<Vec<_>>()
+    };
+    let policy =
+        CodecPolicy { allow: list("allow"), forbid: list("forbid"), prefer: list("prefer") };
+    for key in ["forbid", "prefer"] {
+        let listed = if key == "forbid" { &policy.forbid } else { &policy.prefer };
+        let is_idle = |codec: &&Codec| match key {
+            "forbid" => policy.prefer.contains(codec),
+            _ => !policy.allow.is_empty() && !policy.allow.contains(codec),
+        };
+        if let Some(idle) = listed.iter().find(is_idle) {
+            let message = match key {
+                "forbid" => format!("`{idle}` is forbidden and preferred"),
+                _ => format!("`{idle}` is preferred, but `allow` has it not"),
+            };
+            report.push(Problem::new(table.place(key), message).expected("one or the other"));
+        }
+    }
+    table.finish(report);
+    policy
 }
 
 /// Types of bodies that may come with them.

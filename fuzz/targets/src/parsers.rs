@@ -128,10 +128,11 @@ pub fn sdp(data: &[u8]) {
         rtcp_mux: true,
         rtcp_line: RtcpLine::WhenNeeded,
         ptime_ms: None,
+        formats: None,
     };
     let mut out = Vec::new();
     let origin = Origin { id: 1, version: 2, address };
-    sbc::sdp::rewrite(&mut out, &session, origin, |i| (i == 0).then_some(local));
+    sbc::sdp::rewrite(&mut out, &session, origin, |i| (i == 0).then(|| local.clone()));
     let again = sbc::sdp::parse(&out);
     let again = again.unwrap_or_else(|e| panic!("{e:?}: {}", String::from_utf8_lossy(&out)));
     assert_eq!(again.media().len(), session.media().len());

@@ -120,15 +120,32 @@ pub(crate) fn is_offer(session: &Session) -> bool {
     relayed(session).is_some() || session.media().iter().all(Media::is_refused)
 }
 
-/// An offer as `place` is to see it: our address and ports in place of the other side's.
+/// An offer of `from` as `to` is to see it: our address and ports in place of the other side's, and the
+/// codecs both trunks leave.
 pub(crate) fn rewritten(
     call: &mut Call,
     core: &Core,
     turn: &Turn,
-    place: u8,
+    (from, to): (u8, u8),
     session: &Session,
 ) -> Option<Vec<u8>> {
-    describe(call, core, turn, place, (session.media(), session))
+    let formats = match relayed(session).and_then(|line| session.media().get(line)) {
+        Some(line) => Some(formats(call, core, (from, to), line)?),
+        None => None,
+    };
+    describe(call, core, turn, to, (session.media(), session), formats)
+}
+
+/// The formats of an offered line that both trunks leave.
+fn formats(call: &Call, core: &Core, (from, to): (u8, u8), line: &Media) -> Option<Vec<u8>> {
+    let boundary = call.boundary(&core.image, from, to)?;
+    sdp::choose(line, &boundary.near.codecs_in, &boundary.far.codecs_out)
+}
+
+/// Whether an offer of `from` leaves a codec for `to`.
+pub(crate) fn has_codec(call: &Call, core: &Core, sides: (u8, u8), session: &Session) -> bool {
+    let line = relayed(session).and_then(|line| session.media().get(line));
+    line.is_none_or(|line| formats(call, core, sides, line).is_some())
 }
 
 /// The answer of `from` as `to` is to see it. It has the media lines that were offered to `from`,
@@ -143,7 +160,7 @@ pub(crate) fn answered(
     let said = call.leg(from)?.said.clone();
     let offer = sdp::parse(&said).ok();
     let media = offer.as_ref().map_or(session.media(), Session::media);
-    describe(call, core, turn, to, (media, session))
+    describe(call, core, turn, to, (media, session), None)
 }
 
 fn describe(
@@ -152,6 +169,7 @@ fn describe(
     turn: &Turn,
     place: u8,
     (offer, session): (&[Media], &Session),
+    formats: Option<Vec<u8>>,
 ) -> Option<Vec<u8>> {
     let line = relayed(session);
     let leg = call.leg(place)?;
@@ -165,11 +183,12 @@ fn describe(
         rtcp_mux: true,
         rtcp_line: profile.rtcp,
         ptime_ms: profile.ptime_ms,
+        formats,
     };
     let print = |version| {
         let mut out = Vec::with_capacity(512);
         let origin = origin(leg.sdp_id, version, interface.advertise);
-        let local = |i| (Some(i) == line).then_some(local);
+        let local = |i| (Some(i) == line).then(|| local.clone());
         sdp::rewrite_answer(&mut out, offer, session, origin, local);
         out
     };

@@ -104,12 +104,13 @@ pub(crate) fn begin(
     }
     let offer = bridge::readable(body::sdp(message)).ok();
     let offer = offer.filter(|session| has_body && bridge::is_offer(session));
+    let offer = offer.filter(|session| bridge::has_codec(call, core, (from, to), session));
     if has_body && offer.is_none() {
         // The session stays as it is (RFC 3261 14.2).
         return core.respond(turn, served, Reply::plain(488, None), |_| {});
     }
     remember(call, to);
-    let sdp = offer.and_then(|s| bridge::rewritten(call, core, turn, to, &s));
+    let sdp = offer.and_then(|s| bridge::rewritten(call, core, turn, (from, to), &s));
     let by = carrier(call, to, method);
     let sent = send::request(call, core, turn, to, by, |print| {
         send::with_sdp(print, sdp.as_deref());
@@ -283,7 +284,7 @@ fn accepted(
     bridge::program(call, core, turn, place, &session);
     let from = exchange.from;
     let sdp = if role == Role::Offer {
-        bridge::rewritten(call, core, turn, from, &session)
+        bridge::rewritten(call, core, turn, (place, from), &session)
     } else {
         bridge::answered(call, core, turn, (place, from), &session)
     };
@@ -366,7 +367,7 @@ pub(crate) fn acknowledged(
         // The other side answered an offer of ours. It hears of what was chosen, if that is less.
         if bridge::differs(call, place, &session) {
             remember(call, exchange.to);
-            bridge::rewritten(call, core, turn, exchange.to, &session);
+            bridge::rewritten(call, core, turn, (place, exchange.to), &session);
             session::offer_again(call, core, turn, exchange.to);
         }
         return;

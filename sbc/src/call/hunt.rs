@@ -39,6 +39,11 @@ pub(crate) fn next(call: &mut Call, core: &mut Core, turn: &mut Turn, otherwise:
             return;
         }
     }
+    // That no route had a codec is the caller's business; that none had room is not.
+    let is_mute = |attempt: &Attempt| *attempt.reason == *Refusal::NoCodec.name().as_bytes();
+    let attempts = &call.cdr.attempts;
+    let all_mute = !attempts.is_empty() && attempts.iter().all(is_mute);
+    let otherwise = if all_mute { Refusal::NoCodec } else { otherwise };
     let (status, why) = best_status(call).unwrap_or((otherwise.status(), otherwise));
     release::fail(call, core, turn, why, status);
 }

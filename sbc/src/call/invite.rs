@@ -77,7 +77,13 @@ pub(super) fn send(
     offer: Offer,
 ) -> Result<(), Refusal> {
     let session = offer.0.and_then(|sdp| bridge::acceptable(sdp).ok());
-    let sdp = session.and_then(|session| bridge::rewritten(call, core, turn, place, &session));
+    let sdp = match session {
+        Some(session) => {
+            let sdp = bridge::rewritten(call, core, turn, (CALLER, place), &session);
+            Some(sdp.ok_or(Refusal::NoCodec)?)
+        }
+        None => None,
+    };
     // An offer in a reliable response is answered in the caller's PRACK, or it must not be made.
     let wants = call.legs.first().map(|caller| caller.peer).unwrap_or_default();
     let reliable = sdp.is_some() || wants.reliable;

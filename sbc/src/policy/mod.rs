@@ -24,6 +24,7 @@ pub use transport::{Face, StreamListener, Transport};
 use crate::dialog::session_timer::Terms;
 use crate::policy::methods::{Bodies, Methods};
 use crate::question::Query;
+use crate::sdp::CodecPolicy;
 use crate::transaction::Timers;
 use base::{PortId, Prefix};
 use media::Learn;
@@ -139,6 +140,10 @@ pub struct Trunk {
     pub methods: Methods,
     /// Types of bodies that may come with them.
     pub bodies: Bodies,
+    /// Codecs it may offer.
+    pub codecs_in: CodecPolicy,
+    /// Codecs it may be offered.
+    pub codecs_out: CodecPolicy,
     /// How it wants things said.
     pub profile: Profile,
     /// What becomes of a 3xx of its.
@@ -176,6 +181,8 @@ impl Default for Trunk {
             offers: false,
             methods: Methods::default(),
             bodies: Bodies::default(),
+            codecs_in: CodecPolicy::default(),
+            codecs_out: CodecPolicy::default(),
             profile: Profile::default(),
             redirects: Redirects::default(),
         }

@@ -3,12 +3,14 @@
 //! `parse` reads what an SBC decides on and keeps every line; `rewrite` prints the description
 //! with our addresses. Which codecs are allowed and where ports come from is decided elsewhere.
 
+mod codec_policy;
 mod compare;
 mod media;
 mod parse;
 mod print;
 mod rewrite;
 
+pub use codec_policy::{Codec, CodecPolicy, choose};
 pub use compare::compatible;
 pub use media::{Attribute, Direction, Kind, Media, Protocol};
 pub use parse::{Originator, Session, parse};

@@ -7,6 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::codec_policy::is_about_another;
 use super::media::{Attribute, Direction, Media};
 use super::parse::{Line, Session, lines};
 use super::print::Lines;
@@ -23,7 +24,7 @@ pub struct Origin {
 }
 
 /// Our ends of one media line.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Local {
     /// Where we receive RTP.
     pub rtp: SocketAddr,
@@ -35,6 +36,8 @@ pub struct Local {
     pub rtcp_line: RtcpLine,
     /// `a=ptime`, in milliseconds; `None`: as it was said.
     pub ptime_ms: Option<u16>,
+    /// The formats that stay, in this order; `None`: as they were said.
+    pub formats: Option<Vec<u8>>,
 }
 
 /// When `a=rtcp` is said (RFC 3605).
@@ -121,7 +124,8 @@ fn section(
     origin: Origin,
     local: Local,
 ) {
-    print.media(media.raw_kind, local.rtp.port(), media.raw_protocol, media.raw_formats);
+    let formats = local.formats.as_deref().unwrap_or(media.raw_formats);
+    print.media(media.raw_kind, local.rtp.port(), media.raw_protocol, formats);
     for line in lines(media.lines).filter(|line| line.kind == b'i') {
         print.raw(line.raw);
     }
@@ -136,6 +140,9 @@ fn section(
             b"rtcp" => true,
             b"ptime" | b"maxptime" => local.ptime_ms.is_some(),
             b"rtcp-mux" => !local.rtcp_mux,
+            name if local.formats.is_some() && is_about_another(name, attribute.value, formats) => {
+                true
+            }
             name => is_hop_by_hop(attribute) || (held && Direction::from_bytes(name).is_some()),
         };
         if line.kind != b'a' || !is_dropped {

@@ -40,7 +40,8 @@ pub(crate) fn described(
             if is_owed {
                 // The offer was ours: its answer becomes one for the caller, in the 2xx.
                 let is_final = carrier == Carrier::Success;
-                let offer = is_final.then(|| bridge::rewritten(call, core, turn, CALLER, &session));
+                let sides = (place, CALLER);
+                let offer = is_final.then(|| bridge::rewritten(call, core, turn, sides, &session));
                 return Ok(offer.flatten());
             }
             let sdp = bridge::answered(call, core, turn, (place, CALLER), &session);
@@ -50,9 +51,12 @@ pub(crate) fn described(
         Role::Offer => {
             let session = bridge::acceptable(body::sdp(message))?;
             leg.offer = Negotiation::OfferReceived;
+            if !bridge::has_codec(call, core, (place, CALLER), &session) {
+                return Err(Refusal::NoCodec);
+            }
             place_offer(call)?;
             bridge::program(call, core, turn, place, &session);
-            Ok(bridge::rewritten(call, core, turn, CALLER, &session))
+            Ok(bridge::rewritten(call, core, turn, (place, CALLER), &session))
         }
         Role::Repeat | Role::Misplaced | Role::Crossed | Role::Overlapping => Ok(None),
     }
@@ -164,8 +168,9 @@ pub(crate) fn answer(
     let earlier = call.early.get(at).map(|e| e.answer.clone()).unwrap_or_default();
     let session = bridge::acceptable(&earlier).map_err(|_| Refusal::NotAcceptable)?;
     if caller_is_owed(call) {
-        let sdp = bridge::rewritten(call, core, turn, CALLER, &session);
-        return sdp.ok_or(Refusal::NotAcceptable);
+        let from = call.early.get(at).map_or(CALLER, |early| early.leg);
+        let sdp = bridge::rewritten(call, core, turn, (from, CALLER), &session);
+        return sdp.ok_or(Refusal::NoCodec);
     }
     place_answer(call, at, &session)?;
     let from = call.early[at].leg;

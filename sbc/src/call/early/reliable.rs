@@ -8,6 +8,7 @@ use crate::core::{Core, Reply, Turn};
 use crate::dialog::prack::RAck;
 use crate::message::{Message, Method, Name};
 use crate::refusal::Refusal;
+use crate::sdp::Session;
 use base::{Key, plain};
 
 /// A reliable response of ours that no PRACK has confirmed.
@@ -152,7 +153,9 @@ fn offered(
     message: &Message,
 ) {
     let session = bridge::readable(body::sdp(message)).ok();
+    let fits = |s: &Session, callee| bridge::has_codec(call, core, (place, callee), s);
     let session = session.filter(|s| bridge::is_offer(s));
+    let session = session.filter(|s| owed.as_ref().is_none_or(|(callee, _)| fits(s, *callee)));
     let (Some((callee, rack)), Some(session)) = (owed, session) else {
         // The confirmation counts; the session stays as it is.
         core.respond(turn, served, Reply::plain(488, None), |_| {});
@@ -160,7 +163,7 @@ fn offered(
         return;
     };
     exchange::remember(call, callee);
-    let sdp = bridge::rewritten(call, core, turn, callee, &session);
+    let sdp = bridge::rewritten(call, core, turn, (place, callee), &session);
     let sent = confirm(call, core, turn, (callee, rack), sdp.as_deref());
     exchange::begun(call, core, turn, (place, callee), served, sent, true);
 }
