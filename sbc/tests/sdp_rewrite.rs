@@ -65,7 +65,7 @@ fn every_case_is_rewritten_as_its_file_says() {
         let case = read(&std::fs::read_to_string(&path).unwrap());
         let session = parse(case.input.as_bytes()).unwrap();
         let mut out = Vec::new();
-        rewrite(&mut out, &session, case.origin, |line| case.locals.get(&line).copied());
+        rewrite(&mut out, &session, case.origin, |line| case.locals.get(&line).cloned());
         let out = String::from_utf8(out).unwrap();
         assert_eq!(out, case.output, "{}\n{out}", path.display());
         parse(out.as_bytes()).unwrap();
