@@ -485,6 +485,10 @@ fn print_response(
     if !image.software.is_empty() {
         print.header(Name::Server, image.software.as_bytes());
     }
+    if reply.status == 488 {
+        // RFC 3261 20.43, 21.4.26: what about the description could not be accepted.
+        print.header(Name::Warning, b"305 tandem \"Incompatible media format\"");
+    }
     fill(&mut print);
     match (reply.sdp, reply.body) {
         (Some(sdp), _) => print.body(Some(b"application/sdp"), sdp),

@@ -59,6 +59,7 @@ fn a_route_without_a_codec_is_skipped_and_a_call_without_one_is_refused() {
     s.expect_status(s.caller, 100);
     let refused = s.expect_status(s.caller, 488);
     assert!(refused.get("Reason").contains("no_codec"), "{}", refused.raw);
+    assert!(refused.get("Warning").starts_with("305 "), "{}", refused.raw);
     let ack = text.replacen("INVITE", "ACK", 1).replace("CSeq: 1 INVITE", "CSeq: 1 ACK");
     let to = format!("To: {}", refused.get("To"));
     let ack: Vec<&str> =
