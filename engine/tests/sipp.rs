@@ -495,15 +495,19 @@ fn lost_datagrams_are_repeated() {
     assert_eq!(node.drain(), Some(0));
 }
 
-#[test]
-fn two_hundred_calls_with_audio_both_ways() {
-    let lab = Lab::new("sipp-audio");
-    // One second of a tone in G.711, which the called side sends back.
+/// A caller that plays one second of a tone in G.711.
+fn audible(lab: &Lab) -> PathBuf {
     let audio: Vec<u8> = (0..8000u32).map(|n| [0x80, 0xff, 0x00, 0x7f][n as usize % 4]).collect();
     let file = lab.file("tone.ulaw");
     std::fs::write(&file, audio).unwrap();
     let text = std::fs::read_to_string(scenario("uac-rtp")).unwrap();
-    let caller = lab.write("uac-rtp.xml", &text.replace("AUDIO", file.to_str().unwrap()));
+    lab.write("uac-rtp.xml", &text.replace("AUDIO", file.to_str().unwrap()))
+}
+
+#[test]
+fn two_hundred_calls_with_audio_both_ways() {
+    let lab = Lab::new("sipp-audio");
+    let caller = audible(&lab);
     let run = Run { calls: 200, rate: "50", more: &["-rtp_echo"], attempts: 1 };
     let records = once(play("sipp-rtp", &caller, "uas", &run));
     all_answered(&records);
@@ -514,4 +518,38 @@ fn two_hundred_calls_with_audio_both_ways() {
             assert_eq!(media["lost"], 0, "{side}: {media}");
         }
     }
+}
+
+#[test]
+fn a_call_from_ipv4_to_ipv6() {
+    let lab = Lab::new("sipp-families");
+    let far = Lab::ipv6("sipp-families-far");
+    let listen = far.udp();
+    let mut setup = Setup::new(&lab, listen);
+    // Every lab of this address family shares ::1, so the ports come from the process id.
+    let first = 10_000 + (std::process::id() % 100) * 40;
+    setup.interface += &format!(
+        "\n[[interface]]\nname = \"far\"\nbind = \"{}\"\nmedia_ports = \"{first}-{}\"\n\
+         allow = [\"loopback\"]\n",
+        far.udp(),
+        first + 39
+    );
+    setup.node = "max_calls = 9\nmax_cps = 100\nshards = 1\npin = false\n".into();
+    let text = setup.text();
+    let at = text.find("name = \"out\"").unwrap();
+    let (before, after) = text.split_at(at);
+    let text =
+        before.to_owned() + &after.replacen("interface = \"loop\"", "interface = \"far\"", 1);
+    let file = lab.write("sbcd.toml", &text);
+    let mut node = Node::spawn_file(&lab, &file, setup.sip, setup.metrics);
+    node.await_ready();
+    let uas = Sipp::start(&far, &scenario("uas"), listen, 5, &["-rtp_echo"]);
+    assert_eq!(call(&lab, &node, &audible(&lab), &FEW), (5, 0));
+    assert_eq!(uas.finish(&far), (5, 0));
+    let records = node.await_records(5);
+    all_answered(&records);
+    for side in ["caller", "callee"] {
+        assert!(records[0]["media"][side]["packets"].as_u64() >= Some(40), "{}", records[0]);
+    }
+    assert_eq!(node.drain(), Some(0));
 }
