@@ -45,6 +45,16 @@ fn a_second_node_on_one_run_directory_is_refused_by_name() {
 }
 
 #[test]
+fn a_start_without_decks_says_nothing_of_them() {
+    let lab = Lab::new("quiet");
+    let mut node = Node::start(&lab, &Setup::new(&lab, lab.udp()));
+    assert_eq!(node.drain(), Some(0));
+    let said = node.process.log();
+    let lines = said.lines().filter(|line| line.starts_with("sbcd: "));
+    assert!(lines.clone().count() > 1 && !said.contains("deck"), "{said}");
+}
+
+#[test]
 fn a_port_in_use_is_named_with_a_remedy() {
     let lab = Lab::new("port");
     let setup = Setup::new(&lab, lab.udp());

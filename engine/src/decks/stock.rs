@@ -123,9 +123,10 @@ impl Stock {
         })
     }
 
-    /// Keeps the book for the next start, unless it was kept already.
+    /// Keeps the book for the next start, unless it was kept already or has nothing in it.
     pub fn keep(&self) {
-        let Some(marks) = self.marks.as_ref().filter(|_| self.is_new) else { return };
+        let is_worth_it = self.is_new && !self.decks.is_empty();
+        let Some(marks) = self.marks.as_ref().filter(|_| is_worth_it) else { return };
         if let Err(error) = kept::write(marks.shelf.dir(), &self.origin, &self.book) {
             eprintln!(
                 "sbcd: the next start reads every deck, because the book cannot be kept: {error}"
