@@ -124,10 +124,10 @@ pub struct Attempted {
 pub enum Event {
     /// A call was created or changed its state.
     Call(CallView),
-    /// A question for the gate: the servers of a host name.
-    Resolve {
-        /// What to look up, as `sbc::question::Query` is written.
-        query: Text<255>,
+    /// A question for the gate.
+    Asked {
+        /// As `sbc::question::Question` is written.
+        question: Text<255>,
     },
     /// A call was decided, or refused: why, as a sealed record of the decision.
     Why {

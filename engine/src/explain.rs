@@ -9,7 +9,7 @@ use sbc::policy::Image;
 use sbc::policy::decide::{Decision, Facts, Way, decide_with};
 use sbc::policy::plan::Trace;
 use sbc::quality::Standing;
-use sbc::question::{Answer, Names, Query, Question, Service};
+use sbc::question::{Answer, Dip, Names, Ported, PortedNumber, Query, Question, Service};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A call that may never be made.
@@ -38,6 +38,7 @@ pub fn explain(
         format!("there is no trunk `{}`; there are {}", asked.trunk, names.join(", "))
     })?;
     let (page, mut names, mut hosts) = (page.copy(), Names::default(), Vec::new());
+    let mut ported = Ported::default();
     let wall = Wall(u64::try_from(asked.at).unwrap_or(0).saturating_mul(1_000_000_000));
     loop {
         let facts = Facts {
@@ -46,6 +47,7 @@ pub fn explain(
             calling: asked.from.as_bytes(),
             now: Now { mono: Instant(0), wall },
             names: &names,
+            ported: &ported,
             page: &page,
             standing,
             draw: 0,
@@ -61,6 +63,12 @@ pub fn explain(
                 let v6 = IpAddr::from(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, n));
                 let port = port_of(&query);
                 names.learn(Answer::of(query, port, vec![v4, v6], 60), Instant(0));
+                continue;
+            }
+            // It is for calls to ask others: as it was dialled.
+            Decision::Need(Question::Port(number)) => {
+                let answer = PortedNumber { number, dip: Dip::Native, ttl_s: 60 };
+                ported.learn(answer, Instant(0));
                 continue;
             }
             decision @ (Decision::Route(_) | Decision::Refuse(_)) => {

@@ -140,6 +140,7 @@ pub fn run(config: Config, file: &Path) -> Result<(), Fault> {
         reloads: Arc::default(),
         names: Arc::default(),
         quality: Arc::default(),
+        porting: Arc::default(),
         standing,
         page: page.clone(),
         image,

@@ -10,6 +10,7 @@ use engine::decks::Shelf;
 use routing_trie::deck::{Deck, Event, Options, import};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -100,4 +101,51 @@ fn decks_come_and_go_under_load() {
     // Three minutes at the rate of the generation before.
     assert!(explain(&node).contains("0.009000000"), "{}", explain(&node));
     assert_eq!(node.drain(), Some(0), "{}", node.process.log());
+}
+
+/// A service that knows where numbers were ported to: all of them to one.
+fn porting_service(to: &'static str) -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 1024];
+            let len = stream.read(&mut request).unwrap();
+            assert!(request[..len].starts_with(b"GET /lrn?n="));
+            write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{to}").unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn numbers_are_asked_for_over_http_and_rated_by_the_answer() {
+    let lab = Lab::new("porting");
+    let callee = lab.udp();
+    let service = porting_service("33123");
+    let mut setup = Setup::new(&lab, callee);
+    setup.route = format!(
+        "[[route]]\nprefix = \"\"\nplan = \"wholesale\"\n\
+         [[vendor]]\nname = \"out\"\n\
+         [[plan]]\nname = \"wholesale\"\n[[plan.rule]]\n\
+         [porting]\nask = \"http://{service}/lrn?n={{number}}\"\n"
+    );
+    let node = Node::start(&lab, &setup);
+    let shelf = Shelf::new(&node.run.join("decks"));
+    let text = b"code,rate\n33,0.033\n4,0.044\n";
+    let deck = import(text, &Options::default()).map(|i| i.deck).unwrap();
+    assert_eq!(shelf.put("out", &deck, wall_s()).unwrap(), 1);
+    shelf.append("out", Event::Armed { generation: 1, from: wall_s() }, wall_s()).unwrap();
+    within(LONG, || explain(&node).contains("is tried").then_some(())).unwrap();
+    let load =
+        Load::start(&lab, setup.sip, callee, &["--calls", "3", "--rate", "5", "--hold", "0.2"]);
+    let (code, report) = load.finish(PATIENCE);
+    assert_eq!((code, &report["clean"]), (0, &json!(3)), "{report}");
+    for record in node.await_records(3) {
+        let why = record["why"].to_string();
+        assert!(why.contains("ported    to 33123, by which it is rated"), "{why}");
+        assert_eq!(record["attempts"][0]["buy"]["rate"], "0.033", "{record}");
+    }
+    assert!(node.metric("tandem_porting_lookups_total") >= 1, "{}", node.page());
 }

@@ -30,6 +30,7 @@ fn exposition() -> Exposition {
     Exposition {
         shards: vec![shard],
         quality: Arc::default(),
+        porting: Arc::default(),
         standing: tokio::sync::watch::channel(Arc::new(standing)).1,
         scribe: Arc::new(ScribeCounters::default()),
         reloads: Arc::default(),

@@ -80,6 +80,8 @@ pub enum Letter {
     },
     /// A question's answer.
     Answer(sbc::question::Answer),
+    /// An answer about a number.
+    Ported(sbc::question::PortedNumber),
     /// An operator's order, from the gate.
     Command(Command),
     /// A newly compiled configuration, to route by from now on.

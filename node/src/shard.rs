@@ -158,7 +158,8 @@ impl Shard {
                 | Letter::Answer(_)
                 | Letter::Command(_)
                 | Letter::Config(_)
-                | Letter::Standing(_) => None,
+                | Letter::Standing(_)
+                | Letter::Ported(_) => None,
             };
             let Some(source) = source else {
                 self.letter(letter, now, room, outbox);
@@ -301,6 +302,7 @@ impl Shard {
                 }
             }
             Letter::Answer(answer) => signal.answer(&mut turn, answer),
+            Letter::Ported(answer) => signal.ported(&mut turn, answer),
             Letter::Command(command) => signal.command(&mut turn, command),
             Letter::Config(image) => signal.reload(image),
             Letter::Standing(standing) => signal.stand(standing),

@@ -8,7 +8,7 @@ use crate::dialog::{Contact, Dialog, Tag};
 use crate::message::{self, Index, Message, Method, Name, Print, Status, response_head};
 use crate::policy::{Face, Image};
 use crate::quality::Standing;
-use crate::question::Names;
+use crate::question::{Names, Ported, Question};
 use crate::transaction::{
     Branch, ClientInvite, ClientOther, Machine, Owner, ServerInvite, ServerOther, Timers,
     Transaction, Transactions,
@@ -16,7 +16,7 @@ use crate::transaction::{
 use base::page::Page;
 use base::random::{HashedMap, Random};
 use base::wheel::Wheel;
-use base::{Bytes, Home, Key, Now, PortId, ShardId, TextSend, Texts};
+use base::{Bytes, Home, Instant, Key, Now, PortId, ShardId, TextSend, Texts};
 use control::Event;
 use media::Media;
 use std::net::SocketAddr;
@@ -90,6 +90,8 @@ pub(crate) struct Core {
     pub(crate) page: Page,
     pub(crate) random: Random,
     pub(crate) names: Names,
+    /// What is known about numbers.
+    pub(crate) ported: Ported,
     /// How well trunks carry calls, as the gate found last.
     pub(crate) standing: Arc<Standing>,
     pub(crate) transactions: Transactions,
@@ -145,6 +147,14 @@ pub(crate) fn status(code: u16) -> Status {
 }
 
 impl Core {
+    /// Takes silence for an answer.
+    pub(crate) fn give_up(&mut self, question: Question, now: Instant) {
+        match question {
+            Question::Resolve(query) => self.names.give_up(query, now),
+            Question::Port(number) => self.ported.give_up(number, now),
+        }
+    }
+
     /// Whether a message may be sent to `to` from this interface.
     pub(crate) fn permitted(&self, port: PortId, to: SocketAddr) -> bool {
         let Some(interface) = self.image.interface_of(port) else { return false };

@@ -14,6 +14,8 @@ cases! {
         NoVendor = "no_vendor",
         /// The customer's deck has no price for the number.
         Unpriced = "unpriced",
+        /// Nobody said in time whether the number was ported, and such calls are to be refused.
+        PortingUnknown = "porting_unknown",
         /// Every candidate route failed or was skipped.
         RoutesExhausted = "routes_exhausted",
         /// The source trunk is at its capacity of simultaneous calls.
@@ -110,6 +112,7 @@ impl Refusal {
             Refusal::BadNumber => 484,
             Refusal::RoutesExhausted
             | Refusal::NoVendor
+            | Refusal::PortingUnknown
             | Refusal::NameUnresolved
             | Refusal::RouteRefused => 503,
             Refusal::TrunkCapacity
@@ -152,6 +155,7 @@ impl Refusal {
             Refusal::TooManyHops | Refusal::LoopDetected => 25,
             Refusal::RoutesExhausted
             | Refusal::NoVendor
+            | Refusal::PortingUnknown
             | Refusal::NoMediaPort
             | Refusal::TrunkCapacity => 34,
             Refusal::TrunkRate

@@ -12,12 +12,12 @@ use routing_trie::{Builder, Digits, Market, Tariff};
 use sbc::Refusal;
 use sbc::policy::decide::{Decision, Facts, Way, decide, decide_with};
 use sbc::policy::plan::{
-    Action, Bar, Book, Choice, Customer, Edition, Kept, Margin, Order, Plan, Quality, Record,
-    Routing, Rule, Trace, Use, Vendor,
+    Action, Bar, Book, Choice, Customer, Edition, Kept, Margin, Order, Origin, Plan, Porting,
+    Quality, Record, Routing, Rule, Trace, Use, Vendor,
 };
 use sbc::policy::{Image, Interface, Route, Source, Target, Trunk};
 use sbc::quality::{Measure, Records, Standing};
-use sbc::question::{Answer, Names, Query, Question};
+use sbc::question::{Answer, Dip, Names, Ported, PortedNumber, Query, Question};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,8 +37,16 @@ fn trunk(name: &str, address: &str) -> Trunk {
     }
 }
 
+fn eu() -> Origin {
+    Origin { name: "eu".into(), calling: vec!["33".parse().expect("digits")] }
+}
+
 fn deck(rows: &str) -> Deck {
-    let text = format!("code,rate,time,status\n{rows}");
+    with_heading("code,rate,time,status", rows)
+}
+
+fn with_heading(heading: &str, rows: &str) -> Deck {
+    let text = format!("{heading}\n{rows}");
     let options = Options { duplicates: Duplicates::LatestWins, ..Options::default() };
     import(text.as_bytes(), &options).unwrap_or_else(|e| panic!("{e}")).deck
 }
@@ -75,7 +83,14 @@ fn world(bought: &[Deck], sold: &str, rules: Vec<Rule>) -> Image {
         let name = format!("vendor-{n}").into();
         vendors.push(Vendor { name, trunks: vec![n], only_for: Vec::new() });
     }
-    let profiles = |deck: &Deck| vec![1; deck.profiles().count()];
+    let named = Routing { profiles: vec![peak()], origins: vec![eu()], ..Routing::default() };
+    let profiles = |deck: &Deck| -> Vec<u16> {
+        let when = |name: &str| {
+            let (time, origin) = name.split_once('@').unwrap_or((name, ""));
+            named.when(time, origin).expect("a time and an origin")
+        };
+        deck.profiles().map(when).collect()
+    };
     let maps: Vec<Vec<u16>> = bought.iter().map(profiles).collect();
     let pairs = bought.iter().zip(&maps);
     let entries: Vec<Entry> =
@@ -100,6 +115,9 @@ fn world(bought: &[Deck], sold: &str, rules: Vec<Rule>) -> Image {
         rounding: Rounding::HalfUp,
         call_ms: CALL_MS,
         destinations: Default::default(),
+        origins: vec![eu()],
+        regions: None,
+        porting: None,
         quality_window: Duration::from_secs(900),
     };
     let mut image = Image {
@@ -115,6 +133,7 @@ fn world(bought: &[Deck], sold: &str, rules: Vec<Rule>) -> Image {
         }],
         streams: Vec::new(),
         trunks,
+        sources: Default::default(),
         prefixes: prefixes.build(),
         routes: vec![Route {
             prefix: "".into(),
@@ -151,6 +170,7 @@ struct Call<'a> {
     image: &'a Image,
     page: &'a Page,
     names: &'a Names,
+    ported: &'a Ported,
     standing: &'a Standing,
     hour: u64,
     number: &'a str,
@@ -166,6 +186,7 @@ impl Call<'_> {
             calling: self.calling.as_bytes(),
             now: Now { mono: Instant(1), wall: Wall(self.hour * 3_600_000_000_000) },
             names: self.names,
+            ported: self.ported,
             page: self.page,
             standing: self.standing,
             draw: self.draw,
@@ -188,6 +209,7 @@ fn tried_at(image: &Image, page: &Page, number: &str, hour: u64) -> Result<Vec<u
         image,
         page,
         names: &names,
+        ported: &Ported::default(),
         standing: &Standing::default(),
         hour,
         number,
@@ -275,6 +297,7 @@ fn the_first_rule_that_fits_decides() {
             image: &image,
             page: &page,
             names: &names,
+            ported: &Ported::default(),
             standing: &Standing::default(),
             hour,
             number,
@@ -363,6 +386,7 @@ fn no_turn_is_taken_while_a_name_is_not_known() {
         image: &image,
         page: &page,
         names: &names,
+        ported: &Ported::default(),
         standing: &Standing::default(),
         hour: 12,
         number,
@@ -380,6 +404,7 @@ fn no_turn_is_taken_while_a_name_is_not_known() {
         image: &image,
         page: &page,
         names: &names,
+        ported: &Ported::default(),
         standing: &Standing::default(),
         hour: 12,
         number,
@@ -400,6 +425,7 @@ fn what_was_decided_goes_with_the_call() {
         image: &image,
         page: &page,
         names: &names,
+        ported: &Ported::default(),
         standing: &Standing::default(),
         hour: 12,
         number,
@@ -429,6 +455,7 @@ fn the_trace_tells_every_stage_and_why_each_lost() {
         image: &image,
         page: &page,
         names: &names,
+        ported: &Ported::default(),
         standing: &Standing::default(),
         hour: 12,
         number,
@@ -473,6 +500,84 @@ fn plans_mean_the_same_trunks_when_the_file_is_written_in_another_order() {
     assert_eq!(next.routing.vendors, old.routing.vendors);
 }
 
+/// Trunks tried for a call between two numbers, when this is known about ported ones.
+fn between(image: &Image, calling: &str, number: &str, known: &[(&str, Dip)]) -> Decision {
+    let (page, names, mut ported) = (Page::new(Image::WORDS), Names::default(), Ported::default());
+    for (number, dip) in known {
+        let number = number.parse().expect("digits");
+        ported.learn(PortedNumber { number, dip: *dip, ttl_s: 60 }, Instant(0));
+    }
+    let standing = &Standing::default();
+    let call = Call {
+        image,
+        page: &page,
+        names: &names,
+        ported: &ported,
+        standing,
+        hour: 12,
+        number,
+        calling,
+        draw: 1,
+    };
+    decide(image, &call.facts())
+}
+
+fn trunks(decision: Decision) -> Vec<u16> {
+    let Decision::Route(way) = decision else { panic!("{decision:?}") };
+    way.candidates.iter().map(|c| c.trunk).collect()
+}
+
+#[test]
+fn rates_go_by_where_a_call_comes_from() {
+    let heading = "code,rate,intra,origin";
+    let decks = [
+        with_heading(heading, "1,0.010,0.002,\n44,0.010,,\n44,0.001,,eu\n"),
+        with_heading(heading, "1,0.005,0.006,\n44,0.005,,\n"),
+    ];
+    let mut image = world(&decks, "1,0.012,,\n44,0.012,,\n", vec![rule(everything())]);
+    assert_eq!(
+        trunks(between(&image, "33123", "442079460000", &[])),
+        [1, 2],
+        "a rate for these callers"
+    );
+    assert_eq!(trunks(between(&image, "49123", "442079460000", &[])), [2, 1]);
+    assert_eq!(trunks(between(&image, "anonymous", "442079460000", &[])), [2, 1]);
+    // No table of regions: nothing is intra.
+    assert_eq!(trunks(between(&image, "12125550100", "17185550100", &[])), [2, 1]);
+    let mut regions = Builder::new();
+    for (prefix, state) in [("1212", 1), ("1718", 1), ("1415", 2)] {
+        regions.insert(prefix.parse().expect("digits"), state).expect("a prefix");
+    }
+    image.routing.regions = Some(Arc::new(regions.build()));
+    assert_eq!(trunks(between(&image, "12125550100", "17185550100", &[])), [1, 2], "one state");
+    assert_eq!(trunks(between(&image, "12125550100", "14155550100", &[])), [2, 1], "two states");
+    // A number that moved to the caller's state is within it.
+    let called = Vec::from(["1".parse().expect("digits")]);
+    image.routing.porting = Some(Porting { called, strict: false });
+    let moved = ("14155550100", Dip::Ported("17180000000".parse().expect("digits")));
+    let tried = between(&image, "12125550100", "14155550100", &[moved]);
+    let Decision::Route(way) = &tried else { panic!("{tried:?}") };
+    assert_eq!(&*way.candidates[0].number, b"14155550100", "what was dialled is asked for");
+    assert_eq!(trunks(tried), [1, 2]);
+}
+
+#[test]
+fn whether_a_number_was_ported_is_asked_once_and_silence_is_an_answer() {
+    let mut image = world(&decks(), SOLD, vec![rule(everything())]);
+    let number = "12125550100";
+    let porting = |strict| Some(Porting { called: vec!["1".parse().expect("digits")], strict });
+    image.routing.porting = porting(false);
+    let asks = Decision::Need(Question::Port(number.parse().expect("digits")));
+    assert_eq!(between(&image, "", number, &[]), asks);
+    assert_eq!(trunks(between(&image, "", "442079460000", &[])), [1, 3, 2], "none of those");
+    let by = |known: Dip, image: &Image| between(image, "", number, &[(number, known)]);
+    assert_eq!(trunks(by(Dip::Native, &image)), trunks(by(Dip::Silent, &image)));
+    // By the number it was ported to it is another country's.
+    assert_eq!(trunks(by(Dip::Ported("442079460000".parse().expect("digits")), &image)), [1, 3, 2]);
+    image.routing.porting = porting(true);
+    assert_eq!(by(Dip::Silent, &image), Decision::Refuse(Refusal::PortingUnknown));
+}
+
 /// What a trunk has shown: so many of its calls answered.
 fn shown(trunks: &[(u16, u32, u32)]) -> Standing {
     let mut records = Records::new(Duration::from_secs(900));
@@ -491,8 +596,17 @@ fn shown(trunks: &[(u16, u32, u32)]) -> Standing {
 fn tried_with(image: &Image, standing: &Standing, draw: u64) -> Result<Vec<u16>, Refusal> {
     let (page, names) = (Page::new(Image::WORDS), Names::default());
     let number = "442079460000";
-    let call =
-        Call { image, page: &page, names: &names, standing, hour: 12, number, calling: "", draw };
+    let call = Call {
+        image,
+        page: &page,
+        names: &names,
+        ported: &Ported::default(),
+        standing,
+        hour: 12,
+        number,
+        calling: "",
+        draw,
+    };
     call.route().map(|way| way.candidates.iter().map(|c| c.trunk).collect())
 }
 
@@ -540,6 +654,7 @@ fn the_trace_says_what_was_measured() {
         image: &image,
         page: &page,
         names: &names,
+        ported: &Ported::default(),
         standing,
         hour: 12,
         number,
@@ -590,7 +705,7 @@ proptest! {
                 page.enter(Image::calls_word(*trunk), 2);
             }
             let call =
-                Call { image: &image, page: &page, names: &names, standing: &Standing::default(), hour, number: &number, calling: "", draw: 3 };
+                Call { image: &image, page: &page, names: &names, ported: &Ported::default(), standing: &Standing::default(), hour, number: &number, calling: "", draw: 3 };
             match listen {
                 true => decide_with(&image, &call.facts(), &mut Trace::default()),
                 false => decide(&image, &call.facts()),

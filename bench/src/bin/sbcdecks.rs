@@ -15,7 +15,7 @@ use sbc::policy::Image;
 use sbc::policy::decide::{Decision, Facts, decide_with};
 use sbc::policy::plan::{Ask, Kept, NoTrace, select};
 use sbc::quality::Standing;
-use sbc::question::Names;
+use sbc::question::{Names, Ported};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -100,6 +100,7 @@ struct Node {
     image: Arc<Image>,
     page: Page,
     names: Names,
+    ported: Ported,
     standing: Standing,
     clock: Cell<u64>,
 }
@@ -129,7 +130,8 @@ impl Node {
             while page.enter(Image::calls_word(trunk), 1000) {}
         }
         let (names, standing, clock) = (Names::default(), Standing::default(), Cell::new(1));
-        Ok(Node { image: config.image, page, names, standing, clock })
+        let ported = Ported::default();
+        Ok(Node { image: config.image, page, names, ported, standing, clock })
     }
 
     /// Time passes, so that every vendor's pace is looked at anew.
@@ -143,7 +145,17 @@ impl Node {
         let now = self.now();
         let (calling, page) = (Digits::EMPTY, &self.page);
         let standing = &self.standing;
-        let ask = Ask { trunk: 0, called, calling, at: AT, now, page, standing, draw: now.0 };
+        let ask = Ask {
+            trunk: 0,
+            called,
+            routed: called,
+            calling,
+            at: AT,
+            now,
+            page,
+            standing,
+            draw: now.0,
+        };
         let chosen = select(&self.image, 0, &ask, |_| Ok(()), &mut NoTrace);
         chosen.map_or(0, |selected| selected.chosen.len())
     }
@@ -157,6 +169,7 @@ impl Node {
             calling: b"14155550100",
             now: Now { mono: self.now(), wall: Wall(AT as u64 * 1_000_000_000) },
             names: &self.names,
+            ported: &self.ported,
             page: &self.page,
             standing: &self.standing,
             draw: self.clock.get(),

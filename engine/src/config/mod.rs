@@ -24,14 +24,14 @@ pub use interface::MediaPorts;
 pub use limits::{Note, Topology};
 pub use node::{Cdr, Dns, Driver, MediaSockets, Metrics, Node, OnFull, Shards};
 pub use report::{ConfigErrors, Problem};
-pub use routing::Rates;
+pub use routing::{Asked, Dips, Rates};
 pub use stock::wall_s;
 pub use tls::Tls;
 
 use crate::decks::Stock;
 use read::{Report, Section};
-use sbc::policy::Image;
 use sbc::policy::plan::Routing;
+use sbc::policy::{Image, Sources};
 use sbc::quality::Destinations;
 use std::path::Path;
 use std::sync::Arc;
@@ -52,6 +52,8 @@ pub struct Config {
     pub media: Vec<MediaPorts>,
     /// Where decks are, and what their money is worth.
     pub rates: Rates,
+    /// Who is asked about ported numbers.
+    pub dips: Dips,
     /// The decks in force when it was read; none when only its text was.
     pub stock: Stock,
     /// Certificates, where anybody speaks TLS.
@@ -127,7 +129,11 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
     let times: Vec<_> = times.into_iter().map(|s| routing::Time::read(s, report)).collect();
     let destinations = root.tables(report, "destination");
     let destinations: Vec<_> =
-        destinations.into_iter().map(|s| routing::Destination::read(s, report)).collect();
+        destinations.into_iter().map(|s| routing::Destination::read(s, "codes", report)).collect();
+    let origins = root.tables(report, "origin");
+    let origins = origins.into_iter().map(|s| routing::Destination::read(s, "calling", report));
+    let origins = routing::Origins(origins.collect());
+    let (dips, porting) = routing::read_porting(root.table(report, "porting"), report);
     let vendors = root.tables(report, "vendor");
     let vendors: Vec<_> = vendors.into_iter().map(|s| routing::Party::vendor(s, report)).collect();
     let customers = root.tables(report, "customer");
@@ -142,6 +148,7 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
     let prefixes = check::routes(&routes, &trunks, &plans, report);
     routing::check(&vendors, &customers, &trunks, report);
     routing::check_destinations(&destinations, report);
+    origins.check(report);
     check::duplicates(times.iter().filter_map(|t| t.name.as_ref()), "time", report);
     let world =
         plan::World { trunks: &trunks, times: &times, vendors: &vendors, customers: &customers };
@@ -158,15 +165,19 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
     let plan_index = |name: &str| {
         plans.iter().position(|p| p.is_named(name)).and_then(|at| u16::try_from(at).ok())
     };
+    let routing = compile_routing(&plans, &world, &rates, &destinations, plan_index)?;
+    let routing = Routing { origins: origins.compile()?, porting, ..routing };
+    let trunks_compiled: Vec<_> = trunks.iter().filter_map(|t| t.compile(index)).collect();
     let image = Image {
         generation: 1,
         node: node.name.clone(),
         interfaces: interfaces.iter().filter_map(|i| i.compile()).collect(),
         streams: (0..).zip(&interfaces).flat_map(|(place, i)| i.streams(place)).collect(),
-        trunks: trunks.iter().filter_map(|t| t.compile(index)).collect(),
+        sources: Sources::of(&trunks_compiled),
+        trunks: trunks_compiled,
         prefixes: prefixes?,
         routes: routes.iter().map(|r| r.compile(trunk_index, plan_index)).collect(),
-        routing: compile_routing(&plans, &world, &rates, &destinations, plan_index)?,
+        routing,
         book: Arc::default(),
         timers,
         software: node.software.clone(),
@@ -184,6 +195,7 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
         dns,
         media,
         rates,
+        dips,
         stock,
         tls,
         image: Arc::new(image),
@@ -219,6 +231,7 @@ fn compile_routing(
             &destinations.iter().filter_map(|d| d.compile()).collect::<Vec<_>>(),
         ),
         quality_window: rates.quality_window,
+        ..Routing::default()
     })
 }
 

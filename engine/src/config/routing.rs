@@ -7,9 +7,9 @@ use super::read::{At, Report, Section, quoted};
 use super::report::Problem;
 use super::trunk;
 use base::money::{Currency, Ratio, Rounding};
-use routing_trie::Digits;
 use routing_trie::calendar::{OnHolidays, Profile, day, zone};
-use sbc::policy::plan::{Customer, MAX_PARENTS, Vendor};
+use routing_trie::{Builder, Digits, Image as Trie};
+use sbc::policy::plan::{Customer, JURISDICTIONS, MAX_PARENTS, Origin, Porting, Vendor};
 use sbc::quality::Destinations;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,6 +32,8 @@ pub struct Rates {
     pub rounding: Rounding,
     /// How far back the quality of trunks is looked at.
     pub quality_window: Duration,
+    /// Which numbers belong to which region.
+    pub regions: Option<PathBuf>,
 }
 
 impl Rates {
@@ -67,6 +69,7 @@ pub(super) fn read_rates(
         call_ms: 1_000 * s.number::<u64>(report, "expected_call_s", 1..=86_400, 180),
         places: s.number(report, "places", 0..=9, 6),
         rounding: s.choice(report, "rounding", &Rounding::NAMES).unwrap_or_default(),
+        regions: s.text(report, "regions").map(|f| PathBuf::from(f.value)),
         quality_window: Duration::from_secs(s.number(report, "quality_window_s", 60..=86_400, 900)),
     };
     s.finish(report);
@@ -84,6 +87,93 @@ pub(super) struct Time {
     profile: Option<Profile>,
 }
 
+/// A group of calling numbers as written: one of those rows of decks may ask for.
+pub(super) struct Origins(pub(super) Vec<Destination>);
+
+impl Origins {
+    pub(super) fn compile(&self) -> Option<Vec<Origin>> {
+        let origin = |d: &Destination| {
+            let (name, calling) = d.compile()?;
+            Some(Origin { name, calling })
+        };
+        self.0.iter().map(origin).collect()
+    }
+
+    pub(super) fn check(&self, report: &mut Report) {
+        let named = self.0.iter().filter_map(|o| o.name.as_ref());
+        super::check::duplicates(named.clone(), "origin", report);
+        for name in named.filter(|n| JURISDICTIONS.contains(&&*n.value)) {
+            let message = format!("`{}` is a jurisdiction, not a name for an origin", name.value);
+            report.push(Problem::new(name.span.clone(), message).expected("another name"));
+        }
+    }
+}
+
+/// Who is asked about ported numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A service: `http://host:port/path?n={number}`.
+    Service(Box<str>),
+    /// A file: lines of `number,routing number`.
+    File(PathBuf),
+}
+
+/// `[porting]`, but for what shards decide by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dips {
+    /// Whom; `None` when nobody is to be asked.
+    pub asked: Option<Asked>,
+    /// How long an answer holds, seconds.
+    pub ttl_s: u32,
+}
+
+/// Reads `[porting]`; no policy when nobody is to be asked.
+pub(super) fn read_porting(mut s: Section<'_>, report: &mut Report) -> (Dips, Option<Porting>) {
+    let what = "a file, or a service like \"http://127.0.0.1:8080/lnp?number={number}\"";
+    let asked = s.parsed(report, "ask", what, |text| match text.strip_prefix("http://") {
+        None => (!text.is_empty() && !text.contains("://")).then(|| Asked::File(text.into())),
+        Some(rest) => {
+            let is_good = !rest.starts_with('/') && rest.contains("{number}") && text.is_ascii();
+            is_good.then(|| Asked::Service(text.into()))
+        }
+    });
+    let called = s.parsed_list(report, "called", "digits without +, like \"1\"", names::digits);
+    let ttl_s = s.number(report, "ttl_s", 1..=604_800, 3_600);
+    let words = [("as_dialled", false), ("refuse", true)];
+    let strict = s.choice(report, "on_silence", &words).unwrap_or(false);
+    for key in ["called", "ttl_s", "on_silence"].into_iter().filter(|_| !s.has("ask")) {
+        if s.has(key) {
+            let problem = Problem::new(s.place(key), format!("`{key}` without `ask`"));
+            report.push(problem.expected(what));
+        }
+    }
+    let called = called.unwrap_or_default().into_iter().map(|c| c.value).collect();
+    s.finish(report);
+    let asked = asked.map(|a| a.value);
+    let porting = asked.is_some().then_some(Porting { called, strict });
+    (Dips { asked, ttl_s }, porting)
+}
+
+/// Reads the table of regions: lines of `prefix,region`.
+pub(super) fn regions(path: &std::path::Path) -> Result<Trie, String> {
+    let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|e| failed(&e))?;
+    let (mut builder, mut known) = (Builder::new(), BTreeMap::new());
+    for (line, row) in (1..).zip(text.lines()).filter(|(_, row)| !row.trim().is_empty()) {
+        let wrong = |why: &str| failed(&format!("line {line}: {why}"));
+        let (prefix, region) = row.split_once(',').ok_or_else(|| wrong("not prefix,region"))?;
+        let prefix: Digits = match prefix.trim().parse() {
+            Ok(prefix) => prefix,
+            Err(_) if line == 1 => continue, // A heading.
+            Err(e) => return Err(wrong(&e.to_string())),
+        };
+        let next = known.len() as u32;
+        let region = *known.entry(region.trim()).or_insert(next);
+        builder.insert(prefix, region).map_err(|_| wrong("this prefix stands there already"))?;
+    }
+    Ok(builder.build())
+}
+
 /// A group of called numbers as written.
 pub(super) struct Destination {
     pub(super) name: Option<At<Box<str>>>,
@@ -91,15 +181,20 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    pub(super) fn read(mut section: Section<'_>, report: &mut Report) -> Destination {
+    /// `key`: where its codes stand.
+    pub(super) fn read(
+        mut section: Section<'_>,
+        key: &'static str,
+        report: &mut Report,
+    ) -> Destination {
         let s = &mut section;
         let name = s.parsed(report, "name", names::NAME, names::name);
-        let codes = s.parsed_list(report, "codes", "digits without +, like \"44\"", names::digits);
+        let codes = s.parsed_list(report, key, "digits without +, like \"44\"", names::digits);
         if name.is_none() {
-            section.missing(report, "name", "a name metrics call it by", "\"uk-mobile\"");
+            section.missing(report, "name", "a name it is called by", "\"uk-mobile\"");
         }
-        if !section.has_entries("codes") || !section.has("codes") {
-            section.missing(report, "codes", "what its numbers begin with", "[\"447\"]");
+        if !section.has_entries(key) || !section.has(key) {
+            section.missing(report, key, "what its numbers begin with", "[\"447\"]");
         }
         section.finish(report);
         Destination { name, codes: codes.unwrap_or_default() }

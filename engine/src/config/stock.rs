@@ -38,6 +38,18 @@ impl Config {
         earlier: &Stock,
     ) -> Result<Config, ConfigErrors> {
         self.stock = earlier.clone();
+        if let Some(path) = &self.rates.regions {
+            let regions = super::routing::regions(path).map_err(|why| {
+                let problem = Problem::new(0..0, format!("the regions cannot be used: {why}"));
+                let problem = problem.expected("lines of prefix,region");
+                ConfigErrors::new(
+                    name,
+                    text,
+                    vec![problem.help("mend the file that `regions` names")],
+                )
+            })?;
+            Arc::make_mut(&mut self.image).routing.regions = Some(Arc::new(regions));
+        }
         self.with_decks(wall_s(), &BTreeMap::new()).map_err(|trouble| {
             let problem = Problem::new(0..0, format!("a deck cannot be used: {trouble}"));
             let problem = problem.help("mend it, or go back with `sbcctl deck rollback`");

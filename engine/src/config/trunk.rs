@@ -10,7 +10,7 @@ use media::{Learn, MAX_SOURCES};
 use routing_trie::{DialPlan, Digits, MAX_DIGITS, Rewrite};
 use sbc::dialog::session_timer::{LEAST_MIN_SE_S, LONGEST_S, Mode, Refresher, Terms};
 use sbc::policy::methods::{Bodies, Methods};
-use sbc::policy::{Redirects, Source, Target, Transport, Trunk};
+use sbc::policy::{CliRule, Redirects, Source, Target, Transport, Trunk};
 use sbc::sdp::{Codec, CodecPolicy};
 use std::ops::Range;
 use std::time::Duration;
@@ -77,6 +77,8 @@ struct Settings {
     plus: bool,
     rewrite_in: Rewrite,
     rewrite_out: Rewrite,
+    cli_in: CliRule,
+    cli_out: CliRule,
     hunt_on: Vec<u16>,
     trying_timeout: Duration,
     ring_timeout: Duration,
@@ -177,6 +179,8 @@ impl Draft {
             plus: settings.plus,
             rewrite_in: settings.rewrite_in,
             rewrite_out: settings.rewrite_out,
+            cli_in: settings.cli_in.clone(),
+            cli_out: settings.cli_out.clone(),
             hunt_on: settings.hunt_on.clone(),
             trying_timeout: settings.trying_timeout,
             ring_timeout: settings.ring_timeout,
@@ -225,6 +229,8 @@ impl Settings {
             plus: s.flag(report, "plus", false),
             rewrite_in: read_rewrite(s, "rewrite_in", report),
             rewrite_out: read_rewrite(s, "rewrite_out", report),
+            cli_in: read_cli(s, "cli_in", report),
+            cli_out: read_cli(s, "cli_out", report),
             hunt_on: hunt_on(s, report),
             trying_timeout: ms(s.number(report, "trying_timeout_ms", 100..=32_000, 4000)),
             ring_timeout: seconds(s.number(report, "ring_timeout_s", 1..=600, 120)),
@@ -300,6 +306,20 @@ pub(super) fn read_rewrite(
     };
     s.finish(report);
     rewrite
+}
+
+/// A rule about calling numbers: another number instead, digits off its front and others before it.
+fn read_cli(section: &mut Section<'_>, key: &'static str, report: &mut Report) -> CliRule {
+    let mut s = section.table(report, key);
+    let digits = digits_wanted();
+    let begins = s.parsed(report, "begins", &digits, names::digits);
+    let prepend = s.parsed(report, "prepend", &digits, names::digits);
+    let replace = s.parsed(report, "replace", &digits, names::digits).map(|d| d.value);
+    let strip = s.number(report, "strip", 0..=MAX_DIGITS as u64, 0);
+    s.finish(report);
+    let value = |digits: Option<At<Digits>>| digits.map_or(Digits::EMPTY, |d| d.value);
+    let rewrite = Rewrite { strip, prepend: value(prepend) };
+    CliRule { begins: value(begins), rewrite, replace }
 }
 
 fn hunt_on(s: &mut Section<'_>, report: &mut Report) -> Vec<u16> {

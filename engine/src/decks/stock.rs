@@ -198,10 +198,12 @@ impl Stock {
             wrong(format!("it is in {currency}: add \"{currency} ...\" to fx in [routing]"))
         })?;
         let numbered = |profile: &str| {
-            let at = routing.profiles.iter().position(|p| *p.name == *profile);
-            let number = at.and_then(|at| u16::try_from(at + 1).ok());
-            number.ok_or_else(|| {
-                wrong(format!("it asks for the time `{profile}`: add a [[time]] of it"))
+            let (time, origin) = profile.split_once('@').unwrap_or((profile, ""));
+            routing.when(time, origin).ok_or_else(|| match routing.when(time, "") {
+                None => wrong(format!("it asks for the time `{time}`: add a [[time]] of it")),
+                Some(_) => {
+                    wrong(format!("it asks for the origin `{origin}`: add an [[origin]] of it"))
+                }
             })
         };
         let profiles = deck.profiles().map(numbered).collect::<Result<_, _>>()?;
@@ -233,8 +235,12 @@ fn names(routing: &Routing) -> impl Iterator<Item = &Box<str>> {
 fn key(rates: &Rates, routing: &Routing, generations: &BTreeMap<Box<str>, u32>) -> String {
     let decks: Vec<_> = names(routing).map(|name| (name, generations.get(name))).collect();
     let times: Vec<_> = routing.profiles.iter().map(|p| &p.name).collect();
+    let origins: Vec<_> = routing.origins.iter().map(|o| &o.name).collect();
     let vendors = routing.vendors.len();
-    format!("{vendors} {decks:?} {times:?} {:?} {} {}", rates.fx, rates.currency, routing.call_ms)
+    format!(
+        "{vendors} {decks:?} {times:?} {origins:?} {:?} {} {}",
+        rates.fx, rates.currency, routing.call_ms
+    )
 }
 
 fn earliest(a: Option<i64>, b: Option<i64>) -> Option<i64> {

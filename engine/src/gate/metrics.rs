@@ -2,6 +2,7 @@
 
 use super::fault;
 use super::names::NameCounters;
+use super::porting::PortingCounters;
 use super::quality::QualityCounters;
 use super::reload::ReloadCounters;
 use crate::disk::scribe::ScribeCounters;
@@ -98,6 +99,8 @@ pub struct Exposition {
     pub names: Arc<NameCounters>,
     /// Of what is known about trunks.
     pub quality: Arc<QualityCounters>,
+    /// Of asking about numbers.
+    pub porting: Arc<PortingCounters>,
     /// What is known about trunks.
     pub standing: watch::Receiver<Arc<Standing>>,
     /// Words that trunks are counted in.
@@ -187,7 +190,8 @@ impl Exposition {
                 group.visit(&mut |metric, value| visit(metric, Some(number), value));
             }
         }
-        let groups: [&dyn Group; 4] = [&*self.scribe, &*self.reloads, &*self.names, &*self.quality];
+        let groups: [&dyn Group; 5] =
+            [&*self.scribe, &*self.reloads, &*self.names, &*self.quality, &*self.porting];
         for group in groups {
             group.visit(&mut |metric, value| visit(metric, None, value));
         }

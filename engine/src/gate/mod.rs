@@ -7,12 +7,14 @@ mod client;
 mod metrics;
 mod model;
 mod names;
+mod porting;
 mod quality;
 mod reload;
 mod socket;
 
 pub use metrics::{Exposition, MEASURED, Measured, SINGLE, ShardCounters};
 pub use names::NameCounters;
+pub use porting::PortingCounters;
 pub use quality::QualityCounters;
 pub use reload::ReloadCounters;
 
@@ -27,7 +29,7 @@ use model::Model;
 use node::{Fault, Letter};
 use sbc::policy::Image;
 use sbc::quality::Standing;
-use sbc::question::Query;
+use sbc::question::Question;
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -105,6 +107,7 @@ pub(crate) struct State {
     pub(crate) names: names::Names,
     pub(crate) quality: quality::Quality,
     pub(crate) whys: quality::Whys,
+    pub(crate) porting: porting::Porting,
 }
 
 /// The state as tasks hold it. Never borrowed across an await.
@@ -143,6 +146,7 @@ impl Gate {
             names: names::Names::default(),
             quality,
             whys: quality::Whys::default(),
+            porting: porting::Porting::default(),
             mesh: self.mesh,
         }));
         let listener = UnixListener::from_std(self.doors.control);
@@ -169,8 +173,11 @@ async fn events(state: Shared) -> Result<(), Fault> {
             ready.clear_ready();
         }
         let wanted = state.borrow_mut().take_events();
-        for (shard, query) in wanted {
-            state.borrow_mut().asked(shard, query);
+        for (shard, question) in wanted {
+            match question {
+                Question::Resolve(query) => state.borrow_mut().asked(shard, query),
+                Question::Port(number) => porting::asked(&state, shard, number),
+            }
         }
         if state.borrow().drained.iter().all(|d| *d) {
             return Ok(());
@@ -259,8 +266,8 @@ impl State {
         may && !self.reloading && self.config.stock.is_stale(wall_s())
     }
 
-    /// Takes every waiting event; returns the hosts that shards want looked up.
-    fn take_events(&mut self) -> Vec<(ShardId, Query)> {
+    /// Takes every waiting event; returns what shards ask.
+    fn take_events(&mut self) -> Vec<(ShardId, Question)> {
         let mut wanted = Vec::new();
         let (model, drained) = (&mut self.model, &mut self.drained);
         let (quality, whys) = (&mut self.quality, &mut self.whys);
@@ -273,9 +280,9 @@ impl State {
                 }
                 clients.iter().for_each(|c| c.event(&line));
             }
-            // What a shard asks is what it read in the configuration: it always reads again.
-            Event::Resolve { query } => {
-                wanted.extend(query.as_str().parse().ok().map(|query| (shard, query)));
+            // What a shard asks it wrote itself: it always reads again.
+            Event::Asked { question } => {
+                wanted.extend(question.as_str().parse().ok().map(|question| (shard, question)));
             }
             Event::Why { id, record } => whys.hear(id, record),
             Event::Attempted(what) => quality.hear(&what),

@@ -140,7 +140,8 @@ async fn publish(state: &Shared, next: Arc<Config>, tls: Option<Arc<Tls>>) {
     }
     let taken = {
         let mut state = state.borrow_mut();
-        state.config = next;
+        let before = std::mem::replace(&mut state.config, next);
+        state.forget_numbers(&before.dips);
         state.model.reload(&image);
         state.quality.reload(&image);
         state.names.follow(&image, Instant::now());

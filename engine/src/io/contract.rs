@@ -742,7 +742,8 @@ fn turns<D: Driver>(
                 | Letter::Answer(_)
                 | Letter::Command(_)
                 | Letter::Config(_)
-                | Letter::Standing(_) => panic!("nobody sent {letter:?}"),
+                | Letter::Standing(_)
+                | Letter::Ported(_) => panic!("nobody sent {letter:?}"),
             }
         }
         bench.submit();

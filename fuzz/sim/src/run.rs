@@ -9,7 +9,7 @@ use base::Instant;
 use base::random::Random;
 use control::{Command, Event as Told};
 use node::Letter;
-use sbc::question::{Answer, Hop, Query};
+use sbc::question::{Answer, Hop, Query, Question};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -164,11 +164,12 @@ impl Show {
     /// The name server, as late as it is.
     fn resolve(&mut self, now: Instant) {
         for event in self.world.events.drain(..) {
-            if let Told::Resolve { query } = event
+            if let Told::Asked { question } = event
                 && self.names.1
+                && let Ok(Question::Resolve(query)) = question.as_str().parse()
             {
                 let at = now + Duration::from_millis(u64::from(self.names.0));
-                self.answers.push((at, query.as_str().parse().expect("a query")));
+                self.answers.push((at, query));
             }
         }
         let due = |a: &(Instant, Query)| a.0 <= now;

@@ -58,6 +58,7 @@ pub fn image() -> Image {
         }],
         streams: Vec::new(),
         trunks: vec![trunk("in", CALLER), trunk("out", CALLEE), trunk("second", SECOND)],
+        sources: Default::default(),
         prefixes: prefixes.build(),
         routes: vec![Route {
             prefix: "".into(),

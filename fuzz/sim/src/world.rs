@@ -14,7 +14,7 @@ use node::{
     ShardLimits,
 };
 use sbc::billing::Frame;
-use sbc::policy::Image;
+use sbc::policy::{Image, Sources};
 use sbc::quality::Standing;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -160,7 +160,8 @@ const WALL_AT_ZERO: u64 = 1_800_000_000_000_000_000;
 
 impl World {
     /// A world around a node with this configuration.
-    pub fn new(image: Image, options: Options) -> World {
+    pub fn new(mut image: Image, options: Options) -> World {
+        image.sources = Sources::of(&image.trunks);
         let limits = limits(&image, &options);
         let mut world = World {
             random: Random::new((options.seed, 0x7761_6c64)),

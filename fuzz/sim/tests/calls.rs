@@ -735,6 +735,7 @@ fn a_name_gives_addresses_of_the_interfaces_family_only() {
         calling: b"",
         now: base::Now { mono: now, wall: base::Wall(0) },
         names: &names,
+        ported: &Default::default(),
         page: &page,
         standing: &Default::default(),
         draw: 1,

@@ -5,16 +5,18 @@ use base::Instant;
 use base::money::{Currency, Ratio, Rounding};
 use control::Event;
 use control::event::Ended;
+use node::Letter;
 use routing_trie::deck::{Deck, Options, import};
 use routing_trie::market::Entry;
-use routing_trie::{Market, Tariff};
+use routing_trie::{Digits, Market, Tariff};
 use sbc::billing::{Cdr, Quote};
 use sbc::policy::Image;
 use sbc::policy::plan::{
-    Action, Bar, Book, Choice, Customer, Edition, Margin, Order, Plan, Quality, Record, Routing,
-    Rule, Vendor,
+    Action, Bar, Book, Choice, Customer, Edition, Margin, Order, Plan, Porting, Quality, Record,
+    Routing, Rule, Vendor,
 };
 use sbc::quality::{Measure, Records};
+use sbc::question::{Dip, PortedNumber};
 use sim::scene::{CALLEE, SECOND, Scene, image};
 use sim::wire;
 use std::sync::Arc;
@@ -72,6 +74,9 @@ fn carrier(generation: u32) -> Image {
         rounding: Rounding::HalfUp,
         call_ms: CALL_MS,
         destinations: Default::default(),
+        origins: Vec::new(),
+        regions: None,
+        porting: None,
         quality_window: Duration::from_secs(900),
     };
     image.routes[0].plan = Some(0);
@@ -252,4 +257,52 @@ fn a_refused_call_keeps_its_reasons() {
     });
     assert_eq!(told, Some(cdr.why), "the gate was told the same");
     s.assert_clean(1);
+}
+
+/// What the first call asked.
+fn asked(s: &Scene) -> Vec<String> {
+    let of = |e: &Event| {
+        let Event::Asked { question } = e else { return None };
+        Some(question.to_string())
+    };
+    s.world.events.iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_call_waits_until_its_number_is_known_and_no_longer() {
+    let mut image = carrier(1);
+    image.routing.porting = Some(Porting { called: Vec::new(), strict: false });
+    let mut s = Scene::with(image, Default::default());
+    s.invite("c1");
+    s.expect_status(s.caller, 100);
+    assert!(s.within(s.callee, Duration::from_millis(500)).is_none(), "it waits");
+    assert_eq!(asked(&s), ["442079460000/lnp"]);
+    let number: Digits = "442079460000".parse().expect("digits");
+    let answer = PortedNumber { number, dip: Dip::Ported(number), ttl_s: 60 };
+    s.world.post(0, Letter::Ported(answer));
+    let invite = s.expect(s.callee, "INVITE");
+    s.world.send(s.callee, s.node, invite.reply(486, "f", "", ""));
+    s.expect(s.callee, "ACK");
+    s.expect_status(s.caller, 486);
+    let ack = s.request("ACK", "c1", "442079460000", "", "");
+    s.world.send(s.caller, s.node, ack);
+    // Known now; and when it is not any more and nobody answers, the call goes on after two seconds.
+    s.world.run(Duration::from_secs(61));
+    s.invite("c2");
+    while !s.next(s.caller).raw.starts_with("SIP/2.0 100") {}
+    assert!(s.within(s.callee, Duration::from_millis(1_900)).is_none(), "it waits");
+    let invite = s.expect(s.callee, "INVITE");
+    assert_eq!(asked(&s).len(), 2);
+    s.world.send(s.callee, s.node, invite.reply(486, "f", "", ""));
+    s.expect(s.callee, "ACK");
+    s.expect_status(s.caller, 486);
+    let ack = s.request("ACK", "c2", "442079460000", "", "");
+    s.world.send(s.caller, s.node, ack);
+    s.world.run(Duration::from_millis(10));
+    let whys: Vec<String> = (s.world.cdrs().iter())
+        .map(|cdr| Record::open(&cdr.why).expect("a record").to_string())
+        .collect();
+    assert!(whys[0].contains("ported    to 442079460000"), "{whys:?}");
+    assert!(whys[1].contains("nobody answered"), "{whys:?}");
+    s.assert_clean(2);
 }

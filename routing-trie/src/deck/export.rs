@@ -10,7 +10,7 @@ use core::fmt::Write;
 
 /// The heading: every column an export has.
 pub(super) const HEADING: &str = "code,name,currency,rate,first_rate,connect_fee,attempt_fee,first_s,\
-                                  first_until_s,increment_s,grace_s,from,until,status,time";
+                                  first_until_s,increment_s,grace_s,from,until,status,time,origin";
 
 /// The deck as CSV, one row a line.
 pub fn export(deck: &Deck) -> String {
@@ -41,7 +41,9 @@ fn cells(deck: &Deck, terms: &Terms) -> String {
         Offer::Blocked => "blocked",
     };
     let (from, until) = (moment(terms.from), moment(terms.until));
-    let _infallible = write!(out, ",{from},{until},{status},{}", quoted(deck.profile(terms)));
+    let (time, origin) = deck.time_and_origin(terms);
+    let (time, origin) = (quoted(time), quoted(origin));
+    let _infallible = write!(out, ",{from},{until},{status},{time},{origin}");
     out
 }
 
@@ -89,21 +91,25 @@ mod tests {
             prop::option::of(0i64..2_000_000_000),
             prop::option::of(2_000_000_001i64..4_000_000_000),
             prop_oneof![Just(""), Just("peak"), Just("night, long"), Just("=noon")],
+            prop_oneof![3 => Just(""), 1 => Just("intra"), 1 => Just("-eu")],
         );
         prop::collection::vec(row, 1..40).prop_map(|rows| {
             let mut text = format!("{HEADING}\n");
-            for (code, name, status, (rate, fee, first, next, grace), from, until, time) in rows {
+            for (code, name, status, (rate, fee, first, next, grace), from, until, time, origin) in
+                rows
+            {
                 let moment = |at: Option<i64>| at.map(print).unwrap_or_default();
                 let _infallible = writeln!(
                     text,
-                    "{code},{},EUR,{},{},{},0,{first},{first},{next},{grace},{},{},{status},{}",
+                    "{code},{},EUR,{},{},{},0,{first},{first},{next},{grace},{},{},{status},{},{}",
                     quoted(name.trim()),
                     print_nano(i128::from(rate)),
                     print_nano(i128::from(rate / 2)),
                     print_nano(i128::from(fee)),
                     moment(from),
                     moment(until),
-                    quoted(time)
+                    quoted(time),
+                    quoted(origin)
                 );
             }
             text

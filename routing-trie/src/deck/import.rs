@@ -10,6 +10,7 @@ use super::{Deck, MAX_ROWS, Offer, Row, Terms};
 use crate::rate::{Rate, Step};
 use base::money::{Currency, read_nano};
 use core::hash::{BuildHasherDefault, Hasher};
+use core::ops::Range;
 use csv::ByteRecord;
 use jiff::tz::TimeZone;
 use std::collections::HashMap;
@@ -222,7 +223,7 @@ struct Reading<'a> {
     /// Where each row stood.
     lines: Vec<u32>,
     /// Terms by the text of all cells but those of codes.
-    known: Table<Box<[u8]>, u32>,
+    known: Table<Box<[u8]>, Range<u32>>,
     names: Table<Box<str>, u32>,
     key: Vec<u8>,
     currency: Option<Currency>,
@@ -269,8 +270,10 @@ impl<'a> Reading<'a> {
         let cell = |column| self.places.of(column).and_then(|p| record.get(p)).unwrap_or_default();
         let before = self.deck.rows.len();
         let given = each(cell(Column::Country), cell(Column::Code), |code| {
-            self.deck.rows.push(Row { code, terms });
-            self.lines.push(u32::try_from(line).unwrap_or(u32::MAX));
+            for terms in terms.clone() {
+                self.deck.rows.push(Row { code, terms });
+                self.lines.push(u32::try_from(line).unwrap_or(u32::MAX));
+            }
         });
         let full = self.deck.rows.len() > MAX_ROWS;
         if given.is_err() || full {
@@ -285,8 +288,8 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The terms of a record, parsed unless the same text was before.
-    fn terms(&mut self, record: &ByteRecord) -> Result<u32, String> {
+    /// The terms of a record, parsed unless the same text was before: one, or one for each jurisdiction.
+    fn terms(&mut self, record: &ByteRecord) -> Result<Range<u32>, String> {
         let codes = [self.places.of(Column::Code), self.places.of(Column::Country)];
         self.key.clear();
         for (place, cell) in record.iter().enumerate() {
@@ -295,17 +298,18 @@ impl<'a> Reading<'a> {
             }
             self.key.push(0xff);
         }
-        if let Some(&known) = self.known.get(self.key.as_slice()) {
-            return Ok(known);
+        if let Some(known) = self.known.get(self.key.as_slice()) {
+            return Ok(known.clone());
         }
+        let begin = self.deck.terms.len() as u32;
         let terms = self.parse(record)?;
-        let index = self.deck.terms.len() as u32;
-        self.deck.terms.push(terms);
-        self.known.insert(self.key.as_slice().into(), index);
-        Ok(index)
+        self.deck.terms.extend(terms);
+        let range = begin..self.deck.terms.len() as u32;
+        self.known.insert(self.key.as_slice().into(), range.clone());
+        Ok(range)
     }
 
-    fn parse(&mut self, record: &ByteRecord) -> Result<Terms, String> {
+    fn parse(&mut self, record: &ByteRecord) -> Result<Vec<Terms>, String> {
         let places = self.places;
         let mut cells = [""; Column::NAMES.len()];
         for (name, column, _) in Column::NAMES {
@@ -327,17 +331,34 @@ impl<'a> Reading<'a> {
         {
             return Err("it ends before it begins".to_owned());
         }
-        let offer = match status(cell(Column::Status))? {
-            Some(offer) => offer,
-            None => Offer::Open(self.rate(cell)?),
+        let name = self.name(cell(Column::Name));
+        let terms = |this: &mut Self, offer, origin: &str| {
+            let profile = this.profile(cell(Column::Time), origin)?;
+            Ok::<_, String>(Terms { offer, from, until, profile, name })
         };
-        Ok(Terms {
-            offer,
-            from,
-            until,
-            profile: self.profile(cell(Column::Time))?,
-            name: self.name(cell(Column::Name)),
-        })
+        if let Some(offer) = status(cell(Column::Status))? {
+            return Ok(vec![terms(self, offer, cell(Column::Origin))?]);
+        }
+        // A row with rates for jurisdictions is a row for each, and one for all the rest if it has that rate.
+        let mut made = Vec::new();
+        for (column, origin) in [(Column::InterRate, "inter"), (Column::IntraRate, "intra")] {
+            if cell(column).is_empty() {
+                continue;
+            }
+            if !cell(Column::Origin).is_empty() {
+                return Err(format!("`{}` in a row that has an origin", column.name()));
+            }
+            let mut of_this = cells;
+            of_this[Column::Rate as usize] = cell(column);
+            of_this[Column::FirstRate as usize] = "";
+            let rate = self.rate(|column| of_this[column as usize])?;
+            made.push(terms(self, Offer::Open(rate), origin)?);
+        }
+        if made.is_empty() || !cell(Column::Rate).is_empty() {
+            let rate = self.rate(cell)?;
+            made.push(terms(self, Offer::Open(rate), cell(Column::Origin))?);
+        }
+        Ok(made)
     }
 
     fn currency(&mut self, text: &str) -> Result<(), String> {
@@ -412,8 +433,14 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn profile(&mut self, text: &str) -> Result<u16, String> {
-        let text = unmarked(text);
+    /// A time and an origin are kept as one text: `time@origin`.
+    fn profile(&mut self, time: &str, origin: &str) -> Result<u16, String> {
+        let (time, origin) = (unmarked(time), unmarked(origin));
+        if time.contains('@') || origin.contains('@') {
+            return Err("an @ in the name of a time or an origin".to_owned());
+        }
+        let joined = format!("{time}@{origin}");
+        let text = if origin.is_empty() { time } else { &joined };
         let known = self.deck.profiles.iter().position(|p| **p == *text);
         let at = known.unwrap_or_else(|| {
             self.deck.profiles.push(text.into());
@@ -655,5 +682,32 @@ mod tests {
         assert_eq!(offers("1", "2026-04-01"), None);
         assert_eq!(deck.next_change(at("2026-01-01")), Some(at("2026-02-01")));
         assert_eq!(deck.next_change(at("2026-04-01")), None);
+    }
+
+    #[test]
+    fn jurisdictions_are_columns_or_rows() {
+        let said = |text: &str| {
+            let deck =
+                import(text.as_bytes(), &Options::default()).unwrap_or_else(|e| panic!("{e}")).deck;
+            let row = |(code, terms): (super::super::Code, &Terms)| match terms.offer {
+                Offer::Open(rate) => {
+                    format!("{code} {} {}", deck.profile(terms), rate.next.nano_per_min / 1_000_000)
+                }
+                Offer::Closed | Offer::Blocked => format!("{code} {} -", deck.profile(terms)),
+            };
+            deck.rows().map(row).collect::<Vec<_>>()
+        };
+        let text =
+            "prefix,interstate,intrastate,rate\n1212555,0.002,0.004,0.005\n1415,,0.003,0.001\n";
+        let expected =
+            ["1212555  5", "1212555 @inter 2", "1212555 @intra 4", "1415  1", "1415 @intra 3"];
+        assert_eq!(said(text), expected);
+        let rows = "code,rate,origin,time\n44,0.01,,\n44,0.03,eu,peak\n44,0.02,eu,\n";
+        assert_eq!(said(rows), ["44  10", "44 @eu 20", "44 peak@eu 30"]);
+        assert_eq!(said("prefix,inter,intra\n1,0.002,0.004\n"), ["1 @inter 2", "1 @intra 4"]);
+        let wrong =
+            |text: &str| import(text.as_bytes(), &Options::default()).unwrap_err().to_string();
+        assert!(wrong("code,rate,origin,intra\n1,1,eu,1\n").contains("origin"));
+        assert!(wrong("code,rate,time\n1,1,a@b\n").contains('@'));
     }
 }

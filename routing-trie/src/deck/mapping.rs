@@ -33,13 +33,19 @@ pub enum Column {
     Status,
     /// Time profile.
     Time,
+    /// Where calls come from: a group of calling numbers, or a jurisdiction.
+    Origin,
+    /// Per minute, for calls between regions.
+    InterRate,
+    /// Per minute, for calls within a region.
+    IntraRate,
     /// Currency: one for the whole deck.
     Currency,
 }
 
 impl Column {
     /// Every column under its name in declarations and exports, and what else headings call it.
-    pub const NAMES: [(&'static str, Column, &'static [&'static str]); 16] = [
+    pub const NAMES: [(&'static str, Column, &'static [&'static str]); 19] = [
         (
             "code",
             Column::Code,
@@ -164,6 +170,9 @@ impl Column {
             ],
         ),
         ("time", Column::Time, &["timeprofile", "timeofday", "period", "timeband", "band"]),
+        ("origin", Column::Origin, &["origination", "originset", "jurisdiction", "callingfrom"]),
+        ("inter_rate", Column::InterRate, &["interstate", "inter", "interstaterate"]),
+        ("intra_rate", Column::IntraRate, &["intrastate", "intra", "intrastaterate"]),
         ("currency", Column::Currency, &["ccy", "curr"]),
     ];
 
@@ -248,6 +257,12 @@ pub(crate) struct Places {
 }
 
 impl Places {
+    /// Whether rows have any rate.
+    fn has_rate(&self) -> bool {
+        let rates = [Column::Rate, Column::InterRate, Column::IntraRate];
+        rates.into_iter().any(|column| self.of(column).is_some())
+    }
+
     pub(crate) fn of(&self, column: Column) -> Option<usize> {
         self.places.iter().find(|(c, _)| *c == column).map(|(_, place)| *place)
     }
@@ -265,8 +280,11 @@ impl Mapping {
             _ => self.by_heading(first)?,
         };
         for needed in [Column::Code, Column::Rate] {
-            let country = needed == Column::Code && places.of(Column::Country).is_some();
-            if places.of(needed).is_none() && !country {
+            let instead = match needed == Column::Code {
+                true => places.of(Column::Country).is_some(),
+                false => places.has_rate(),
+            };
+            if places.of(needed).is_none() && !instead {
                 return Err(BadMapping::Missing(needed));
             }
         }
@@ -275,7 +293,7 @@ impl Mapping {
 
     fn by_heading(&self, first: &[Vec<String>]) -> Result<Places, BadMapping> {
         let found = |record: &Vec<String>| self.read_heading(record);
-        let complete = |p: &Places| p.of(Column::Rate).is_some();
+        let complete = Places::has_rate;
         let heading = first.iter().enumerate().find_map(|(at, record)| {
             let places = found(record).ok().filter(complete)?;
             Some(Places { heading: at + 1, ..places })

@@ -88,7 +88,7 @@ impl Deck {
         self.rows.is_empty()
     }
 
-    /// Names of the time profiles its rows need.
+    /// What its rows ask for, each once: see [`Deck::profile`].
     pub fn profiles(&self) -> impl Iterator<Item = &str> {
         self.profiles.iter().skip(1).map(|p| &**p)
     }
@@ -98,7 +98,14 @@ impl Deck {
         self.names.get(terms.name as usize).map_or("", |n| n)
     }
 
-    /// The name of the time profile that terms ask for; empty for always.
+    /// The names of the time profile and of the origin that terms ask for; empty for any.
+    pub fn time_and_origin(&self, terms: &Terms) -> (&str, &str) {
+        let profile = self.profile(terms);
+        profile.split_once('@').unwrap_or((profile, ""))
+    }
+
+    /// What terms ask for: the name of a time profile, `@` and that of an origin if there is one; empty for
+    /// nothing.
     pub fn profile(&self, terms: &Terms) -> &str {
         self.profiles.get(usize::from(terms.profile)).map_or("", |p| p)
     }

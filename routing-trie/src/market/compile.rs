@@ -107,8 +107,8 @@ impl Gatherer {
             };
             key.push((expected, rate, profile));
         }
-        // Those that ask for a time come first.
-        key.sort_by_key(|(.., profile)| *profile == 0);
+        // Those that ask for most come first: who numbers profiles gives higher numbers to those.
+        key.sort_by_key(|(.., profile)| core::cmp::Reverse(*profile));
         if let Some(&known) = self.known.get(&key) {
             return Ok(known);
         }

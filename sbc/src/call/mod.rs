@@ -31,7 +31,7 @@ use crate::billing::Cdr;
 use crate::policy::Image;
 use crate::policy::decide::Candidate;
 use crate::policy::manipulate::Boundary;
-use crate::question::Query;
+use crate::question::Question;
 use base::wheel::TimerKey;
 use base::{Home, Instant, Key, plain};
 use control::Text;
@@ -64,8 +64,8 @@ pub struct Call {
     pub(crate) branches: Vec<branch::Branch>,
     /// What is left to try.
     pub(crate) candidates: VecDeque<Candidate>,
-    /// The host whose addresses are awaited.
-    pub(crate) awaited: Option<Query>,
+    /// The question whose answer is awaited.
+    pub(crate) awaited: Option<Question>,
     /// Drawn once: weights of the decision.
     pub(crate) draw: u64,
     /// Early dialogs with callees, until one of them answers.

@@ -10,7 +10,7 @@ use crate::message::{Message, Name, Print, Scheme, Uri};
 use crate::policy::decide::{Decision, Facts, decide_with};
 use crate::policy::plan::Kept;
 use crate::policy::{admission, realm};
-use crate::question::{self, Question};
+use crate::question;
 use crate::refusal::Refusal;
 use crate::transaction::Owner;
 use base::{Home, Instant, Key, PortId, Slab};
@@ -373,6 +373,7 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
         calling: &call.cdr.from,
         now: turn.now,
         names: &core.names,
+        ported: &core.ported,
         page: &core.page,
         standing: &core.standing,
         draw: call.draw,
@@ -394,11 +395,11 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
             hunt::next(call, core, turn, Refusal::RoutesExhausted);
         }
         Decision::Refuse(refusal) => release::fail(call, core, turn, refusal, refusal.status()),
-        Decision::Need(Question::Resolve(query)) => {
+        Decision::Need(question) => {
             core.counters.questions.add(1);
-            turn.events.push(Event::Resolve { query: control::Text::from(&*query.to_string()) });
+            turn.events.push(Event::Asked { question: Text::from(&*question.to_string()) });
             core.waiting.push(call.key);
-            call.awaited = Some(query);
+            call.awaited = Some(question);
             call.question_deadline = turn.now.mono + question::DEADLINE;
         }
     }
@@ -407,8 +408,8 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
 /// The answer did not come in time: silence is the answer.
 pub(crate) fn answer_is_late(call: &mut Call, core: &mut Core, turn: &mut Turn) {
     core.counters.questions_late.add(1);
-    if let Some(query) = call.awaited.take() {
-        core.names.give_up(query, turn.now.mono);
+    if let Some(question) = call.awaited.take() {
+        core.give_up(question, turn.now.mono);
     }
     call.question_deadline = Instant::NEVER;
     route(call, core, turn);

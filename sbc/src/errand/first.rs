@@ -11,7 +11,7 @@ use crate::message::{self, Index, Message, Method, Name, Print};
 use crate::policy::decide::{Candidate, Decision, Facts, decide};
 use crate::policy::manipulate::{self, Boundary};
 use crate::policy::{Image, realm};
-use crate::question::{self, Question};
+use crate::question;
 use crate::refusal::Refusal;
 use crate::transaction::Owner;
 use base::{Instant, Key, Slab};
@@ -146,6 +146,7 @@ pub(crate) fn route(errand: &mut Errand, core: &mut Core, turn: &mut Turn) {
         calling: &errand.calling,
         now: turn.now,
         names: &core.names,
+        ported: &core.ported,
         page: &core.page,
         standing: &core.standing,
         draw: errand.near.dialog.tag.secret,
@@ -157,10 +158,11 @@ pub(crate) fn route(errand: &mut Errand, core: &mut Core, turn: &mut Turn) {
             next(errand, core, turn, Refusal::RoutesExhausted.status());
         }
         Decision::Refuse(refusal) => refuse(errand, core, turn, refusal.status()),
-        Decision::Need(Question::Resolve(query)) => {
+        Decision::Need(question) => {
             core.counters.questions.add(1);
-            turn.events.push(Event::Resolve { query: control::Text::from(&*query.to_string()) });
-            errand.awaited = Some(query);
+            let text = control::Text::from(&*question.to_string());
+            turn.events.push(Event::Asked { question: text });
+            errand.awaited = Some(question);
             errand.due = turn.now.mono + question::DEADLINE;
         }
     }
@@ -318,9 +320,9 @@ pub(super) fn live(errand: &mut Errand, turn: &Turn, expires_s: Option<u32>) {
 
 /// Its time has come: the next candidate, a decision without an answer, or the end.
 pub(crate) fn due(errand: &mut Errand, core: &mut Core, turn: &mut Turn) {
-    if let Some(query) = errand.awaited.take() {
+    if let Some(question) = errand.awaited.take() {
         core.counters.questions_late.add(1);
-        core.names.give_up(query, turn.now.mono);
+        core.give_up(question, turn.now.mono);
         errand.due = Instant::NEVER;
         return route(errand, core, turn);
     }

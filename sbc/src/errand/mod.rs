@@ -17,7 +17,7 @@ use crate::identity;
 use crate::message::{Message, Method, Name};
 use crate::policy::decide::Candidate;
 use crate::policy::manipulate::{self, Boundary};
-use crate::question::Query;
+use crate::question::Question;
 use base::wheel::TimerKey;
 use base::{Home, Instant, Key, PortId};
 use std::collections::VecDeque;
@@ -47,7 +47,7 @@ pub(crate) struct Errand {
     candidates: VecDeque<Candidate>,
     stop_on: Vec<u16>,
     /// A name whose servers must be known first.
-    pub(crate) awaited: Option<Query>,
+    pub(crate) awaited: Option<Question>,
     under_way: Vec<UnderWay>,
     /// When something is to be done: the next candidate, or the end of a subscription nobody refreshed.
     due: Instant,

@@ -11,7 +11,7 @@ use crate::message::{Message, Name, NameAddr, Print, Scheme, Uri};
 use crate::policy::manipulate::Boundary;
 use crate::policy::profile::{Believes, Identity, NumberForm, Profile};
 use privacy::Privacy;
-use routing_trie::{DialPlan, MAX_DIGITS};
+use routing_trie::{Digits, MAX_DIGITS};
 
 /// From of a caller who is not to be known (RFC 3323 4.1.1.3).
 const ANONYMOUS: &[u8] = b"\"Anonymous\" <sip:anonymous@anonymous.invalid>";
@@ -28,7 +28,7 @@ pub(crate) fn from(invite: &Message, boundary: &Boundary, sent_by: &[u8]) -> Box
     let from = invite.from().ok();
     let uri = from.and_then(|from| from.read_uri().ok());
     let host = profile.from_host.as_ref().map_or(sent_by, |host| host.as_bytes());
-    let number = uri.and_then(|uri| in_form(&uri, &boundary.near.dial_plan, profile.from_form));
+    let number = uri.and_then(|uri| calling(&uri, boundary));
     let user = number.as_deref().or(uri.and_then(|uri| uri.user)).unwrap_or(b"anonymous");
     let uri = sip_uri(user, host, profile);
     match from.map(|from| from.display).filter(|display| !display.is_empty()) {
@@ -44,15 +44,29 @@ pub(crate) fn sip_uri(user: &[u8], host: &[u8], profile: &Profile) -> Vec<u8> {
     [b"sip:", user, b"@", host, phone].concat()
 }
 
-/// A number in another form; `None` when it is to stay as it is, or is none.
-fn in_form(uri: &Uri, plan: &DialPlan, form: NumberForm) -> Option<Box<[u8]>> {
+/// A caller's number after the rules of both trunks, in the form that the far one wants; `None` when it is to
+/// stay as it is, or is none.
+fn calling(uri: &Uri, boundary: &Boundary) -> Option<Box<[u8]>> {
+    let (near, far) = (boundary.near, boundary.far);
+    let (is_changed, form) =
+        (!near.cli_in.is_idle() || !far.cli_out.is_idle(), far.profile.from_form);
+    let mut buffer = [0; 64];
+    let text = uri.number(&mut buffer);
     let plus: &[u8] = match form {
-        NumberForm::AsItCame => return None,
-        NumberForm::E164 => b"+",
+        NumberForm::AsItCame if !is_changed => return None,
+        NumberForm::AsItCame if text.is_some_and(|t| !t.starts_with(b"+")) => b"",
+        NumberForm::AsItCame | NumberForm::E164 => b"+",
         NumberForm::Digits => b"",
     };
-    let mut buffer = [0; 64];
-    let number = plan.read(uri.number(&mut buffer)?).ok()?.digits;
+    let number = match text.and_then(|text| near.dial_plan.read(text).ok()) {
+        Some(number) => number.digits,
+        None if is_changed => Digits::EMPTY,
+        None => return None,
+    };
+    let number = far.cli_out.apply(near.cli_in.apply(number));
+    if number.is_empty() {
+        return None;
+    }
     Some([plus, number.write(&mut [0; MAX_DIGITS]).as_bytes()].concat().into())
 }
 

@@ -3,7 +3,8 @@
 use super::*;
 use crate::message::{Index, Method, Print, parse};
 use crate::policy::profile::Redirections;
-use crate::policy::{Profile, Trunk};
+use crate::policy::{CliRule, Profile, Trunk};
+use routing_trie::{DialPlan, Rewrite};
 
 fn trunk(profile: Profile) -> Trunk {
     let dial_plan = DialPlan {
@@ -28,14 +29,17 @@ fn redirecting(redirections: Redirections, identity: Identity) -> Profile {
 
 /// From, then the other header fields that leave, of an INVITE with these.
 fn cross(near: Profile, far: Profile, from: &str, lines: &str) -> String {
+    between(&trunk(near), &trunk(far), from, lines)
+}
+
+fn between(near: &Trunk, far: &Trunk, from: &str, lines: &str) -> String {
     let text = format!(
         "INVITE sip:1@node SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: {from};tag=1\r\n\
          To: <sip:1@node>\r\nCall-ID: i\r\nCSeq: 1 INVITE\r\n{lines}\r\n"
     );
     let mut index = Index::new();
     let message = parse(text.as_bytes(), &mut index).unwrap();
-    let (near, far) = (trunk(near), trunk(far));
-    let boundary = Boundary { near: &near, far: &far, trusted: false };
+    let boundary = Boundary { near, far, trusted: false };
     let mut out = Vec::new();
     let mut print = Print::request(&mut out, Method::Invite, b"sip:2@far");
     pass(&message, &boundary, Some(b"sip:2@far"), &mut print);
@@ -119,6 +123,42 @@ fn from_is_written_as_the_profile_says() {
     assert_eq!(from(form(NumberForm::E164), "<sip:bob@pbx>"), "<sip:bob@us:5060>");
     let hosted = Profile { from_host: Some("sip.us.example".into()), ..Profile::default() };
     assert_eq!(from(hosted, ALICE), "\"Alice\" <sip:+442079460001@sip.us.example>");
+}
+
+#[test]
+fn callers_numbers_follow_the_rules_of_both_trunks() {
+    let d = |text: &str| text.parse().unwrap();
+    let rule = |begins, strip, prepend| CliRule {
+        begins: d(begins),
+        rewrite: Rewrite { strip, prepend: d(prepend) },
+        replace: None,
+    };
+    let other = |begins, number| CliRule {
+        begins: d(begins),
+        replace: Some(d(number)),
+        ..CliRule::default()
+    };
+    let from = |cli_in: CliRule, cli_out: CliRule, from: &str| {
+        let near = Trunk { cli_in, ..trunk(Profile::default()) };
+        let far = Trunk { cli_out, ..trunk(Profile::default()) };
+        between(&near, &far, from, "")
+    };
+    let idle = CliRule::default;
+    let national = "<sip:02079460001@pbx>";
+    assert_eq!(from(idle(), idle(), national), "<sip:02079460001@us:5060>");
+    // Rules see numbers that are international.
+    assert_eq!(from(rule("44", 2, "0"), idle(), national), "<sip:02079460001@us:5060>");
+    assert_eq!(
+        from(idle(), rule("44", 0, "00"), "<sip:+442079460001@pbx>"),
+        "<sip:+00442079460001@us:5060>"
+    );
+    assert_eq!(from(rule("", 2, "1"), rule("1", 1, "99"), national), "<sip:992079460001@us:5060>");
+    assert_eq!(from(rule("49", 2, "0"), idle(), national), "<sip:442079460001@us:5060>");
+    assert_eq!(from(idle(), other("44", "33123"), national), "<sip:33123@us:5060>");
+    assert_eq!(from(idle(), other("", "33123"), "<sip:bob@pbx>"), "<sip:+33123@us:5060>");
+    assert_eq!(from(idle(), other("44", "33123"), "<sip:bob@pbx>"), "<sip:bob@us:5060>");
+    // A rule that cannot be followed leaves the number alone.
+    assert_eq!(from(idle(), rule("", 30, ""), national), "<sip:442079460001@us:5060>");
 }
 
 const TWICE: &str = "Diversion: <sip:3@b>;reason=no-answer;counter=1;privacy=off, \

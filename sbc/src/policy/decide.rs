@@ -9,7 +9,7 @@ use super::plan::{Ask, NoTrace, Numbers, Selected, Sink, Step, Stop, select};
 use super::{Image, Route, RouteTarget, Target, Trunk};
 use crate::billing::{Quote, Taken};
 use crate::quality::Standing;
-use crate::question::{Names, Question};
+use crate::question::{Dip, Names, Ported, Question};
 use crate::refusal::Refusal;
 use base::Now;
 use base::page::Page;
@@ -28,6 +28,8 @@ pub struct Facts<'a> {
     pub now: Now,
     /// What is known about names.
     pub names: &'a Names,
+    /// What is known about numbers.
+    pub ported: &'a Ported,
     /// What trunks carry now, and whose turn it is.
     pub page: &'a Page,
     /// How well trunks carry calls.
@@ -111,7 +113,8 @@ fn way(image: &Image, facts: &Facts, sink: &mut impl Sink) -> Result<Way, Stop> 
         return refuse(Refusal::BadNumber);
     };
     let calling = ingress.dial_plan.read(facts.calling).map_or(Digits::EMPTY, |n| n.digits);
-    let numbers = Numbers { called, calling };
+    let calling = ingress.cli_in.apply(calling);
+    let numbers = Numbers { called, calling, routed: called };
     sink.numbers(numbers);
     sink.step(Step::Number);
     let found = image.prefixes.lookup(called);
@@ -156,12 +159,20 @@ fn planned(
     image: &Image,
     plan: u16,
     facts: &Facts,
-    Numbers { called, calling }: Numbers,
+    numbers: Numbers,
     sink: &mut impl Sink,
 ) -> Result<Way, Stop> {
+    let Numbers { called, calling, .. } = numbers;
+    let routed = ported(image, facts, called, sink)?;
+    sink.numbers(Numbers { routed, ..numbers });
+    if image.routing.regions.is_some() {
+        let place = image.routing.jurisdiction(calling, routed) as u8;
+        sink.step(Step::Jurisdiction { place });
+    }
     let ask = Ask {
         trunk: facts.trunk,
         called,
+        routed,
         calling,
         at: (facts.now.wall.0 / 1_000_000_000) as i64,
         now: facts.now.mono,
@@ -182,6 +193,32 @@ fn planned(
         }
     }
     Ok(found.into_way(taken(image, &selected), stop_on(image, &selected)))
+}
+
+/// The number that rates go by: where a number was ported to, once that is known.
+fn ported(
+    image: &Image,
+    facts: &Facts,
+    called: Digits,
+    sink: &mut impl Sink,
+) -> Result<Digits, Stop> {
+    let Some(porting) = &image.routing.porting else { return Ok(called) };
+    if !porting.called.is_empty() && !porting.called.iter().any(|p| called.starts_with(*p)) {
+        return Ok(called);
+    }
+    let known = facts.ported.get(called, facts.now.mono);
+    let known = known.ok_or(Stop::Need(Question::Port(called)))?;
+    let ported = match known {
+        Dip::Ported(_) => Some(true),
+        Dip::Native => Some(false),
+        Dip::Silent => None,
+    };
+    sink.step(Step::Ported { ported });
+    match known {
+        Dip::Ported(to) => Ok(to),
+        Dip::Silent if porting.strict => Err(Stop::Refuse(Refusal::PortingUnknown)),
+        Dip::Native | Dip::Silent => Ok(called),
+    }
 }
 
 /// Whether every host name of a vendor's trunks is known.

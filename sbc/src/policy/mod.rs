@@ -13,11 +13,13 @@ pub mod plan;
 pub mod profile;
 pub mod realm;
 pub mod redirects;
+mod sources;
 mod succession;
 pub mod transport;
 
 pub use profile::Profile;
 pub use redirects::Redirects;
+pub use sources::Sources;
 pub use succession::TooManyTrunks;
 pub use transport::{Face, StreamListener, Transport};
 
@@ -54,6 +56,8 @@ pub struct Image {
     pub streams: Vec<StreamListener>,
     /// Trunks, retired ones included.
     pub trunks: Vec<Trunk>,
+    /// The same by where calls come from.
+    pub sources: Sources,
     /// Called-number prefixes to indexes of `routes`.
     pub prefixes: routing_trie::Image,
     /// What a prefix leads to.
@@ -114,6 +118,10 @@ pub struct Trunk {
     pub rewrite_in: Rewrite,
     /// Rewrite of called numbers that leave to this trunk.
     pub rewrite_out: Rewrite,
+    /// What becomes of calling numbers that arrive from this trunk.
+    pub cli_in: CliRule,
+    /// What becomes of calling numbers that leave to this trunk.
+    pub cli_out: CliRule,
     /// Statuses upon which the next route is tried.
     pub hunt_on: Vec<u16>,
     /// How long to wait for any response before the next route is tried.
@@ -168,6 +176,8 @@ impl Default for Trunk {
             plus: false,
             rewrite_in: Rewrite::default(),
             rewrite_out: Rewrite::default(),
+            cli_in: CliRule::default(),
+            cli_out: CliRule::default(),
             hunt_on: vec![408, 500, 502, 503, 504],
             trying_timeout: Duration::from_secs(4),
             ring_timeout: Duration::from_secs(120),
@@ -186,6 +196,33 @@ impl Default for Trunk {
             profile: Profile::default(),
             redirects: Redirects::default(),
         }
+    }
+}
+
+/// A rule about calling numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CliRule {
+    /// What its numbers begin with; empty for all.
+    pub begins: Digits,
+    /// Another number in place of it, also where there is none.
+    pub replace: Option<Digits>,
+    /// Then takes digits off the front and puts others there.
+    pub rewrite: Rewrite,
+}
+
+impl CliRule {
+    /// Whether it leaves every number as it is.
+    pub fn is_idle(&self) -> bool {
+        self.replace.is_none() && self.rewrite == Rewrite::default()
+    }
+
+    /// The number it makes of one; a number that it is not for, or cannot change, stays.
+    pub fn apply(&self, number: Digits) -> Digits {
+        if !number.starts_with(self.begins) {
+            return number;
+        }
+        let number = self.replace.unwrap_or(number);
+        self.rewrite.apply(number).unwrap_or(number)
     }
 }
 

@@ -16,7 +16,7 @@ pub fn trunk_of(
     number: &[u8],
     host: &[u8],
 ) -> Option<u16> {
-    of_listener(image, port)
+    near(image, port, source)
         .filter(|(_, trunk)| !trunk.retired && selects(trunk, number, host))
         .filter_map(|(id, trunk)| {
             let place = trunk.sources.iter().filter_map(|s| specificity(s, source)).max()?;
@@ -33,7 +33,14 @@ pub fn trunk_of(
 /// for as long as there are calls on it, which may yet be cancelled.
 pub fn is_known(image: &Image, page: &Page, port: PortId, source: SocketAddr) -> bool {
     let has_calls = |id: u16| page.read(Image::calls_word(id)) > 0;
-    of_listener(image, port).any(|(id, t)| admits(t, source) && (!t.retired || has_calls(id)))
+    near(image, port, source).any(|(id, t)| admits(t, source) && (!t.retired || has_calls(id)))
+}
+
+/// Trunks of a listener that may admit this source: of thousands, those that list its network.
+fn near(image: &Image, port: PortId, source: SocketAddr) -> impl Iterator<Item = (u16, &Trunk)> {
+    let listener = image.arrival(port).into_iter();
+    let ids = listener.flat_map(move |arrival| image.sources.candidates(arrival, source.ip()));
+    ids.filter_map(|id| Some((id, image.trunk(id)?)))
 }
 
 /// The trunks whose SIP arrives at this port: on its interface, over its transport.
@@ -64,5 +71,98 @@ fn specificity(allowed: &Source, source: SocketAddr) -> Option<(bool, u8)> {
     match allowed.port {
         Some(port) if port != source.port() => None,
         port => Some((port.is_some(), allowed.prefix.bits())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Interface, Sources, Transport};
+    use base::Prefix;
+    use proptest::prelude::*;
+    use routing_trie::Digits;
+    use std::net::IpAddr;
+
+    /// What every trunk says, one after the other.
+    fn linear(image: &Image, source: SocketAddr, number: &[u8], host: &[u8]) -> Option<u16> {
+        of_listener(image, PortId(0))
+            .filter(|(_, trunk)| !trunk.retired && selects(trunk, number, host))
+            .filter_map(|(id, trunk)| {
+                let place = trunk.sources.iter().filter_map(|s| specificity(s, source)).max()?;
+                let selector = trunk.tech_prefix.as_ref().map_or(0, |p| p.len() + 1);
+                Some(((place, selector, usize::from(trunk.domain.is_some())), id))
+            })
+            .max_by_key(|&(rank, id)| (rank, core::cmp::Reverse(id)))
+            .map(|(_, id)| id)
+    }
+
+    fn sources() -> impl Strategy<Value = Vec<Source>> {
+        let v4 = (0u32..4, 28u8..=32).prop_map(|(host, bits)| {
+            Prefix::new(std::net::Ipv4Addr::from_bits(0xc000_0200 + host).into(), bits)
+        });
+        let v6 = (0u128..4, 124u8..=128).prop_map(|(host, bits)| {
+            Prefix::new(std::net::Ipv6Addr::from_bits((0x2001_0db8 << 96) + host).into(), bits)
+        });
+        let any = Just(Prefix::new([0, 0, 0, 0].into(), 0));
+        let port = prop::option::of(Just(5060u16));
+        let source = (prop_oneof![6 => v4, 2 => v6, 1 => any], port);
+        let source =
+            source.prop_map(|(prefix, port)| Source { prefix: prefix.expect("bits"), port });
+        prop::collection::vec(source, 0..4)
+    }
+
+    proptest! {
+        #[test]
+        fn the_index_finds_what_a_walk_over_all_trunks_finds(
+            trunks in prop::collection::vec((sources(), 0u16..2, any::<bool>(), 0u8..3), 0..12),
+            hosts in prop::collection::vec((0u32..6, any::<bool>(), 5060u16..5062), 1..12),
+        ) {
+            let trunk = |(sources, interface, retired, selector): (Vec<Source>, u16, bool, u8)| Trunk {
+                sources,
+                interface,
+                retired,
+                tech_prefix: (selector == 1).then(|| "7".parse::<Digits>().expect("digits")),
+                domain: (selector == 2).then(|| "a.example".into()),
+                ..Trunk::default()
+            };
+            let trunks: Vec<Trunk> = trunks.into_iter().map(trunk).collect();
+            let interface = || Interface {
+                name: "i".into(),
+                sip: ([192, 0, 2, 100], 5060).into(),
+                advertise: [192, 0, 2, 100].into(),
+                sent_by: "192.0.2.100:5060".into(),
+                allow_loopback: false,
+                trusted: false,
+            };
+            let image = Image {
+                interfaces: vec![interface(), interface()],
+                sources: Sources::of(&trunks),
+                trunks,
+                generation: 1,
+                node: "n".into(),
+                streams: Vec::new(),
+                prefixes: routing_trie::Builder::new().build(),
+                routes: Vec::new(),
+                routing: Default::default(),
+                book: Default::default(),
+                timers: Default::default(),
+                software: "".into(),
+            };
+            prop_assert_eq!(image.arrival(PortId(0)), Some((0, Transport::Udp)));
+            let page = Page::new(Image::WORDS);
+            for (host, v6, port) in hosts {
+                let ip = match v6 {
+                    false => IpAddr::V4(std::net::Ipv4Addr::from_bits(0xc000_0200 + host)),
+                    true => std::net::Ipv6Addr::from_bits((0x2001_0db8 << 96) + u128::from(host)).into(),
+                };
+                let source = SocketAddr::new(ip, port);
+                for (number, name) in [(&b"744"[..], &b"a.example"[..]), (b"44", b"b"), (b"7", b"b")] {
+                    let found = trunk_of(&image, PortId(0), source, number, name);
+                    prop_assert_eq!(found, linear(&image, source, number, name), "{}", source);
+                }
+                let known = of_listener(&image, PortId(0)).any(|(_, t)| admits(t, source) && !t.retired);
+                prop_assert_eq!(is_known(&image, &page, PortId(0), source), known);
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! under its number, retired: no call comes in or goes out by it any more, and those that are on it end
 //! by what it said last. Numbers are never given to another trunk. Interfaces do not change.
 
-use super::{Image, MAX_TRUNKS};
+use super::{Image, MAX_TRUNKS, Sources};
 use std::collections::BTreeMap;
 
 /// There were more trunks since the start than numbers for them.
@@ -36,6 +36,7 @@ impl Image {
             *trunk = id_of.get(usize::from(*trunk)).copied().unwrap_or(u16::MAX);
         }
         self.trunks = trunks;
+        self.sources = Sources::of(&self.trunks);
         self.generation = old.generation + 1;
         Ok(self)
     }

@@ -4,7 +4,7 @@ use base::plain;
 use std::sync::Arc;
 
 /// What carries SIP.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
     /// Datagrams.
     #[default]

@@ -1,18 +1,21 @@
 //! Needs: what `decide` may ask before it can route, and what it may be told.
 //!
 //! A question is asked once per call and has a deadline; the answer, or the deadline, becomes a fact
-//! and `decide` runs again from the top. Names are the only questions so far: which servers a host name
-//! stands for (RFC 3263 4). Knows nothing of DNS messages: who answers has walked NAPTR, SRV and addresses.
+//! and `decide` runs again from the top. Questions are which servers a host name stands for (RFC 3263 4), and
+//! whether a number was ported. Knows nothing of DNS messages or HTTP: who answers has done all of that.
 
 mod names;
+mod ported;
 
 pub use names::{Found, Names};
+pub use ported::{Dip, Ported, PortedNumber};
 
 use crate::policy::Transport;
 use base::plain;
 use base::record::{Plain, Unreadable};
 use core::fmt;
 use core::str::FromStr;
+use routing_trie::Digits;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -118,6 +121,39 @@ impl Plain for Query {
 pub enum Question {
     /// Which servers a name stands for.
     Resolve(Query),
+    /// Whether a number was ported, and where to.
+    Port(Digits),
+}
+
+/// A name as [`Query`] is written; `12125550100/lnp`.
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Question::Resolve(query) => query.fmt(f),
+            Question::Port(number) => write!(f, "{number}/lnp"),
+        }
+    }
+}
+
+impl FromStr for Question {
+    type Err = Unreadable;
+
+    fn from_str(text: &str) -> Result<Question, Unreadable> {
+        match text.strip_suffix("/lnp") {
+            Some(number) => number.parse().map(Question::Port).map_err(|_| Unreadable::Value),
+            None => text.parse().map(Question::Resolve),
+        }
+    }
+}
+
+/// Its text, as a query is written.
+impl Plain for Question {
+    fn put(&self, out: &mut Vec<u8>) {
+        Box::<str>::from(self.to_string()).put(out);
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        Box::<str>::take(from)?.parse()
+    }
 }
 
 /// One server of a name (RFC 2782): where it stands among the others, and how it is reached.
@@ -187,6 +223,18 @@ mod tests {
         for bad in ["", "a", "a:udp", "a/5060", "a:", "/udp", "a:05060", "a:65536", &long] {
             assert_eq!(bad.parse::<Query>(), Err(Unreadable::Value), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_question_reads_as_it_is_written() {
+        for text in ["a.example:5060", "a.example/udp", "12125550100/lnp"] {
+            let question: Question = text.parse().expect("a question");
+            assert_eq!(question.to_string(), text);
+            let mut bytes = Vec::new();
+            question.put(&mut bytes);
+            assert_eq!(Question::take(&mut bytes.as_slice()), Ok(question));
+        }
+        assert!("a/lnp".parse::<Question>().is_err());
     }
 
     #[test]

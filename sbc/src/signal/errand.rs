@@ -8,7 +8,7 @@ use crate::dialog::Tag;
 use crate::errand::{self, Errand};
 use crate::message::{Message, Method, Name};
 use crate::policy::realm;
-use crate::question::Query;
+use crate::question::Question;
 use crate::transaction::Owner;
 use base::{Instant, Key};
 
@@ -90,9 +90,9 @@ impl Signal {
         self.settle_errand(key);
     }
 
-    /// Goes on with errands that waited for a name.
-    pub(super) fn answer_errands(&mut self, turn: &mut Turn, query: &Query) {
-        let waits = |errand: &Errand| errand.awaited.as_ref() == Some(query);
+    /// Goes on with errands that waited for this.
+    pub(super) fn answer_errands(&mut self, turn: &mut Turn, question: &Question) {
+        let waits = |errand: &Errand| errand.awaited.as_ref() == Some(question);
         let waiting: Vec<Key> =
             self.errands.iter().filter(|(_, e)| waits(e)).map(|(key, _)| key).collect();
         for key in waiting {

@@ -5,7 +5,7 @@ use crate::call::branch::Branch;
 use crate::call::{self, Call, early, exchange, hunt, pass, release, session, setup};
 use crate::core::{Alarm, Core, Turn};
 use crate::errand;
-use crate::question::Answer;
+use crate::question::{Answer, PortedNumber, Question};
 use crate::refusal::Refusal;
 use crate::transaction::{Due, Machine};
 use base::{Instant, Key};
@@ -16,14 +16,25 @@ use media::Notice;
 impl Signal {
     /// An answer to a question.
     pub fn answer(&mut self, turn: &mut Turn, answer: Answer) {
-        let query = answer.query.clone();
+        let question = Question::Resolve(answer.query.clone());
         self.core.names.learn(answer, turn.now.mono);
-        self.answer_errands(turn, &query);
+        self.resume(turn, &question);
+    }
+
+    /// An answer about a number.
+    pub fn ported(&mut self, turn: &mut Turn, answer: PortedNumber) {
+        self.core.ported.learn(answer, turn.now.mono);
+        self.resume(turn, &Question::Port(answer.number));
+    }
+
+    /// Decides again for everything that waited for this.
+    fn resume(&mut self, turn: &mut Turn, question: &Question) {
+        self.answer_errands(turn, question);
         let waiting = core::mem::take(&mut self.core.waiting);
         for key in waiting {
             let Some(call) = self.calls.get_mut(key) else { continue };
             match &call.awaited {
-                Some(awaited) if *awaited == query => {
+                Some(awaited) if awaited == question => {
                     setup::route(call, &mut self.core, turn);
                     self.settle(turn, key);
                 }

@@ -19,7 +19,7 @@ use crate::errand::Errand;
 use crate::message::{self, Index, Kind, Message, Name, ParseError};
 use crate::policy::{Image, realm};
 use crate::quality::Standing;
-use crate::question::Names;
+use crate::question::{Names, Ported};
 use crate::refusal::Refusal;
 use crate::steer;
 use crate::transaction::Transactions;
@@ -90,6 +90,7 @@ impl Signal {
             random: Random::streamed(setup.key, setup.epoch),
             names: Names::default(),
             standing: Arc::default(),
+            ported: Ported::default(),
             transactions: Transactions::new(setup.transactions),
             merged: HashedMap::default(),
             past: HashedMap::default(),

@@ -4,9 +4,11 @@
 //! bids and orders what is left. Rates come from a [`Book`]: everything bought and sold at one moment,
 //! published as a whole, so that a decision uses one generation of every deck.
 
+mod circumstances;
 mod select;
 mod trace;
 
+pub use circumstances::{JURISDICTIONS, Origin};
 pub use select::{Ask, Chosen, Selected, Stop, select};
 pub use trace::{Kept, Lost, NoTrace, Numbers, Record, Sink, Step, Trace, Unfit};
 
@@ -15,7 +17,8 @@ use crate::quality::{Destinations, Figures, Measure};
 use base::money::{Currency, Ratio, Rounding};
 use routing_trie::calendar::Profile;
 use routing_trie::market::Alternative;
-use routing_trie::{Digits, Market, Tariff};
+use routing_trie::{Digits, Image as Trie, Market, Tariff};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The most plans a call is led through.
@@ -32,8 +35,14 @@ pub struct Routing {
     pub vendors: Vec<Vendor>,
     /// Whom they are sold to.
     pub customers: Vec<Customer>,
-    /// Time profiles; rows and rules name them by their place, from 1.
+    /// Time profiles; rules name them by their place, from 1.
     pub profiles: Vec<Profile>,
+    /// Groups of calling numbers that rows of decks name.
+    pub origins: Vec<Origin>,
+    /// Which region a number belongs to; `None` without a table.
+    pub regions: Option<Arc<Trie>>,
+    /// Which numbers are asked for, and what becomes of calls when nobody answers.
+    pub porting: Option<Porting>,
     /// What costs and prices are compared in.
     pub currency: Currency,
     /// Digits behind the point of a price.
@@ -46,6 +55,15 @@ pub struct Routing {
     pub destinations: Destinations,
     /// How far back it is looked at.
     pub quality_window: Duration,
+}
+
+/// Numbers that may have been ported: which are asked for before a call is routed by a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Porting {
+    /// What they begin with.
+    pub called: Vec<Digits>,
+    /// A call whose number nobody answered for is refused; else it is routed as it was dialled.
+    pub strict: bool,
 }
 
 /// A vendor: one deck, and the trunks its calls leave by.
@@ -248,7 +266,13 @@ impl Routing {
 
     /// What a customer pays for a number: the longest code of its deck and those it inherits from; of
     /// equal ones its own.
-    pub fn price(&self, book: &Book, customer: u16, number: Digits, at: i64) -> Option<Priced> {
+    fn price(
+        &self,
+        book: &Book,
+        customer: u16,
+        number: Digits,
+        hold: impl FnMut(u16) -> bool,
+    ) -> Option<Priced> {
         let mut best: Option<(usize, u16, u32)> = None;
         let mut next = Some(customer);
         for _ in 0..=MAX_PARENTS {
@@ -263,7 +287,7 @@ impl Routing {
         }
         let (depth, customer, offer) = best?;
         let offers = book.sold.get(usize::from(customer))?.1.offers();
-        let alternative = offers.in_force(offer, |profile| self.holds(profile, at))?;
+        let alternative = offers.in_force(offer, hold)?;
         Some(Priced { customer, depth, alternative })
     }
 

@@ -3,6 +3,7 @@
 //! By cost, the market's short list is enough nearly always; it is left for a gathering of every vendor
 //! when filters have thinned it, or when what is not on it might be cheaper at this time of day.
 
+use super::circumstances::Circumstances;
 use super::trace::{Lost, Sink, Step, Unfit};
 use super::{Action, Book, Choice, MAX_PLANS, Margin, Order, Priced, Routing, Rule};
 use crate::policy::{Image, Trunk};
@@ -21,6 +22,8 @@ pub struct Ask<'a> {
     pub trunk: u16,
     /// The called number, international.
     pub called: Digits,
+    /// The number that rates go by: where the called one was ported to, else itself.
+    pub routed: Digits,
     /// The calling number, international; empty when it is none.
     pub calling: Digits,
     /// Wall time, seconds since the Unix epoch: what rates and times of day go by.
@@ -176,13 +179,20 @@ impl<'a> Desk<'a> {
         Desk { image, book: &image.book, ask, choice, ceiling_nano: u64::MAX, destination }
     }
 
+    fn circumstances(&self) -> Circumstances<'a> {
+        let Ask { at, calling, routed, .. } = *self.ask;
+        Circumstances::new(&self.image.routing, at, calling, routed)
+    }
+
     fn price(&self, sink: &mut impl Sink) -> Result<Option<Priced>, Refusal> {
         let routing = &self.image.routing;
         let Some(customer) = routing.customer_of(self.ask.trunk) else {
             sink.step(Step::Unsold);
             return if self.choice.margin.guarded { Err(Refusal::Unpriced) } else { Ok(None) };
         };
-        let priced = routing.price(self.book, customer, self.ask.called, self.ask.at);
+        let mut circumstances = self.circumstances();
+        let hold = |when| circumstances.hold(when);
+        let priced = routing.price(self.book, customer, self.ask.routed, hold);
         let found = priced.ok_or(Refusal::Unpriced)?;
         let (customer, depth) = (found.customer, found.depth as u8);
         sink.step(Step::Price { customer, depth, nano: found.alternative.expected_nano });
@@ -211,13 +221,13 @@ impl<'a> Desk<'a> {
     fn open<S: Sink>(&self, sink: &mut S) -> Vec<Open> {
         let mut open = Vec::with_capacity(LIST);
         let Some(market) = &self.book.market else { return open };
-        let mut clock = Clock::new(&self.image.routing, self.ask.at);
+        let mut circumstances = self.circumstances();
         if let Order::Cost { within_e5 } = self.choice.order
             && !S::ALL
         {
-            let list = market.shortlist(self.ask.called);
+            let list = market.shortlist(self.ask.routed);
             for bid in list.bids {
-                open.extend(self.weigh(None, *bid, &mut clock, sink));
+                open.extend(self.weigh(None, *bid, &mut circumstances, sink));
             }
             sort_by_cost(&mut open);
             let certain = |o: &&Open| o.cost() < list.beyond_nano;
@@ -230,8 +240,8 @@ impl<'a> Desk<'a> {
             }
             open.clear();
         }
-        market.gather(self.ask.called, |depth, bid| {
-            open.extend(self.weigh(Some(depth), bid, &mut clock, sink));
+        market.gather(self.ask.routed, |depth, bid| {
+            open.extend(self.weigh(Some(depth), bid, &mut circumstances, sink));
         });
         sort_by_cost(&mut open);
         open
@@ -242,13 +252,13 @@ impl<'a> Desk<'a> {
         &self,
         depth: Option<usize>,
         bid: Bid,
-        clock: &mut Clock,
+        circumstances: &mut Circumstances,
         sink: &mut S,
     ) -> Option<Open> {
-        let found = self.filter(bid, clock, sink);
+        let found = self.filter(bid, circumstances, sink);
         if S::LISTENS {
             let offers = self.book.market.as_ref().map(|m| m.offers());
-            let rate = offers.and_then(|o| o.in_force(bid.offer, |p| clock.holds(p)));
+            let rate = offers.and_then(|o| o.in_force(bid.offer, |when| circumstances.hold(when)));
             sink.step(Step::Vendor {
                 vendor: bid.vendor,
                 depth: depth.map(|depth| depth as u8),
@@ -260,7 +270,12 @@ impl<'a> Desk<'a> {
         found.ok()
     }
 
-    fn filter(&self, bid: Bid, clock: &mut Clock, sink: &mut impl Sink) -> Result<Open, Lost> {
+    fn filter(
+        &self,
+        bid: Bid,
+        circumstances: &mut Circumstances,
+        sink: &mut impl Sink,
+    ) -> Result<Open, Lost> {
         let vendors = &self.image.routing.vendors;
         let vendor = vendors.get(usize::from(bid.vendor)).ok_or(Lost::NotInRule)?;
         let used = self.choice.vendors.iter().find(|u| u.vendor == bid.vendor);
@@ -274,7 +289,8 @@ impl<'a> Desk<'a> {
             return Err(Lost::Exclusive);
         }
         let offers = self.book.market.as_ref().map(|m| m.offers()).ok_or(Lost::NoRate)?;
-        let alternative = offers.in_force(bid.offer, |p| clock.holds(p)).ok_or(Lost::NoRate)?;
+        let alternative =
+            offers.in_force(bid.offer, |when| circumstances.hold(when)).ok_or(Lost::NoRate)?;
         if alternative.expected_nano > self.ceiling_nano {
             return Err(Lost::Unprofitable);
         }
@@ -432,29 +448,4 @@ fn within(cheapest: u64, share_e5: u32) -> u64 {
 
 fn sort_by_cost(open: &mut [Open]) {
     open.sort_unstable_by_key(|o| (o.cost(), o.vendor));
-}
-
-/// Times of day at one moment: each profile is worked out once a decision.
-struct Clock<'a> {
-    routing: &'a Routing,
-    at: i64,
-    known: u64,
-    held: u64,
-}
-
-impl<'a> Clock<'a> {
-    fn new(routing: &'a Routing, at: i64) -> Self {
-        Clock { routing, at, known: 0, held: 0 }
-    }
-
-    fn holds(&mut self, profile: u16) -> bool {
-        let Some(bit) = 1u64.checked_shl(u32::from(profile)) else {
-            return self.routing.holds(profile, self.at);
-        };
-        if self.known & bit == 0 {
-            self.known |= bit;
-            self.held |= if self.routing.holds(profile, self.at) { bit } else { 0 };
-        }
-        self.held & bit != 0
-    }
 }

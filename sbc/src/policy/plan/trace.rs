@@ -4,7 +4,7 @@
 //! What is heard are steps, small and without text; a [`Record`] has them with the names they meant, so that
 //! it can be read after the configuration has changed.
 
-use super::Routing;
+use super::{JURISDICTIONS, Routing};
 use crate::policy::Image;
 use crate::quality::Measure;
 use crate::refusal::Refusal;
@@ -83,6 +83,16 @@ pub enum Step {
         /// It leads to a plan.
         planned: bool,
     },
+    /// The called number was asked for: whether it was ported; `None` when nobody answered.
+    Ported {
+        /// To the number in [`Numbers`].
+        ported: Option<bool>,
+    },
+    /// Both numbers belong to one region, to two, or one of them to none: place in the jurisdictions, from 1.
+    Jurisdiction {
+        /// The place.
+        place: u8,
+    },
     /// A rule, from 1, and why it does not fit; `None` for the one that decides.
     Rule {
         /// Index of the plan.
@@ -157,6 +167,8 @@ pub struct Numbers {
     pub called: Digits,
     /// The calling number, international; empty when it is none.
     pub calling: Digits,
+    /// The number that rates go by: where the called one was ported to, else itself.
+    pub routed: Digits,
 }
 
 /// Hears what a decision does.
@@ -271,21 +283,31 @@ impl Record {
 
     fn line(&self, step: &Step, name: &str) -> (&'static str, String) {
         let money = |nano: u64| money(nano, self.currency);
-        let code = |depth: u8| self.numbers.called.prefix(usize::from(depth));
+        let code = |depth: u8| self.numbers.routed.prefix(usize::from(depth));
         match *step {
             Step::Trunk { calls, capacity, cps, .. } => {
                 let limits = format!("{calls} of {capacity} calls, at most {cps} a second");
                 ("trunk", format!("{name}: {limits}"))
             }
             Step::Number => {
-                let Numbers { called, calling } = self.numbers;
+                let Numbers { called, calling, .. } = self.numbers;
                 let from =
                     if calling.is_empty() { "no number".into() } else { calling.to_string() };
                 ("number", format!("{called} from {from}, after the trunk's rules"))
             }
             Step::Route { depth, planned } => {
                 let leads = if planned { "leads to a plan" } else { "names trunks" };
-                ("route", format!("prefix \"{}\" {leads}", code(depth)))
+                let prefix = self.numbers.called.prefix(usize::from(depth));
+                ("route", format!("prefix \"{prefix}\" {leads}"))
+            }
+            Step::Ported { ported: Some(true) } => {
+                ("ported", format!("to {}, by which it is rated", self.numbers.routed))
+            }
+            Step::Ported { ported: Some(false) } => ("ported", "no".to_owned()),
+            Step::Ported { ported: None } => ("ported", "not known: nobody answered".to_owned()),
+            Step::Jurisdiction { place } => {
+                let name = JURISDICTIONS.get(usize::from(place).wrapping_sub(1));
+                ("origin", format!("jurisdiction {}", name.unwrap_or(&"?")))
             }
             Step::Rule { rule, unfit: None, .. } => ("rule", format!("{name} rule {rule} decides")),
             Step::Rule { rule, unfit: Some(why), .. } => {
@@ -361,6 +383,8 @@ impl Step {
             }
             Step::Number
             | Step::Route { .. }
+            | Step::Ported { .. }
+            | Step::Jurisdiction { .. }
             | Step::Unsold
             | Step::Guard { .. }
             | Step::Refused { .. } => None,
@@ -369,7 +393,7 @@ impl Step {
     }
 }
 
-base::plain!(struct Numbers { called, calling });
+base::plain!(struct Numbers { called, calling, routed });
 base::plain!(struct Record { numbers, currency, steps });
 
 /// A case by its place among all: records do not outlive a process's version.
@@ -435,6 +459,14 @@ impl Plain for Step {
                 out.push(10);
                 out.push(why.index() as u8);
             }
+            Step::Ported { ported } => {
+                out.push(11);
+                ported.put(out);
+            }
+            Step::Jurisdiction { place } => {
+                out.push(12);
+                out.push(place);
+            }
         }
     }
 
@@ -474,6 +506,8 @@ impl Plain for Step {
                 Step::Place { vendor, place, nano, outbid }
             }
             10 => Step::Refused { why: case(Refusal::ALL, from)? },
+            11 => Step::Ported { ported: Plain::take(from)? },
+            12 => Step::Jurisdiction { place: Plain::take(from)? },
             _ => return Err(Unreadable::Value),
         })
     }
@@ -506,6 +540,9 @@ mod tests {
             Step::Vendor { vendor: 3, depth: None, nano: None, lost: None, probe: true },
             Step::Place { vendor: 3, place: 1, nano: 5, outbid: true },
             Step::Refused { why: Refusal::NoVendor },
+            Step::Ported { ported: Some(true) },
+            Step::Ported { ported: None },
+            Step::Jurisdiction { place: 2 },
         ];
         for step in steps {
             let mut bytes = Vec::new();
@@ -513,7 +550,7 @@ mod tests {
             assert_eq!(Step::take(&mut bytes.as_slice()), Ok(step));
             assert!(Step::take(&mut &bytes[..bytes.len() - 1]).is_err(), "{step:?} cut");
         }
-        for bytes in [&[11u8][..], &[10, 255], &[3, 0, 0, 0, 0, 5], &[7, 9]] {
+        for bytes in [&[13u8][..], &[10, 255], &[3, 0, 0, 0, 0, 5], &[7, 9]] {
             assert!(Step::take(&mut &*bytes).is_err(), "{bytes:?}");
         }
     }
