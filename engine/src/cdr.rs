@@ -5,7 +5,7 @@
 use base::Key;
 use base::money::{Decimal, print_nano};
 use control::event::CallId;
-use sbc::billing::{Attempt, Cdr, CdrId, Frame, LegMedia, Quote, Stamp, Taken};
+use sbc::billing::{Attempt, Cdr, CdrId, Frame, LegMedia, Money, Quote, Stamp, Taken};
 use sbc::policy::plan::Record;
 use serde_json::{Map, Value, json};
 
@@ -45,9 +45,10 @@ fn value(node: &str, cdr: &Cdr) -> Value {
     put("q850", json!(cdr.q850));
     put("reason", text(&cdr.reason));
     put("released_by", json!(cdr.released_by.name()));
-    put("decision", cdr.taken.as_ref().map_or(Value::Null, |taken| decision(cdr, taken)));
+    put("decision", cdr.taken.as_ref().map_or(Value::Null, |taken| decision(taken, cdr.money())));
     put("why", why(&cdr.why));
     put("attempts", attempts(cdr));
+    put("transfers", (0..cdr.transfers.len()).map(|n| transfer(cdr, n)).collect());
     put("media", json!({ "caller": media(&cdr.media[0]), "callee": media(&cdr.media[1]) }));
     put("recovered", json!(cdr.recovered));
     Value::Object(out)
@@ -65,8 +66,7 @@ fn why(sealed: &[u8]) -> Value {
 }
 
 /// What a plan decided, and what it came to.
-fn decision(cdr: &Cdr, taken: &Taken) -> Value {
-    let money = cdr.money();
+fn decision(taken: &Taken, money: Option<Money>) -> Value {
     let amount = |units: Option<i64>| units.map(|units| decimal(taken, units));
     json!({
         "plan": text(&taken.plan),
@@ -102,15 +102,34 @@ fn decimal(taken: &Taken, units: i64) -> String {
     Decimal { units, places: taken.places }.to_string()
 }
 
+/// A transfer, and what it came to.
+fn transfer(cdr: &Cdr, n: usize) -> Value {
+    let one = &cdr.transfers[n];
+    let answered = cdr.attempts_of(Some(n)).iter().find(|attempt| attempt.answer.is_some());
+    let taken = one.taken.as_ref();
+    json!({
+        "at": at(Some(one.at)),
+        "by": one.by.name(),
+        "trunk": text(&one.trunk),
+        "number": text(&one.number),
+        "first_attempt": one.first,
+        "status": one.status,
+        "answer_at": at(answered.and_then(|attempt| attempt.answer)),
+        "duration_ms": answered.and_then(|attempt| cdr.answered_ms_of(attempt)),
+        "decision": taken.map_or(Value::Null, |taken| decision(taken, cdr.transfer_money(n))),
+        "media": media(&one.media),
+    })
+}
+
 /// Attempts with what each was bought at and cost.
 fn attempts(cdr: &Cdr) -> Value {
-    let one = |one: &Attempt| {
-        let answered_ms = cdr.answered_ms_of(one);
+    let one = |(place, one): (usize, &Attempt)| {
+        let (answered_ms, taken) = (cdr.answered_ms_of(one), cdr.taken_for(place));
         let cost = |(taken, buy): (&Taken, &Quote)| taken.amount(buy, answered_ms, false);
-        let cost = cdr.taken.as_ref().zip(one.buy.as_ref()).and_then(cost);
-        attempt(one, answered_ms, cost.and_then(|units| Some(decimal(cdr.taken.as_ref()?, units))))
+        let cost = taken.zip(one.buy.as_ref()).and_then(cost);
+        attempt(one, answered_ms, cost.and_then(|units| Some(decimal(taken?, units))))
     };
-    cdr.attempts.iter().map(one).collect()
+    cdr.attempts.iter().enumerate().map(one).collect()
 }
 
 fn attempt(attempt: &Attempt, answered_ms: Option<u64>, cost: Option<String>) -> Value {

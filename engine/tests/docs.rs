@@ -263,6 +263,18 @@ fn quote() -> Quote {
     }
 }
 
+fn taken() -> Taken {
+    let text = |t: &str| t.as_bytes().into();
+    Taken {
+        plan: text("wholesale"),
+        rule: 1,
+        currency: Currency::USD,
+        places: 6,
+        rounding: Rounding::HalfUp,
+        sell: Some(quote()),
+    }
+}
+
 fn sample() -> Cdr {
     let at = Stamp { wall: 1_700_000_000_000_000_000, mono: 5 };
     let text = |t: &str| t.as_bytes().into();
@@ -284,15 +296,18 @@ fn sample() -> Cdr {
         q850: 16,
         reason: text("caller_hung_up"),
         released_by: Party::Caller,
-        taken: Some(Taken {
-            plan: text("wholesale"),
-            rule: 1,
-            currency: Currency::USD,
-            places: 6,
-            rounding: Rounding::HalfUp,
-            sell: Some(quote()),
-        }),
+        taken: Some(taken()),
         why: Default::default(),
+        transfers: vec![sbc::billing::Transferred {
+            at,
+            by: sbc::billing::Party::Caller,
+            trunk: text("in"),
+            number: text("442079460001"),
+            first: 0,
+            status: 200,
+            taken: Some(taken()),
+            media: LegMedia { mos_centi: Some(441), ..LegMedia::default() },
+        }],
         attempts: vec![Attempt {
             trunk: text("out"),
             endpoint: "192.0.2.10:5060".parse().expect("an address"),

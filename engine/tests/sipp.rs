@@ -222,6 +222,69 @@ fn an_invite_that_came_over_two_paths() {
     all_answered(&records);
 }
 
+/// A caller whose trunk does this with a REFER, a callee, and a third side behind numbers that begin with 7.
+fn transfer(name: &str, refer: &str, scenarios: [&str; 3]) -> Vec<Value> {
+    let lab = Lab::new(name);
+    let (first, second) = (lab.udp(), lab.udp());
+    let mut setup = Setup::new(&lab, first);
+    setup.caller = format!("refer = \"{refer}\"\n");
+    setup.trunks.push(("second".into(), second, String::new()));
+    let route =
+        |prefix: &str, to: &str| format!("[[route]]\nprefix = \"{prefix}\"\nto = [\"{to}\"]\n");
+    setup.route = route("", "out") + &route("7", "second");
+    let node = Node::start(&lab, &setup);
+    let [caller, callee, target] = scenarios;
+    let uas = Sipp::start(&lab, &scenario(callee), first, 5, &[]);
+    let third = (!target.is_empty()).then(|| Sipp::start(&lab, &scenario(target), second, 5, &[]));
+    assert_eq!(call(&lab, &node, &scenario(caller), &FEW), (5, 0));
+    assert_eq!(uas.finish(&lab), (5, 0));
+    assert!(third.is_none_or(|third| third.finish(&lab) == (5, 0)));
+    node.await_records(5)
+}
+
+#[test]
+fn a_blind_transfer() {
+    let records =
+        transfer("sipp-transfer", "execute", ["uac-transfer", "uas-transferred", "uas-target"]);
+    for record in &records {
+        let transfer = &record["transfers"][0];
+        assert_eq!((&transfer["status"], &transfer["trunk"]), (&200.into(), &"in".into()));
+        assert!(transfer["duration_ms"].as_u64() >= Some(250), "{record}");
+        assert_eq!(record["attempts"][1]["trunk"], "second", "{record}");
+        assert_eq!((&record["status"], &record["released_by"]), (&200.into(), &"caller".into()));
+    }
+}
+
+#[test]
+fn a_transfer_that_fails() {
+    let records =
+        transfer("sipp-transfer-486", "execute", ["uac-transfer-fails", "uas", "uas-486"]);
+    all_answered(&records);
+    assert!(records.iter().all(|r| r["transfers"][0]["status"] == 486), "{records:#?}");
+}
+
+#[test]
+fn a_transfer_that_is_refused() {
+    let records = transfer("sipp-transfer-603", "refuse", ["uac-transfer-refused", "uas", ""]);
+    all_answered(&records);
+    assert!(records.iter().all(|r| r["transfers"].as_array().is_some_and(Vec::is_empty)));
+}
+
+#[test]
+fn extensions_that_are_not_known() {
+    for option in ["replaces", "join", "tdialog"] {
+        let lab = Lab::new("sipp-420");
+        let node = Node::start(&lab, &Setup::new(&lab, lab.udp()));
+        let text = std::fs::read_to_string(scenario("uac-486")).unwrap();
+        let text = text.replace("486", "420");
+        let require = format!("Require: {option}\n      Content-Type: application/sdp");
+        let text = text.replacen("Content-Type: application/sdp", &require, 1);
+        let caller = lab.write("uac-requires.xml", &text);
+        assert_eq!(call(&lab, &node, &caller, &FEW), (5, 0));
+        assert_eq!(reasons(&node.await_records(5))["bad_extension"], 5);
+    }
+}
+
 /// A trunk whose first address redirects to its second.
 fn redirected(lab: &Lab, redirects: &str) -> (Node, Sipp, SocketAddr) {
     let (first, second) = (lab.udp(), lab.udp());

@@ -218,6 +218,8 @@ counters! {
         passed: counter "tandem_requests_passed_total",
         /// Such requests that were not carried, by reason.
         not_passed: counter "tandem_requests_not_passed_total" of NotPassed by "reason",
+        /// Transfers executed, failed ones included.
+        transfers: counter "tandem_transfers_total",
         /// Session refreshes sent (RFC 4028).
         refreshes: counter "tandem_session_refreshes_sent_total",
         /// Calls begun, refused ones included.

@@ -72,6 +72,8 @@ cases! {
         NoAck = "no_ack",
         /// The caller never confirmed a reliable provisional response (RFC 3262 3).
         NoPrack = "no_prack",
+        /// A transfer failed when the side that had asked for it was gone.
+        TransferFailed = "transfer_failed",
         /// Neither side sent media for longer than allowed.
         MediaTimeout = "media_timeout",
         /// The call reached its maximum duration.
@@ -141,7 +143,10 @@ impl Refusal {
             Refusal::NoPrack => 504,
             Refusal::SessionTooShort => 422,
             Refusal::AnsweredElsewhere | Refusal::Cancelled | Refusal::CallerHungUp => 487,
-            Refusal::MaxDuration | Refusal::DialogLost | Refusal::InternalError => 500,
+            Refusal::MaxDuration
+            | Refusal::TransferFailed
+            | Refusal::DialogLost
+            | Refusal::InternalError => 500,
             Refusal::CalleeHungUp => 480,
         }
     }
@@ -181,7 +186,7 @@ impl Refusal {
             | Refusal::SessionExpired
             | Refusal::MediaTimeout
             | Refusal::MaxDuration => 102,
-            Refusal::Operator => 31,
+            Refusal::Operator | Refusal::TransferFailed => 31,
             Refusal::InternalError => 41,
         }
     }

@@ -10,7 +10,7 @@ use media::{Learn, MAX_SOURCES};
 use routing_trie::{DialPlan, Digits, MAX_DIGITS, Rewrite};
 use sbc::dialog::session_timer::{LEAST_MIN_SE_S, LONGEST_S, Mode, Refresher, Terms};
 use sbc::policy::methods::{Bodies, Methods};
-use sbc::policy::{CliRule, Redirects, Source, Target, Transport, Trunk};
+use sbc::policy::{CliRule, Redirects, Refers, Source, Target, Transport, Trunk};
 use sbc::sdp::{Codec, CodecPolicy};
 use std::ops::Range;
 use std::time::Duration;
@@ -47,6 +47,9 @@ const IDENTITY: [&str; 6] = [
 
 const REDIRECTS: [(&str, Redirects); 3] =
     [("refuse", Redirects::Refuse), ("follow", Redirects::Follow), ("pass", Redirects::Pass)];
+
+const REFERS: [(&str, Refers); 3] =
+    [("pass", Refers::Pass), ("execute", Refers::Execute), ("refuse", Refers::Refuse)];
 
 /// A trunk as written.
 pub(super) struct Draft {
@@ -93,6 +96,7 @@ struct Settings {
     codecs_in: CodecPolicy,
     codecs_out: CodecPolicy,
     redirects: Redirects,
+    refers: Refers,
 }
 
 impl Draft {
@@ -192,18 +196,25 @@ impl Draft {
             retired: false,
             session: settings.session,
             offers: settings.offers,
-            methods: settings.methods.clone().concealing(self.manners.conceals()),
+            methods: settings.told(self.manners.conceals()),
             codecs_in: settings.codecs_in.clone(),
             codecs_out: settings.codecs_out.clone(),
             profile: self.manners.on(trusted),
             bodies: settings.bodies.clone(),
             redirects: settings.redirects,
+            refers: settings.refers,
             name,
         })
     }
 }
 
 impl Settings {
+    /// The methods, and what peers are told of them: what we execute is served as well.
+    fn told(&self, concealed: &[Box<str>]) -> Methods {
+        let told = self.methods.clone().concealing(concealed);
+        if self.refers == Refers::Execute { told.serving(b"REFER") } else { told }
+    }
+
     fn read(s: &mut Section<'_>, node: &Node, report: &mut Report) -> Settings {
         let (ms, seconds) = (Duration::from_millis, Duration::from_secs);
         let plain = DialPlan::default();
@@ -248,6 +259,7 @@ impl Settings {
             codecs_in: codecs(s, "codecs_in", report),
             codecs_out: codecs(s, "codecs_out", report),
             redirects: s.choice(report, "redirects", &REDIRECTS).unwrap_or_default(),
+            refers: s.choice(report, "refer", &REFERS).unwrap_or_default(),
         }
     }
 }

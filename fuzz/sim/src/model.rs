@@ -523,7 +523,8 @@ fn reads(bytes: &[u8]) -> Result<(), String> {
     if headers != ours.headers().count() {
         return Err("header fields are counted differently".to_owned());
     }
-    if !ours.body().is_empty() {
+    let is_sdp = ours.content_type() == Some(b"application/sdp");
+    if !ours.body().is_empty() && is_sdp {
         sdp_types::Session::parse(ours.body()).map_err(|e| format!("sdp-types: {e}"))?;
         sbc::sdp::parse(ours.body()).map_err(|e| format!("our sdp: {e:?}"))?;
     }

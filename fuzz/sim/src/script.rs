@@ -8,7 +8,7 @@ use base::{Instant, Prefix};
 use routing_trie::{Builder, Digits, Rewrite};
 use sbc::dialog::session_timer::{Mode, Refresher, Terms};
 use sbc::policy::methods::Methods;
-use sbc::policy::{Image, Interface, Redirects, Route, RouteTarget, Source, Target};
+use sbc::policy::{Image, Interface, Redirects, Refers, Route, RouteTarget, Source, Target};
 use sbc::question::{Query, Service};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -182,6 +182,7 @@ fn image(dice: &mut Dice) -> Image {
         trunk.ring_timeout = Duration::from_secs(dice.pick(&[3, 15, 40]));
         trunk.max_duration = Duration::from_secs(dice.pick(&[5, 30, 3_600, 3_600]));
         trunk.offers = dice.chance(30);
+        trunk.refers = dice.pick(&[Refers::Execute, Refers::Execute, Refers::Pass, Refers::Refuse]);
         trunk.redirects =
             dice.pick(&[Redirects::Refuse, Redirects::Follow, Redirects::Follow, Redirects::Pass]);
         trunk.methods = Methods::new([b"INFO".as_slice(), b"NOTIFY"]);

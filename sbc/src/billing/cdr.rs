@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Version of the frames' layout.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// Identity of a CDR: boot epoch of the process, shard, and a sequence number on that shard.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -85,6 +85,27 @@ pub struct Attempt {
     pub buy: Option<Quote>,
 }
 
+/// A transfer that we executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transferred {
+    /// When it was asked for.
+    pub at: Stamp,
+    /// Which side asked.
+    pub by: Party,
+    /// Its trunk: it pays for the new leg.
+    pub trunk: Box<[u8]>,
+    /// The number it asked for.
+    pub number: Box<[u8]>,
+    /// Its first attempt, from 0; the next transfer's are not its own.
+    pub first: u8,
+    /// What it came to; 0 when it was not over before the call was.
+    pub status: u16,
+    /// What a plan decided.
+    pub taken: Option<Taken>,
+    /// Media received from the new leg.
+    pub media: LegMedia,
+}
+
 /// What one leg's media was like.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
 pub struct LegMedia {
@@ -143,8 +164,10 @@ pub struct Cdr {
     pub taken: Option<Taken>,
     /// Why it went where it went: a sealed [`crate::policy::plan::Record`]; empty when nothing was decided.
     pub why: Arc<[u8]>,
-    /// Routes tried, in order.
+    /// Routes tried, in order; those of transfers come last.
     pub attempts: Vec<Attempt>,
+    /// Transfers that we executed.
+    pub transfers: Vec<Transferred>,
     /// Media received from caller and callee.
     pub media: [LegMedia; 2],
     /// Closed by a successor of the process that carried the call: the end is the last moment known.
@@ -172,11 +195,38 @@ impl Cdr {
         Some(end.saturating_sub(answer) / 1_000_000)
     }
 
-    /// What it comes to; `None` when no plan decided.
+    /// Attempts of the call itself, or of its `n`th transfer.
+    pub fn attempts_of(&self, transfer: Option<usize>) -> &[Attempt] {
+        let first = |n: usize| self.transfers.get(n).map(|transfer| usize::from(transfer.first));
+        let begin = transfer.map_or(Some(0), first).unwrap_or(self.attempts.len());
+        let end = first(transfer.map_or(0, |n| n + 1)).unwrap_or(self.attempts.len());
+        self.attempts.get(begin..end).unwrap_or_default()
+    }
+
+    /// What a plan decided for an attempt.
+    pub fn taken_for(&self, attempt: usize) -> Option<&Taken> {
+        let is_its = |transfer: &&Transferred| usize::from(transfer.first) <= attempt;
+        match self.transfers.iter().rev().find(is_its) {
+            Some(transfer) => transfer.taken.as_ref(),
+            None => self.taken.as_ref(),
+        }
+    }
+
+    /// What it comes to, transfers apart; `None` when no plan decided.
     pub fn money(&self) -> Option<Money> {
-        let bought = self.attempts.iter();
-        let bought = bought.filter_map(|a| Some((a.buy.as_ref()?, self.answered_ms_of(a))));
-        Some(self.taken.as_ref()?.money(bought, self.answered_ms()))
+        Some(self.taken.as_ref()?.money(self.bought(None), self.answered_ms()))
+    }
+
+    /// What its `n`th transfer comes to: the new leg's time, at the price of who asked.
+    pub fn transfer_money(&self, n: usize) -> Option<Money> {
+        let taken = self.transfers.get(n)?.taken.as_ref()?;
+        let mut answered = self.attempts_of(Some(n)).iter().filter_map(|a| self.answered_ms_of(a));
+        Some(taken.money(self.bought(Some(n)), answered.next()))
+    }
+
+    fn bought(&self, transfer: Option<usize>) -> impl Iterator<Item = (&Quote, Option<u64>)> {
+        let attempts = self.attempts_of(transfer).iter();
+        attempts.filter_map(|a| Some((a.buy.as_ref()?, self.answered_ms_of(a))))
     }
 }
 
@@ -243,10 +293,11 @@ plain!(
     }
 );
 plain!(struct Attempt { trunk, endpoint, number, at, answer, end, status, reason, buy });
+plain!(struct Transferred { at, by, trunk, number, first, status, taken, media });
 plain!(struct LegMedia { packets, octets, lost, discarded, jitter_us, mos_centi });
 plain!(struct Cdr {
     id, call, call_id_in, call_id_out, from, to, source, trunk_in, trunk_out, setup, ringing, answer, end,
-    status, q850, reason, released_by, taken, why, attempts, media, recovered,
+    status, q850, reason, released_by, taken, why, attempts, transfers, media, recovered,
 });
 
 #[cfg(test)]
@@ -286,6 +337,7 @@ pub(crate) mod tests {
                 reason: Box::default(),
                 buy: Some(crate::billing::quote::tests::quote(10_000_000)),
             }],
+            transfers: Vec::new(),
             media: [LegMedia { packets: 7, mos_centi: Some(441), ..LegMedia::default() }; 2],
             recovered: false,
         }

@@ -1,7 +1,9 @@
 //! The answer of a call: the callee's 2xx, what the caller hears of it, and its ACK (RFC 3261 13.2.2.4).
 
 use super::offer_answer::{Carrier, Negotiation};
-use super::{CALLER, Call, Phase, body, branch, bridge, early, exchange, hunt, release, session};
+use super::{
+    CALLER, Call, Phase, body, branch, bridge, early, exchange, hunt, release, session, transfer,
+};
 use crate::billing::Frame;
 use crate::core::{Core, Reply, Turn, dialog_request};
 use crate::dialog::{Contact, Dialog};
@@ -33,6 +35,9 @@ pub(crate) fn success(
     }
     if leg.phase == Phase::Confirmed || leg.phase == Phase::Over || !wanted {
         return decline(call, core, turn, (place, key), message);
+    }
+    if transfer::is_target(call, place) {
+        return transfer::answered(call, core, turn, (place, key), message);
     }
     if call.callee != Some(place) {
         branch::bring_forward(call, core, turn, place);
@@ -111,6 +116,7 @@ fn answered(
     call.cdr.answer = Some(turn.now.into());
     call.cdr.status = message.status().map_or(200, |s| s.code());
     for branch in call.branches.drain(..) {
+        call.carried.push((branch.leg, branch.attempt));
         if let Some(attempt) = call.cdr.attempts.get_mut(usize::from(branch.attempt)) {
             (attempt.status, attempt.reason) = (call.cdr.status, Box::default());
             attempt.answer = call.cdr.answer;

@@ -96,10 +96,12 @@ pub(crate) fn mute(leg: &mut Leg, turn: &mut Turn, muted: bool) {
     }
 }
 
-/// Joins the endpoints of the caller and of the current callee.
+/// Joins the endpoints of the two sides.
 pub(crate) fn join(call: &Call, turn: &mut Turn) {
     let end = |place: usize| call.legs.get(place).and_then(|l| l.media);
-    if let (Some(a), Some(b)) = (end(0), call.callee.and_then(|c| end(usize::from(c)))) {
+    if let (Some(a), Some(b)) =
+        (end(usize::from(call.near)), call.callee.and_then(|c| end(usize::from(c))))
+    {
         turn.media.join(a, b);
     }
 }
@@ -219,5 +221,5 @@ pub(crate) fn is_dead(call: &Call, turn: &Turn) -> bool {
         let since = report.last_heard.unwrap_or_default().max(leg.planned_at);
         leg.both_ways && turn.now.mono.since(since) >= limit
     };
-    is_silent(super::CALLER) && is_silent(callee)
+    is_silent(call.near) && is_silent(callee)
 }

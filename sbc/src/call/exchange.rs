@@ -71,7 +71,9 @@ pub(crate) fn may_begin(call: &Call, core: &Core, place: u8, method: Method) -> 
     }
     // Towards a side that is not ready, our own request is what is pending.
     let by_invite = carrier(call, other, method) == Method::Invite;
-    let is_ready = far.offer.is_stable() && !(by_invite && (open(other) || !confirmed(far.phase)));
+    let is_ready = far.offer.is_stable()
+        && far.phase != Phase::Over
+        && !(by_invite && (open(other) || !confirmed(far.phase)));
     if is_ready { Ok(other) } else { Err(Busy::Pending) }
 }
 
@@ -242,6 +244,10 @@ pub(crate) fn abandoned(call: &mut Call, core: &mut Core, turn: &mut Turn, place
     if call.exchange.is_some_and(|e| e.from == place || e.to == place)
         && let Some(exchange) = end(call)
     {
+        if exchange.answer_awaited {
+            // The 2xx is owed its ACK all the same.
+            answer::acknowledge(call, core, turn, exchange.to, None);
+        }
         core.respond(turn, exchange.served, Reply::plain(500, None), |_| {});
     }
 }

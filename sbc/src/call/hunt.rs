@@ -8,7 +8,7 @@
 use super::branch::{self, Branch};
 use super::invite::{self, Offer};
 use super::{Call, MAX_LEGS, Phase, answer, body, bridge, early, exchange, outcome, redirect};
-use super::{release, session};
+use super::{release, session, transfer};
 use crate::billing::{Attempt, Frame};
 use crate::core::{Core, Turn};
 use crate::dialog::Dialog;
@@ -45,7 +45,10 @@ pub(crate) fn next(call: &mut Call, core: &mut Core, turn: &mut Turn, otherwise:
     let all_mute = !attempts.is_empty() && attempts.iter().all(is_mute);
     let otherwise = if all_mute { Refusal::NoCodec } else { otherwise };
     let (status, why) = best_status(call).unwrap_or((otherwise.status(), otherwise));
-    release::fail(call, core, turn, why, status);
+    match call.transfer {
+        Some(_) => transfer::refused(call, core, turn, status),
+        None => release::fail(call, core, turn, why, status),
+    }
 }
 
 fn attempt_or_skip(
@@ -107,7 +110,8 @@ fn attempt(
     if body::is_barred(&message, &trunk.bodies) {
         return Err(Refusal::BadContentType);
     }
-    let caller = call.legs.first().map_or(0, |leg| leg.trunk);
+    let asker = call.legs.get(usize::from(transfer::asker(call)));
+    let caller = asker.map_or(0, |leg| leg.trunk);
     let boundary = Boundary::between(&image, caller, candidate.trunk).ok_or(Refusal::NoRoute)?;
     admission::enter(&image, &core.page, candidate.trunk, turn.now.mono)?;
     let media = match bridge::reserve(core, turn, port) {
@@ -128,7 +132,7 @@ fn attempt(
         close_leg(call, turn, core, place);
         return Err(refusal);
     }
-    if call.branches.is_empty() {
+    if call.branches.is_empty() && call.transfer.is_none() {
         branch::bring_forward(call, core, turn, place);
     }
     let attempt = record_attempt(call, core, turn, candidate, Refusal::RouteRefused);
@@ -269,6 +273,7 @@ pub(crate) fn failed(
             early::tell_ended(call, core, turn);
         }
         Some(_) => early::tell_ended(call, core, turn),
+        None if call.transfer.is_some() => next(call, core, turn, why),
         None => {
             call.state = CallState::Trying;
             next(call, core, turn, why);
@@ -286,7 +291,7 @@ fn drop_branch(
 ) -> bool {
     let Some(at) = call.branches.iter().position(|b| b.leg == place) else { return false };
     let branch = call.branches.remove(at);
-    if status != 0 {
+    if status != 0 && call.transfer.is_none() {
         outcome::failed(call, core, turn, branch, status);
     }
     close_leg(call, turn, core, place);
@@ -318,7 +323,8 @@ pub(crate) fn end_others(
 /// The best of what candidates said (RFC 3261 16.7 6): a 6xx, else the lowest class; of the 4xx rather
 /// what helps to ask better; the latest of equals.
 fn best_status(call: &Call) -> Option<(u16, Refusal)> {
-    let said = call.cdr.attempts.iter().filter(|attempt| attempt.status != 0);
+    let first = call.transfer.as_ref().map_or(0, |transfer| usize::from(transfer.first));
+    let said = call.cdr.attempts.iter().skip(first).filter(|attempt| attempt.status != 0);
     let best = said.rev().min_by_key(|attempt| match attempt.status {
         600.. => (0, 0),
         300..=399 if !call.contacts.is_empty() => (3, 0),

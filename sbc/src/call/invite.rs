@@ -1,7 +1,7 @@
 //! The INVITE of a new leg: built from the caller's, never patched.
 
 use super::offer_answer::Negotiation;
-use super::{CALLER, Call, Leg, body, bridge};
+use super::{Call, Leg, body, bridge, transfer};
 use crate::core::{Core, Turn, supported, via};
 use crate::dialog::session_timer::Mode;
 use crate::dialog::{Contact, Dialog, Tag};
@@ -27,8 +27,11 @@ impl<'d> Offer<'d> {
     }
 }
 
-/// The INVITE being served for the caller.
+/// The INVITE being served for the caller, or the one a transfer stands for.
 pub(super) fn of_caller(call: &Call, core: &Core) -> Option<Box<[u8]>> {
+    if let Some(transfer) = &call.transfer {
+        return Some(transfer.invite.clone());
+    }
     let key = call.legs.first()?.invite?;
     Some(core.transactions.get(key)?.request.clone())
 }
@@ -77,19 +80,23 @@ pub(super) fn send(
     offer: Offer,
 ) -> Result<(), Refusal> {
     let session = offer.0.and_then(|sdp| bridge::acceptable(sdp).ok());
+    let describer = transfer::describer(call);
     let sdp = match session {
         Some(session) => {
-            let sdp = bridge::rewritten(call, core, turn, (CALLER, place), &session);
+            let sdp = bridge::rewritten(call, core, turn, (describer, place), &session);
             Some(sdp.ok_or(Refusal::NoCodec)?)
         }
         None => None,
     };
     // An offer in a reliable response is answered in the caller's PRACK, or it must not be made.
-    let wants = call.legs.first().map(|caller| caller.peer).unwrap_or_default();
+    let asker = transfer::asker(call);
+    let is_transfer = call.transfer.is_some();
+    let caller = call.legs.first().filter(|_| !is_transfer);
+    let wants = caller.map(|caller| caller.peer).unwrap_or_default();
     let reliable = sdp.is_some() || wants.reliable;
     let image = core.image.clone();
     let (home, key, hops) = (call.home, call.key, call.max_forwards);
-    let boundary = call.boundary(&image, CALLER, place).ok_or(Refusal::InternalError)?;
+    let boundary = call.boundary(&image, asker, place).ok_or(Refusal::InternalError)?;
     let whole = body::with_parts(core, invite, &boundary, sdp.as_deref());
     let Some(leg) = call.leg(place) else { return Err(Refusal::InternalError) };
     leg.asked = Negotiation::inviting(sdp.is_some());
@@ -128,6 +135,9 @@ pub(super) fn send(
             }
             if trunk.profile.early_media == EarlyMedia::Authorized {
                 print.header(Name::PEarlyMedia, b"supported");
+            }
+            if let Some(by) = invite.get(Name::ReferredBy).filter(|_| is_transfer) {
+                print.header(Name::ReferredBy, by);
             }
             manipulate::pass(invite, &boundary, &mut print);
             identity::pass(invite, &boundary, Some(&dialog.target), &mut print);

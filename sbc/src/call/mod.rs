@@ -3,7 +3,7 @@
 //! `setup` takes an INVITE in, `hunt` tries candidates, each a `branch`, with an INVITE of `invite`'s, and
 //! follows `redirect`ions; `early` and `answer` hear what they say, `bridge`
 //! turns session descriptions into media plans, `exchange` carries offers across, `session` keeps dialogs alive, `pass`
-//! carries what is about neither, `release` ends it all.
+//! carries what is about neither, `transfer` gives it another leg, `release` ends it all.
 //! Which description is an offer and which an answer is for `offer_answer` to say. A call is plain data: `freeze` writes it with its transactions and media, `thaw` brings it back.
 
 pub(crate) mod answer;
@@ -24,6 +24,7 @@ pub(crate) mod release;
 pub(crate) mod send;
 pub(crate) mod session;
 pub(crate) mod setup;
+pub(crate) mod transfer;
 
 pub use leg::{Leg, Phase};
 
@@ -58,6 +59,14 @@ pub struct Call {
     pub(crate) state: CallState,
     /// The caller first, then every candidate tried.
     pub(crate) legs: Vec<Leg>,
+    /// The leg the callee is joined to: the caller's, until a transfer.
+    pub(crate) near: u8,
+    /// Legs that have carried the call, with their attempts in the CDR: the first callee, then targets of transfers.
+    pub(crate) carried: Vec<(u8, u8)>,
+    /// A transfer under way.
+    pub(crate) transfer: Option<transfer::Transfer>,
+    /// What the last one left to do.
+    pub(crate) aftermath: transfer::Aftermath,
     /// The leg the caller hears: of those being tried the one in front, or the one that answered.
     pub(crate) callee: Option<u8>,
     /// Candidates being tried.
@@ -133,7 +142,10 @@ impl Call {
 
     /// The leg on the other side of the bridge.
     pub(crate) fn other(&self, place: u8) -> Option<u8> {
-        if place == CALLER { self.callee } else { (self.callee == Some(place)).then_some(CALLER) }
+        match place == self.near {
+            true => self.callee,
+            false => (self.callee == Some(place)).then_some(self.near),
+        }
     }
 
     /// What a message crosses from one leg to another.

@@ -24,10 +24,9 @@ pub(super) fn over(call: &Call, core: &Core, turn: &mut Turn, tried: &[Branch]) 
     if call.cdr.recovered {
         return;
     }
-    let answered = call.cdr.attempts.iter().position(|attempt| attempt.answer.is_some());
-    match (answered, call.callee) {
-        (Some(at), Some(callee)) => tell(call, core, turn, (callee, at as u8), Ended::Answered),
-        _ => tried.iter().for_each(|b| failed(call, core, turn, *b, call.cdr.status)),
+    match call.carried.first() {
+        Some(first) => tell(call, core, turn, *first, Ended::Answered),
+        None => tried.iter().for_each(|b| failed(call, core, turn, *b, call.cdr.status)),
     }
 }
 

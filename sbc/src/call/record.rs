@@ -12,7 +12,7 @@ use control::event::CallState;
 use media::{EndRecord, Media};
 
 /// Version of the layout. A new version reads its predecessor.
-pub(crate) const VERSION: u16 = 7;
+pub(crate) const VERSION: u16 = 8;
 
 /// A call as it stands in the region.
 pub struct CallRecord {
@@ -99,6 +99,10 @@ impl Plain for Call {
         (self.home.0, self.key).put(out);
         state_code(self.state).put(out);
         self.legs.put(out);
+        self.near.put(out);
+        self.carried.put(out);
+        self.transfer.put(out);
+        self.aftermath.put(out);
         self.callee.put(out);
         self.branches.put(out);
         self.candidates.put(out);
@@ -126,6 +130,10 @@ impl Plain for Call {
             key,
             state: state_of(u8::take(from)?)?,
             legs: Plain::take(from)?,
+            near: Plain::take(from)?,
+            carried: Plain::take(from)?,
+            transfer: Plain::take(from)?,
+            aftermath: Plain::take(from)?,
             callee: Plain::take(from)?,
             branches: Plain::take(from)?,
             candidates: Plain::take(from)?,

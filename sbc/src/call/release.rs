@@ -2,7 +2,7 @@
 //!
 //! The CDR closes when the end is known; the call itself stays until its last BYE is answered.
 
-use super::{CALLER, Call, Phase, answer, early, hunt, outcome, send};
+use super::{CALLER, Call, Phase, answer, branch, early, hunt, outcome, send, transfer};
 use crate::billing::{Frame, LegMedia, Party, Stamp};
 use crate::core::{Core, Reply, Turn};
 use crate::message::{self, Message, Method, Name, Print};
@@ -64,13 +64,17 @@ pub(crate) fn hung_up(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
     if place == CALLER && call.state != CallState::Answered {
         return cancelled(call, core, turn);
     }
-    if place != CALLER && call.callee != Some(place) {
+    if branch::is_tried(call, place) && call.callee != Some(place) {
         // One of several that are tried; the others go on.
         return hunt::give_up(call, core, turn, place, Refusal::CalleeHungUp);
     }
-    let (party, why) = match place {
-        CALLER => (Party::Caller, Refusal::CallerHungUp),
-        _ => (Party::Callee, Refusal::CalleeHungUp),
+    if transfer::hung_up(call, place) || call.other(place).is_none() {
+        // It has asked for a transfer, or has been left behind by one.
+        return;
+    }
+    let (party, why) = match place == call.near {
+        true => (Party::Caller, Refusal::CallerHungUp),
+        false => (Party::Callee, Refusal::CalleeHungUp),
     };
     if call.cdr.answer.is_none() {
         call.cdr.status = why.status();
@@ -97,6 +101,7 @@ fn finish(call: &mut Call, core: &mut Core, turn: &mut Turn, party: Party, why: 
     call.state = CallState::Ended;
     // An answer to its question that is still under way finds nobody to route.
     call.awaited = None;
+    call.transfer = None;
     call.candidates.clear();
     call.question_deadline = Instant::NEVER;
     call.duration_deadline = Instant::NEVER;
@@ -135,21 +140,36 @@ fn leave_unserved(call: &Call, core: &mut Core, turn: &mut Turn) {
 }
 
 fn close_media(call: &mut Call, turn: &mut Turn) {
-    let callee = call.callee;
-    for (place, leg) in call.legs.iter_mut().enumerate() {
-        let Some(end) = leg.media.take() else { continue };
-        let Some(report) = turn.media.release(end, turn.now.mono) else { continue };
-        let side = usize::from(place as u8 != CALLER);
-        if side == 0 || callee == Some(place as u8) {
-            call.cdr.media[side] = LegMedia {
-                packets: report.packets,
-                octets: report.octets,
-                lost: report.lost,
-                discarded: report.discarded,
-                jitter_us: report.jitter_us,
-                mos_centi: (report.mos_centi > 0).then_some(report.mos_centi),
-            };
+    for place in 0..call.legs.len() as u8 {
+        close_leg_media(call, turn, place);
+    }
+}
+
+/// Gives back a leg's media; what it has seen goes where the leg stands in the CDR.
+pub(crate) fn close_leg_media(call: &mut Call, turn: &mut Turn, place: u8) {
+    let Some(end) = call.leg(place).and_then(|leg| leg.media.take()) else { return };
+    let Some(report) = turn.media.release(end, turn.now.mono) else { return };
+    let seen = LegMedia {
+        packets: report.packets,
+        octets: report.octets,
+        lost: report.lost,
+        discarded: report.discarded,
+        jitter_us: report.jitter_us,
+        mos_centi: (report.mos_centi > 0).then_some(report.mos_centi),
+    };
+    let carried = call.carried.iter().position(|(leg, _)| *leg == place);
+    match carried {
+        _ if place == CALLER => call.cdr.media[0] = seen,
+        Some(0) => call.cdr.media[1] = seen,
+        Some(later) => {
+            let attempt = call.carried.get(later).map_or(0, |(_, attempt)| *attempt);
+            let mut transfers = call.cdr.transfers.iter_mut().rev();
+            if let Some(transfer) = transfers.find(|transfer| transfer.first <= attempt) {
+                transfer.media = seen;
+            }
         }
+        None if call.callee == Some(place) => call.cdr.media[1] = seen,
+        None => {}
     }
 }
 

@@ -5,7 +5,7 @@
 //! what was said last.
 
 use super::offer_answer::Negotiation;
-use super::{CALLER, Call, Leg, Phase, answer, body, bridge, hunt, release, send};
+use super::{CALLER, Call, Leg, Phase, answer, body, bridge, hunt, release, send, transfer};
 use crate::core::{Core, Turn};
 use crate::dialog::session_timer::{Mode, Terms};
 use crate::message::{Message, Method, Print};
@@ -132,10 +132,15 @@ pub(crate) fn heard(
         }
         Heard::Success => {
             answer::acknowledge(call, core, turn, place, None);
-            if let Ok(session) = bridge::acceptable(body::sdp(message)) {
-                bridge::program(call, core, turn, place, &session);
+            let was_offer = call.leg(place).is_some_and(|leg| leg.offers);
+            let session = bridge::acceptable(body::sdp(message));
+            if let Ok(session) = &session {
+                bridge::program(call, core, turn, place, session);
             }
             concluded(call, core, turn, place, message);
+            if let (true, Ok(session)) = (was_offer, &session) {
+                transfer::agreed(call, core, turn, place, session);
+            }
         }
     }
 }

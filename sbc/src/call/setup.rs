@@ -1,7 +1,7 @@
 //! An INVITE that begins a call: checks, decision, first candidate.
 
 use super::offer_answer::Negotiation;
-use super::{Call, Leg, body, bridge, hunt, release, session};
+use super::{Call, Leg, body, bridge, hunt, release, session, transfer};
 use crate::billing::{Cdr, CdrId, Frame, Party};
 use crate::core::{Core, Reply, Turn, respond_stateless, unsupported};
 use crate::dialog::session_timer::{LEAST_MIN_SE_S, SessionTimer};
@@ -10,7 +10,7 @@ use crate::message::{Message, Name, Print, Scheme, Uri};
 use crate::policy::decide::{Decision, Facts, decide_with};
 use crate::policy::plan::Kept;
 use crate::policy::{admission, realm};
-use crate::question;
+use crate::question::{self, Question};
 use crate::refusal::Refusal;
 use crate::transaction::Owner;
 use base::{Home, Instant, Key, PortId, Slab};
@@ -174,6 +174,7 @@ fn new_cdr(
         reason: Box::default(),
         released_by: Party::Engine,
         taken: None,
+        transfers: Vec::new(),
         why: Default::default(),
         attempts: Vec::new(),
         media: Default::default(),
@@ -281,6 +282,10 @@ fn begin(
         key: Key::default(),
         state: CallState::Deciding,
         legs: vec![leg],
+        near: super::CALLER,
+        carried: Vec::new(),
+        transfer: None,
+        aftermath: Default::default(),
         callee: None,
         branches: Vec::new(),
         candidates: Default::default(),
@@ -367,6 +372,9 @@ fn caller_dialog(core: &mut Core, at: Arrival, message: &Message) -> Result<Dial
 
 /// Decides, from the top, and acts upon it.
 pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
+    if call.transfer.is_some() {
+        return transfer::route(call, core, turn);
+    }
     let facts = Facts {
         trunk: call.legs.first().map_or(0, |l| l.trunk),
         number: &call.number,
@@ -395,14 +403,17 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
             hunt::next(call, core, turn, Refusal::RoutesExhausted);
         }
         Decision::Refuse(refusal) => release::fail(call, core, turn, refusal, refusal.status()),
-        Decision::Need(question) => {
-            core.counters.questions.add(1);
-            turn.events.push(Event::Asked { question: Text::from(&*question.to_string()) });
-            core.waiting.push(call.key);
-            call.awaited = Some(question);
-            call.question_deadline = turn.now.mono + question::DEADLINE;
-        }
+        Decision::Need(question) => ask(call, core, turn, question),
     }
+}
+
+/// The decision waits for an answer.
+pub(crate) fn ask(call: &mut Call, core: &mut Core, turn: &mut Turn, question: Question) {
+    core.counters.questions.add(1);
+    turn.events.push(Event::Asked { question: Text::from(&*question.to_string()) });
+    core.waiting.push(call.key);
+    call.awaited = Some(question);
+    call.question_deadline = turn.now.mono + question::DEADLINE;
 }
 
 /// The answer did not come in time: silence is the answer.

@@ -28,6 +28,14 @@ impl Methods {
         self
     }
 
+    /// The same, with peers told of one more that we serve ourselves.
+    pub fn serving(mut self, method: &[u8]) -> Methods {
+        if !self.tells_of(method) {
+            self.allow = [&self.allow, &b", "[..], method].concat().into();
+        }
+        self
+    }
+
     /// Whether a method every trunk serves may be left out of Allow: no call is without the others.
     pub fn may_be_concealed(method: &str) -> bool {
         matches!(method, "OPTIONS" | "PRACK" | "UPDATE")

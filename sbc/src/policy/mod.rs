@@ -13,12 +13,14 @@ pub mod plan;
 pub mod profile;
 pub mod realm;
 pub mod redirects;
+mod refers;
 mod sources;
 mod succession;
 pub mod transport;
 
 pub use profile::Profile;
 pub use redirects::Redirects;
+pub use refers::Refers;
 pub use sources::Sources;
 pub use succession::TooManyTrunks;
 pub use transport::{Face, StreamListener, Transport};
@@ -156,6 +158,8 @@ pub struct Trunk {
     pub profile: Profile,
     /// What becomes of a 3xx of its.
     pub redirects: Redirects,
+    /// What becomes of a REFER of its.
+    pub refers: Refers,
 }
 
 impl Default for Trunk {
@@ -195,6 +199,7 @@ impl Default for Trunk {
             codecs_out: CodecPolicy::default(),
             profile: Profile::default(),
             redirects: Redirects::default(),
+            refers: Refers::default(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Signal;
 use crate::call::branch::Branch;
-use crate::call::{self, Call, early, exchange, hunt, pass, release, session, setup};
+use crate::call::{self, Call, early, exchange, hunt, pass, release, session, setup, transfer};
 use crate::core::{Alarm, Core, Turn};
 use crate::errand;
 use crate::question::{Answer, PortedNumber, Question};
@@ -177,6 +177,7 @@ impl Signal {
                     session::lost(call, &mut self.core, turn, owner.leg);
                 } else {
                     pass::timed_out(call, &mut self.core, turn, key);
+                    transfer::concluded(call, &mut self.core, turn, key);
                 }
             }
             Machine::ServerOther(_) => {}

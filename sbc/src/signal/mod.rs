@@ -7,6 +7,7 @@ mod errand;
 mod event;
 mod pass;
 mod record;
+mod refer;
 mod request;
 mod response;
 mod unsent;

@@ -67,6 +67,7 @@ impl Signal {
                 self.answer_now(turn, at, message, 481)
             }
             (Method::Register, _) => self.answer_now(turn, at, message, 405),
+            (Method::Refer, Some(leg)) => self.refer(turn, at, leg, message),
             (_, Some(leg)) => self.pass(turn, at, leg, message),
             (_, None) => self.begin_errand(turn, at, message),
         }

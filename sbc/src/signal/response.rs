@@ -1,7 +1,7 @@
 //! Responses: to the transaction our branch names, and through it to the call (RFC 3261 17.1.3).
 
 use super::Signal;
-use crate::call::{exchange, hunt, pass, session};
+use crate::call::{exchange, hunt, pass, session, transfer};
 use crate::core::Turn;
 use crate::counters::{ClassCase, Dropped};
 use crate::errand;
@@ -40,6 +40,8 @@ impl Signal {
                         session::concluded(call, &mut self.core, turn, owner.leg, message);
                     } else if pass::is_passing(call, key) {
                         pass::concluded(call, &mut self.core, turn, key, message);
+                    } else {
+                        transfer::concluded(call, &mut self.core, turn, key);
                     }
                 }
                 self.settle_owner(turn, owner);

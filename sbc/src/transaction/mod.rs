@@ -148,6 +148,11 @@ impl Transaction {
         }
     }
 
+    /// Whether it serves an INVITE whose 2xx is not acknowledged.
+    pub fn awaits_ack(&self) -> bool {
+        matches!(&self.machine, Machine::ServerInvite(m) if m.awaits_ack())
+    }
+
     /// When its timer is due.
     pub fn deadline(&self) -> Instant {
         match &self.machine {

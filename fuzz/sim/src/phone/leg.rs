@@ -126,6 +126,14 @@ impl Leg {
                 self.request(now, method, "", line);
             }
             Act::Other(_) => {}
+            Act::Refer(number) if self.phase == Phase::Up => {
+                let quiet = if line.chance(30) { "Refer-Sub: false\r\n" } else { "" };
+                let (serial, node) = (self.serial, line.node);
+                let headers =
+                    format!("Refer-To: <sip:{number}@{node}>\r\nSubject: u{serial}\r\n{quiet}");
+                self.request_with(now, "REFER", &headers, "", line);
+            }
+            Act::Refer(_) => {}
             Act::Refresh => {
                 if !line.chance(15) {
                     self.update(now, None, line);

@@ -245,7 +245,11 @@ impl Line {
 
     /// Takes an INVITE: the other side of a call begins.
     fn called(&mut self, now: Instant, invite: Text) -> Leg {
-        let user = invite.uri_of("From").strip_prefix("sip:u").unwrap_or("0");
+        // Whoever is called for a transfer is told whose call it is.
+        let user = match invite.get("Subject").strip_prefix('u') {
+            Some(serial) => serial,
+            None => invite.uri_of("From").strip_prefix("sip:u").unwrap_or("0"),
+        };
         let serial = user.split('@').next().and_then(|n| n.parse().ok()).unwrap_or(0);
         let mut leg = self.leg(serial, false);
         leg.call_id = invite.get("Call-ID").to_owned();

@@ -27,6 +27,8 @@ pub(super) enum Act {
     Update(Option<&'static str>),
     /// A request about something else, with this method.
     Other(&'static str),
+    /// Asks for the other side to be connected with this number instead.
+    Refer(&'static str),
     /// Its session's refresh.
     Refresh,
     /// The answer to the re-INVITE with this branch.
@@ -69,6 +71,11 @@ pub(super) fn conversation(random: &mut Random, hostile: bool) -> Plan {
         let method = ["INFO", "INFO", "MESSAGE", "NOTIFY"][random.below(4) as usize];
         let at = random.below(length + 2_000);
         plan.push((at, Act::Other(method)));
+    }
+    for _ in 0..random.below(8).saturating_sub(5) {
+        let number = ["42079460001", "52079460001", "32079460001", "72079460001", "9"];
+        let at = random.below(length + 2_000);
+        plan.push((at, Act::Refer(number[random.below(5) as usize])));
     }
     if hostile {
         plan.extend(mischief(random, length));

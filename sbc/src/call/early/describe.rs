@@ -63,7 +63,7 @@ pub(crate) fn described(
 }
 
 /// The same for a response of a branch that is not in front: the caller is told nothing yet.
-pub(super) fn noted(
+pub(crate) fn noted(
     call: &mut Call,
     core: &Core,
     turn: &mut Turn,

@@ -56,7 +56,8 @@ pub(crate) fn tell_ended(call: &mut Call, core: &mut Core, turn: &mut Turn) {
     let Some(caller) = call.legs.first() else { return };
     let (peer, tag, invite) = (caller.peer, caller.dialog.tag, caller.invite);
     let is_ready = caller.unconfirmed.is_none() && peer.early_end && !peer.insists;
-    let Some(invite) = invite.filter(|_| is_ready && !call.has_ended()) else { return };
+    let is_open = call.cdr.answer.is_none() && !call.has_ended();
+    let Some(invite) = invite.filter(|_| is_ready && is_open) else { return };
     let open = (0..8).filter(|fork| (call.told.known & !call.told.over) >> fork & 1 == 1);
     for fork in open.filter(|fork| *fork != tag.fork).collect::<Vec<u8>>() {
         // What the caller has not heard described may still be answered in any dialog.

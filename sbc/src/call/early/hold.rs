@@ -1,7 +1,7 @@
 //! Responses of the callee's that wait until the caller is ready for them.
 
 use super::heard;
-use crate::call::{Call, Phase, answer};
+use crate::call::{Call, Phase, answer, transfer};
 use crate::core::{Core, Turn};
 use crate::message::{self, Index, Message};
 use base::Key;
@@ -26,6 +26,7 @@ pub(crate) fn hold(call: &mut Call, message: &Message) {
 
 /// The caller is ready: what was held is heard now.
 pub(crate) fn resume(call: &mut Call, core: &mut Core, turn: &mut Turn) {
+    transfer::resume(call, core, turn);
     let Some((place, key)) = held_by(call) else { return };
     let held = core::mem::take(&mut call.held);
     let mut index = Index::new();

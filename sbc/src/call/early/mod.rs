@@ -18,7 +18,7 @@ pub(crate) use reliable::{Unconfirmed, confirmed, is_confirmed_by, unconfirmed};
 
 use super::branch::Standing;
 use super::offer_answer::{Carrier, Negotiation};
-use super::{CALLER, Call, Leg, Phase, answer, branch, bridge, hunt, release};
+use super::{CALLER, Call, Leg, Phase, answer, branch, bridge, hunt, release, transfer};
 use crate::core::{Core, Turn};
 use crate::counters::Unheard;
 use crate::dialog::prack::{self, Order, RAck};
@@ -26,7 +26,8 @@ use crate::message::Message;
 use crate::refusal::Refusal;
 use base::plain;
 use control::event::CallState;
-use describe::{caller_is_owed, listen, noted};
+pub(crate) use describe::noted;
+use describe::{caller_is_owed, listen};
 use ended::ended;
 use reliable::{confirm, tell_reliably};
 
@@ -59,6 +60,11 @@ pub(crate) struct Early {
 plain!(struct Early { leg, tag, rseq, answer, agreed, fork, told, version, over });
 
 impl Early {
+    /// What it said of its media; empty while it has said nothing.
+    pub(crate) fn answer(&self) -> &[u8] {
+        &self.answer
+    }
+
     /// Whether this is a leg's description of its media.
     pub(crate) fn is_described_by(&self, leg: u8) -> bool {
         self.leg == leg && !self.answer.is_empty()
@@ -91,6 +97,10 @@ pub(crate) fn heard(
         Order::Next => {}
         Order::Again => return,
         Order::Early => return core.counters.unheard.add(Unheard::OutOfOrder.index()),
+    }
+    if call.transfer.is_some() {
+        beside(call, core, turn, (place, rseq), message);
+        return transfer::rang(call, core, turn, message);
     }
     if status == 199 {
         return ended(call, core, turn, (place, rseq), message);

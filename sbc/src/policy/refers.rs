@@ -1,0 +1,13 @@
+//! What becomes of a REFER within a call that a trunk sends (RFC 3515).
+
+/// What becomes of it.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Refers {
+    /// It crosses to the other side where both trunks list REFER.
+    #[default]
+    Pass,
+    /// We call the new number ourselves, at this trunk's expense, and join it to the other side.
+    Execute,
+    /// It is declined.
+    Refuse,
+}
