@@ -30,7 +30,7 @@ lint: ## Formatting, clippy, dependencies
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; else echo "cargo-deny is not installed: cargo install cargo-deny"; fi
 
-bench: ## Micro benchmarks
+bench: bench-decks ## Micro benchmarks, and decks
 	@$(CARGO) bench -p sbc -p media -p routing-trie
 
 bench-decks: ## Decks of 50 vendors, 10 million rows: import, merge, decisions; SQLite beside (Python, phonenumbers)

@@ -98,7 +98,7 @@ fn every_metric_that_is_mentioned_exists() {
 
 /// The key of `key = value`, commented out or not.
 fn key(line: &str) -> Option<&str> {
-    let (word, _) = line.trim().trim_start_matches(['#', '{', '}', ' ']).split_once(" = ")?;
+    let (word, _) = line.trim_start().trim_start_matches(['#', '{', '}', ' ']).split_once(" = ")?;
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
     (!word.is_empty() && word.bytes().all(good)).then_some(word)
 }

@@ -206,9 +206,12 @@ impl RuleDraft {
             let Some(name) = &vendor.name else { return true };
             let used = self.vendors.is_empty()
                 || self.vendors.iter().any(|(n, ..)| *n.value == *name.value);
-            let serves = vendor.only_for.is_empty()
-                || self.from.is_empty()
-                || self.from.iter().any(|t| named(&vendor.only_for, &t.value));
+            // A call does not go back where it came from.
+            let serves = |from: &At<String>| {
+                (vendor.only_for.is_empty() || named(&vendor.only_for, &from.value))
+                    && vendor.trunks.iter().any(|exit| exit.value != from.value)
+            };
+            let serves = self.from.is_empty() || self.from.iter().any(serves);
             used && !named(&self.except, &name.value) && serves
         })
     }
