@@ -107,7 +107,7 @@ fn key(line: &str) -> Option<&str> {
 fn every_key_that_is_mentioned_exists() {
     let reference = read(&root().join("config/sbcd.toml"));
     let known: BTreeSet<&str> =
-        reference.lines().flat_map(|l| l.split(['{', ','])).filter_map(key).collect();
+        reference.lines().flat_map(|l| l.split(['{', ',']).chain([l])).filter_map(key).collect();
     assert!(known.contains("first_ms") && known.contains("weight") && known.contains("pin"));
     let mut wrong = Vec::new();
     for page in pages() {
