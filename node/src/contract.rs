@@ -8,6 +8,7 @@
 
 use base::{Bytes, Instant, Now, PacketSend, Pool, PortId, ShardId, Texts};
 use control::{Command, Event};
+use sbc::policy::Proved;
 use std::net::SocketAddr;
 
 /// The operator's or the kernel's failure: what happened and what to do about it. Ends the shard.
@@ -50,6 +51,19 @@ pub enum Letter {
         port: PortId,
         /// Who sent it.
         source: SocketAddr,
+        /// The names its sender has proved.
+        proved: Option<Proved>,
+        /// The whole message.
+        bytes: Box<[u8]>,
+    },
+    /// A SIP message for another shard, which takes no more of them: it is refused here, or dropped.
+    Returned {
+        /// The listener it arrived on.
+        port: PortId,
+        /// Who sent it.
+        source: SocketAddr,
+        /// The names its sender has proved.
+        proved: Option<Proved>,
         /// The whole message.
         bytes: Box<[u8]>,
     },
@@ -59,6 +73,8 @@ pub enum Letter {
         port: PortId,
         /// The other end of the stream.
         source: SocketAddr,
+        /// The names it has proved.
+        proved: Option<Proved>,
         /// The whole message.
         bytes: Box<[u8]>,
     },

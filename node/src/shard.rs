@@ -9,7 +9,7 @@ use base::{Instant, Now, Pool, ShardId};
 use control::Event;
 use media::{Media, MediaPort, Notice};
 use sbc::policy::Image;
-use sbc::{CallRecord, Outcome, Setup, Signal, Turn};
+use sbc::{CallRecord, Outcome, Sender, Setup, Signal, Turn};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -152,7 +152,9 @@ impl Shard {
     fn letters(&mut self, now: Now, room: usize, inbox: &mut Inbox, outbox: &mut Outbox) {
         for letter in inbox.letters.drain(..) {
             let source = match &letter {
-                Letter::Signal { source, .. } | Letter::Stream { source, .. } => Some(*source),
+                Letter::Signal { source, .. }
+                | Letter::Stream { source, .. }
+                | Letter::Returned { source, .. } => Some(*source),
                 Letter::Forward { .. }
                 | Letter::Unsent { .. }
                 | Letter::Answer(_)
@@ -225,10 +227,12 @@ impl Shard {
             panic!("a poisoned packet");
         }
         let (signal, mut turn) = self.turn(now, outbox, room);
-        let outcome = signal.receive(&mut turn, packet.port, packet.source, bytes, false);
+        let (port, source) = (packet.port, packet.source);
+        let outcome =
+            signal.receive(&mut turn, Sender { port, source, proved: None }, bytes, false);
         if let Outcome::Elsewhere(shard) = outcome {
-            let (port, source) = (packet.port, packet.source);
-            outbox.mesh.push((shard, Letter::Signal { port, source, bytes: bytes.into() }));
+            let (proved, bytes) = (None, bytes.into());
+            outbox.mesh.push((shard, Letter::Signal { port, source, proved, bytes }));
         }
     }
 
@@ -283,14 +287,20 @@ impl Shard {
         }
         let (signal, mut turn) = self.turn(now, outbox, room);
         match letter {
-            Letter::Signal { port, source, bytes } => {
-                signal.receive(&mut turn, port, source, &bytes, true);
+            Letter::Signal { port, source, proved, bytes } => {
+                let from = Sender { port, source, proved: proved.as_ref() };
+                signal.receive(&mut turn, from, &bytes, true);
             }
-            Letter::Stream { port, source, bytes } => {
-                let outcome = signal.receive(&mut turn, port, source, &bytes, false);
+            Letter::Stream { port, source, proved, bytes } => {
+                let from = Sender { port, source, proved: proved.as_ref() };
+                let outcome = signal.receive(&mut turn, from, &bytes, false);
                 if let Outcome::Elsewhere(shard) = outcome {
-                    outbox.mesh.push((shard, Letter::Signal { port, source, bytes }));
+                    outbox.mesh.push((shard, Letter::Signal { port, source, proved, bytes }));
                 }
+            }
+            Letter::Returned { port, source, proved, bytes } => {
+                let from = Sender { port, source, proved: proved.as_ref() };
+                signal.returned(&mut turn, from, &bytes);
             }
             Letter::Forward { port, to, bytes } => {
                 outbox.texts.push(port, to, |out| out.extend_from_slice(&bytes));

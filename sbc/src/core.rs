@@ -6,7 +6,7 @@ use crate::billing::Frame;
 use crate::counters::{ClassCase, Counters, MethodCase};
 use crate::dialog::{Contact, Dialog, Tag};
 use crate::message::{self, Index, Message, Method, Name, Print, Status, response_head};
-use crate::policy::{Face, Image};
+use crate::policy::{Face, Image, Proved, realm};
 use crate::quality::Standing;
 use crate::question::{Names, Ported, Question};
 use crate::transaction::{
@@ -94,6 +94,8 @@ pub(crate) struct Core {
     pub(crate) ported: Ported,
     /// How well trunks carry calls, as the gate found last.
     pub(crate) standing: Arc<Standing>,
+    /// What the sender of the message at hand has proved.
+    pub(crate) proved: Option<Proved>,
     pub(crate) transactions: Transactions,
     pub(crate) merged: HashedMap<First>,
     /// Hashed Call-IDs of calls that an earlier process has written CDRs of, right after a start.
@@ -153,6 +155,12 @@ impl Core {
             Question::Resolve(query) => self.names.give_up(query, now),
             Question::Port(number) => self.ported.give_up(number, now),
         }
+    }
+
+    /// Who sent the message at hand.
+    pub(crate) fn peer(&self, turn: &Turn, source: SocketAddr) -> realm::Peer<'_> {
+        let proved = self.proved.as_deref().unwrap_or_default();
+        realm::Peer { source, proved, names: &self.names, now: turn.now.mono }
     }
 
     /// Whether a message may be sent to `to` from this interface.
@@ -318,16 +326,12 @@ impl Core {
         &mut self,
         turn: &mut Turn,
         (home, owner): (Home, Owner),
-        (port, peer): (PortId, SocketAddr),
+        way: impl Into<Way>,
         method: Method,
         print: impl FnOnce(&mut Vec<u8>, &[u8]),
     ) -> Option<Key> {
-        let timers = self.timers(port);
-        let machine = if method == Method::Invite {
-            Machine::ClientInvite(ClientInvite::start(turn.now.mono, &timers))
-        } else {
-            Machine::ClientOther(ClientOther::start(turn.now.mono, &timers))
-        };
+        let Way { port, peer, large } = way.into();
+        let machine = self.client(port, method, turn.now.mono);
         let secret = self.random.next();
         let key = self.transactions.insert(Transaction {
             machine,
@@ -346,10 +350,48 @@ impl Core {
         if let Some(tx) = self.transactions.get_mut(key) {
             tx.text = turn.texts.get(sent).into();
         }
+        if let Some(large) = large.filter(|_| sent.len > LARGEST_DATAGRAM) {
+            turn.texts.sends.pop();
+            self.carry_over(turn, key, large);
+        }
         self.counters.transactions.add(1);
         self.counters.requests_out.add(method_case(method).index());
         self.rearm(key);
         Some(key)
+    }
+
+    /// Begins a client transaction anew over another port, whose face its Via shows from now on.
+    pub(crate) fn carry_over(&mut self, turn: &mut Turn, key: Key, port: PortId) {
+        let Some(tx) = self.transactions.get(key) else { return };
+        let (from, to) = (self.face(tx.port), self.face(port));
+        let stands = |face: &Face| {
+            [b"SIP/2.0/", face.transport.name().as_bytes(), b" ", face.sent_by.as_bytes()].concat()
+        };
+        let (old, new) = (stands(&from), stands(&to));
+        let Some(at) = memchr::memmem::find(&tx.text, &old) else { return };
+        let (before, after) = (tx.text.get(..at), tx.text.get(at + old.len()..));
+        let text = [before.unwrap_or_default(), &new, after.unwrap_or_default()].concat();
+        let method = match &tx.machine {
+            Machine::ClientInvite(_) => Method::Invite,
+            Machine::ClientOther(_) | Machine::ServerInvite(_) | Machine::ServerOther(_) => {
+                Method::Bye
+            }
+        };
+        let machine = self.client(port, method, turn.now.mono);
+        let Some(tx) = self.transactions.get_mut(key) else { return };
+        Core::send_text(turn, port, tx.peer, &text);
+        (tx.port, tx.text, tx.machine) = (port, text.into(), machine);
+        self.rearm(key);
+    }
+
+    /// A client transaction over a port, about to begin.
+    fn client(&self, port: PortId, method: Method, now: base::Instant) -> Machine {
+        let timers = self.timers(port);
+        if method == Method::Invite {
+            Machine::ClientInvite(ClientInvite::start(now, &timers))
+        } else {
+            Machine::ClientOther(ClientOther::start(now, &timers))
+        }
     }
 
     /// Schedules a transaction's timer anew.
@@ -425,6 +467,23 @@ impl Core {
         self.transactions.get(key).map_or(self.image.timers, |tx| self.timers(tx.port))
     }
 }
+
+/// How a request travels.
+pub(crate) struct Way {
+    pub(crate) port: PortId,
+    pub(crate) peer: SocketAddr,
+    /// The port it leaves by when it is too large for a datagram, where that is another.
+    pub(crate) large: Option<PortId>,
+}
+
+impl From<(PortId, SocketAddr)> for Way {
+    fn from((port, peer): (PortId, SocketAddr)) -> Way {
+        Way { port, peer, large: None }
+    }
+}
+
+/// A larger request may be cut into fragments on its way (RFC 3261 18.1.1).
+const LARGEST_DATAGRAM: u32 = 1300;
 
 /// What an interface allows beyond ordinary unicast addresses.
 pub(crate) fn allow(loopback: bool) -> base::Allow {

@@ -23,4 +23,4 @@ pub mod transaction;
 pub use call::record::CallRecord;
 pub use core::Turn;
 pub use refusal::Refusal;
-pub use signal::{Outcome, Setup, Signal};
+pub use signal::{Outcome, Sender, Setup, Signal};

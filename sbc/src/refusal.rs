@@ -24,6 +24,8 @@ cases! {
         TrunkRate = "trunk_rate",
         /// The shard holds as many calls as its limits allow.
         CallsFull = "calls_full",
+        /// The shard that would carry the call takes no messages: those that wait for it fill their ring.
+        ShardBusy = "shard_busy",
         /// The shard holds as many transactions as its limits allow.
         TransactionsFull = "transactions_full",
         /// No media port is free.
@@ -120,6 +122,7 @@ impl Refusal {
             Refusal::TrunkCapacity
             | Refusal::TrunkRate
             | Refusal::CallsFull
+            | Refusal::ShardBusy
             | Refusal::TransactionsFull
             | Refusal::NoMediaPort
             | Refusal::JournalFull
@@ -165,6 +168,7 @@ impl Refusal {
             | Refusal::TrunkCapacity => 34,
             Refusal::TrunkRate
             | Refusal::CallsFull
+            | Refusal::ShardBusy
             | Refusal::TransactionsFull
             | Refusal::JournalFull
             | Refusal::Draining => 42,

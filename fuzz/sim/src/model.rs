@@ -67,6 +67,8 @@ pub struct Model {
     /// Those that were confirmed: an INVITE that is repeated may still draw them.
     confirmed: BTreeSet<(SocketAddr, String, String)>,
     last_into: Option<Passed>,
+    /// Where connections lead.
+    streams: Vec<SocketAddr>,
     restarts: usize,
     scarce: bool,
     /// No phone does what it should not: then every 2xx is one that must be acknowledged.
@@ -101,6 +103,7 @@ impl Model {
             unconfirmed: BTreeSet::new(),
             confirmed: BTreeSet::new(),
             last_into: None,
+            streams: image.streams.iter().filter_map(|s| s.face.sent_by.parse().ok()).collect(),
             restarts: 0,
             scarce,
             well_behaved,
@@ -215,7 +218,11 @@ impl Model {
                 });
                 let old = passed.at.since(invite.first_at) >= FORGOTTEN;
                 let over = invite.first_final_at.is_some_and(|f| passed.at.since(f) > FORGOTTEN);
-                if old && (over || passed.at.since(invite.last_at) > SETTLED) {
+                // Over a connection a failure is settled once it is acknowledged (RFC 3261 17.2.1).
+                let waits =
+                    if self.streams.contains(&passed.to) { Duration::ZERO } else { SETTLED };
+                let is_settled = invite.first_final_at.is_some() || !waits.is_zero();
+                if old && (over || (is_settled && passed.at.since(invite.last_at) > waits)) {
                     invite.first_final_at = None;
                     invite.revivals += 1;
                     invite.finals.clear();

@@ -2,7 +2,6 @@
 
 use crate::model::Model;
 use crate::phone::Phone;
-use crate::scene::NODE;
 use crate::script::{self, Event, HOST, PHONES, STRANGER, Script};
 use crate::world::{Trace, World};
 use base::Instant;
@@ -79,18 +78,15 @@ struct Show {
 
 impl Show {
     fn new(seed: u64) -> Show {
-        let Script { image, options, hostile, events, scarce, names } = Script::new(seed);
+        let Script { image, options, hostile, events, scarce, nodes, names } = Script::new(seed);
         let address = |text: &str| -> SocketAddr { text.parse().expect("an address") };
         let peers = PHONES.iter().map(|p| address(p)).chain(nobody()).collect();
         let model = Model::new(&image, peers, scarce, !hostile.contains(&true));
-        let two = image.interfaces.len() > 1;
-        let sip: Vec<SocketAddr> = image.interfaces.iter().map(|i| i.sip).collect();
         let mut world = World::new(image, options);
         let mut phones = Vec::new();
         for (i, text) in PHONES.iter().enumerate() {
-            let node = if two && i >= 2 { sip[1] } else { address(NODE) };
             world.peer(text);
-            phones.push(Phone::new(address(text), node, (seed, 1_000 + i as u64), hostile[i]));
+            phones.push(Phone::new(address(text), nodes[i], (seed, 1_000 + i as u64), hostile[i]));
         }
         world.peer(STRANGER);
         let events = events.into();
@@ -225,6 +221,10 @@ impl Show {
             Event::Mutant => self.mutate(),
             Event::Noise => self.noise(),
             Event::Hangup => self.hang_up(),
+            Event::Break(phone, ms) => {
+                let peer = self.phones[phone].address();
+                self.world.break_connection(peer, Duration::from_millis(ms));
+            }
             Event::Resync => self.every(|| Letter::Command(Command::Resync)),
             Event::Reload => {
                 let written = script::rewritten(&self.world.image());

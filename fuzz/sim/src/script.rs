@@ -8,7 +8,8 @@ use base::{Instant, Prefix};
 use routing_trie::{Builder, Digits, Rewrite};
 use sbc::dialog::session_timer::{Mode, Refresher, Terms};
 use sbc::policy::methods::Methods;
-use sbc::policy::{Image, Interface, Redirects, Refers, Route, RouteTarget, Source, Target};
+use sbc::policy::{Face, Image, Interface, Redirects, Refers, Route, RouteTarget, Source};
+use sbc::policy::{StreamListener, Target, Transport};
 use sbc::question::{Query, Service};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub enum Event {
     Resync,
     /// The gate publishes the configuration anew.
     Reload,
+    /// The connection of a phone breaks, and nothing passes for so many milliseconds.
+    Break(usize, u64),
     /// Everything bad stops.
     Calm,
 }
@@ -73,6 +76,8 @@ pub struct Script {
     pub events: Vec<(Instant, Event)>,
     /// Whether tables are so small that requests are refused without a transaction.
     pub scarce: bool,
+    /// Where each phone's node is: another address for those with connections.
+    pub nodes: Vec<SocketAddr>,
     /// How the name server behaves: milliseconds until it answers, and whether it ever does.
     pub names: (u32, bool),
 }
@@ -123,7 +128,9 @@ impl Script {
         let mut dice = Dice(Random::new((seed, 0x7363_7269_7074)));
         let scarce = dice.chance(8);
         let options = options(&mut dice, seed, scarce);
-        let image = image(&mut dice);
+        let mut image = image(&mut dice);
+        let mut own = Dice(Random::new((seed, 0x7374_7265_616d)));
+        let nodes = connect(&mut own, &mut image);
         let is_hostile = dice.chance(50);
         let hostile = PHONES.iter().map(|_| is_hostile && dice.chance(50)).collect();
         let mut events = calls(&mut dice);
@@ -136,11 +143,45 @@ impl Script {
                 events.push((dice.at(69_000), event[dice.below(3) as usize].clone()));
             }
         }
+        let has_streams = !image.streams.is_empty();
+        for _ in 0..if has_streams && own.chance(70) { own.below(12) } else { 0 } {
+            let phone = own.below(PHONES.len() as u32) as usize;
+            let time = own.pick(&[0, 20, 3_000, 15_000]);
+            events.push((own.at(69_000), Event::Break(phone, time)));
+        }
         events.push((CALM, Event::Calm));
         events.sort_by_key(|e| e.0);
         let names = (dice.pick(&[1, 50, 1_900, 2_100, 6_000]), !dice.chance(15));
-        Script { image, options, hostile, events, scarce, names }
+        Script { image, options, hostile, events, scarce, nodes, names }
     }
+}
+
+/// Where connections of the phones behind each interface lead.
+const STREAMS: [&str; 2] = ["192.0.2.3:5060", "192.0.2.4:5060"];
+
+/// Lets some trunks have connections, in a third of the worlds; where each phone's node is.
+fn connect(dice: &mut Dice, image: &mut Image) -> Vec<SocketAddr> {
+    let sip: Vec<_> = image.interfaces.iter().map(|interface| interface.sip).collect();
+    let mut nodes: Vec<_> = image.trunks.iter().map(|t| sip[usize::from(t.interface)]).collect();
+    if !dice.chance(35) {
+        return nodes;
+    }
+    for (interface, address) in (0..).zip(STREAMS).take(sip.len()) {
+        let face = Face { transport: Transport::Tcp, sent_by: address.into() };
+        image.streams.push(StreamListener { interface, face });
+    }
+    for (trunk, node) in image.trunks.iter_mut().zip(&mut nodes) {
+        if dice.chance(60) {
+            trunk.transport = Transport::Tcp;
+            *node = STREAMS[usize::from(trunk.interface)].parse().expect("an address");
+            for endpoint in &mut trunk.endpoints {
+                if let Target::Name(query) = endpoint {
+                    query.service = Service::Tcp;
+                }
+            }
+        }
+    }
+    nodes
 }
 
 fn options(dice: &mut Dice, seed: u64, scarce: bool) -> Options {

@@ -14,7 +14,7 @@ use node::{
     ShardLimits,
 };
 use sbc::billing::Frame;
-use sbc::policy::{Image, Sources};
+use sbc::policy::{Image, Proved, Sources};
 use sbc::quality::Standing;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -146,6 +146,10 @@ pub struct World {
     pub(crate) mailboxes: BTreeMap<SocketAddr, VecDeque<Arrived>>,
     /// Peers no connection leads to any more.
     pub(crate) unreachable: BTreeSet<SocketAddr>,
+    /// Peers whose connection is half open, and until when: nothing passes, and not everybody has noticed.
+    pub(crate) half_open: BTreeMap<SocketAddr, Instant>,
+    /// Names that peers have proved on their connections.
+    pub(crate) proved: BTreeMap<SocketAddr, Proved>,
     /// Every event the gate would have seen.
     pub events: Vec<Event>,
     /// One line per SIP message, as seen on the wire.
@@ -183,6 +187,8 @@ impl World {
             sent: 0,
             mailboxes: BTreeMap::new(),
             unreachable: BTreeSet::new(),
+            half_open: BTreeMap::new(),
+            proved: BTreeMap::new(),
             events: Vec::new(),
             ladder: Vec::new(),
             trace: Vec::new(),
@@ -232,6 +238,7 @@ impl World {
     pub fn calm(&mut self) {
         (self.options.loss, self.options.duplication, self.options.delay_ms) = (0, 0, 0);
         self.cut = None;
+        self.half_open.clear();
     }
 
     /// The regions.
@@ -258,6 +265,30 @@ impl World {
         } else {
             self.unreachable.insert(peer);
         }
+    }
+
+    /// The connection of `peer` breaks: what is on its way is lost. For `time` nothing passes; what the
+    /// node says meanwhile is lost, or comes back to it.
+    pub fn break_connection(&mut self, peer: SocketAddr, time: Duration) {
+        let ports = self.limits.shards.first().map(|limits| limits.ports.clone());
+        let streams: Vec<_> = ports.into_iter().flatten().collect();
+        let is_stream = |address: SocketAddr| {
+            streams.iter().any(|p| matches!(p.role, Role::Stream(_)) && p.address == address)
+        };
+        self.flights.retain(|_, flight| {
+            !(flight.from == peer && is_stream(flight.to)
+                || flight.to == peer && is_stream(flight.from))
+        });
+        self.half_open.insert(peer, self.now + time);
+    }
+
+    fn is_half_open(&self, peer: SocketAddr) -> bool {
+        self.half_open.get(&peer).is_some_and(|until| self.now < *until)
+    }
+
+    /// The certificate of `peer` bears these names.
+    pub fn prove(&mut self, peer: SocketAddr, names: &[&str]) {
+        self.proved.insert(peer, names.iter().map(|name| Box::from(*name)).collect());
     }
 
     /// A peer sends a datagram, or a message over its connection to a stream listener.
@@ -419,8 +450,13 @@ impl World {
             // A connection belongs to one shard, whoever its messages are for.
             let hash = self.random.hash(&[flight.from.to_string().as_bytes()]);
             let shard = (hash % self.shards.len() as u64) as usize;
-            let bytes = flight.bytes.into();
-            self.mail[shard].push(Letter::Stream { port, source: flight.from, bytes });
+            let Flight { from: source, to, bytes } = flight;
+            if self.options.traced && !self.dead {
+                let bytes = bytes.clone();
+                self.trace.push(Trace::Into(Passed { at: self.now, from: source, to, bytes }));
+            }
+            let (proved, bytes) = (self.proved.get(&source).cloned(), bytes.into());
+            self.mail[shard].push(Letter::Stream { port, source, proved, bytes });
             return self.step(shard, None);
         }
         if let Some(&(shard, port)) = self.ports.get(&flight.to) {
@@ -510,7 +546,11 @@ impl World {
         for text in sends.iter().take(most) {
             let from = self.limits.shards[shard].ports[text.port.0 as usize].address;
             let bytes = outbox.texts.get(text.bytes);
-            if self.stream_listener(from).is_some() && self.unreachable.contains(&text.to) {
+            let is_gone = self.unreachable.contains(&text.to)
+                || (self.is_half_open(text.to) && self.random.below(2) == 0);
+            if self.stream_listener(from).is_some() && is_gone {
+                // It was said, if to nobody.
+                self.note_out(from, text.to, bytes);
                 self.mail[shard].push(Letter::Unsent { bytes: bytes.into(), relayed: false });
             } else {
                 self.emit(from, text.to, bytes.to_vec());
@@ -521,11 +561,15 @@ impl World {
         }
     }
 
-    fn emit(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+    fn note_out(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         if self.options.traced {
-            let bytes = bytes.clone();
-            self.trace.push(Trace::Out(Passed { at: self.now, from, to, bytes }));
+            let (at, bytes) = (self.now, bytes.to_vec());
+            self.trace.push(Trace::Out(Passed { at, from, to, bytes }));
         }
+    }
+
+    fn emit(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        self.note_out(from, to, &bytes);
         self.fly(from, to, bytes);
     }
 
@@ -534,7 +578,10 @@ impl World {
             self.ladder.push(format!("{:>9.3} {from} > {to} {line}", self.now.0 as f64 / 1e6));
         }
         if self.stream_listener(from).is_some() || self.stream_listener(to).is_some() {
-            // What a connection carries arrives once, in order.
+            // What a connection carries arrives once, in order, or not at all.
+            if self.is_half_open(from) || self.is_half_open(to) {
+                return;
+            }
             self.sent += 1;
             let at = self.now + Duration::from_millis(1);
             self.flights.insert((at, self.sent), Flight { from, to, bytes });

@@ -1,8 +1,10 @@
 //! Calls over connections: what is different from datagrams, and what happens when one breaks.
 
-use sbc::policy::{Face, Image, StreamListener, Transport};
-use sim::scene::{CALLEE, CALLER, SECOND, Scene, image};
-use sim::wire::Text;
+use node::Letter;
+use sbc::policy::{Face, Image, Large, StreamListener, Transport};
+use sbc::question::{Answer, Query};
+use sim::scene::{CALLEE, CALLER, CALLER_MEDIA, SECOND, Scene, image};
+use sim::wire::{self, Text};
 use sim::world::Options;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -203,5 +205,123 @@ fn the_newest_connection_is_in_the_record() {
     let bye = s.expect(s.caller, "BYE");
     assert!(s.world.take(old).is_none(), "{}", s.ladder());
     s.world.send(s.caller, s.node, bye.reply(200, "", "", ""));
+    s.assert_clean(1);
+}
+
+/// An offer that does not fit one datagram.
+fn invite_large(s: &mut Scene) {
+    let offer = wire::sdp(CALLER_MEDIA.parse().expect("an address"), 1, "0 8", "sendrecv");
+    let filler: String = (0..60).map(|n| format!("a=filler:{n:030}\r\n")).collect();
+    let text = s.request("INVITE", "c1", "442079460000", "", &(offer + &filler));
+    s.world.send(s.caller, s.node, text);
+}
+
+/// Trunks over UDP whose large requests leave over TCP.
+fn large_over_tcp() -> Scene {
+    let mut image = over_tcp(false, false);
+    image.trunks[1].large = Large::Tcp;
+    Scene::with(image, Options::default())
+}
+
+/// RFC 3261 18.1.1.
+#[test]
+fn what_is_too_large_for_a_datagram_goes_over_tcp() {
+    let mut s = large_over_tcp();
+    invite_large(&mut s);
+    s.expect_status(s.caller, 100);
+    let invite = s.expect(s.callee, "INVITE");
+    assert!(invite.raw.len() > 1300, "{}", invite.raw);
+    assert!(invite.get("Via").starts_with(&format!("SIP/2.0/TCP {STREAMS};")), "{}", invite.raw);
+    // Nothing is repeated over a connection.
+    assert!(s.within(s.callee, Duration::from_secs(2)).is_none(), "{}", s.ladder());
+    let answer = s.answer();
+    s.world.send(s.callee, streams(), invite.reply(200, "b", &contact(), &answer));
+    let ack = s.expect(s.callee, "ACK");
+    assert!(ack.get("Via").starts_with("SIP/2.0/UDP "), "small again: {}", ack.raw);
+    let ok = s.expect_status(s.caller, 200);
+    let ack = s.in_dialog("ACK", 1, &ok, "");
+    s.world.send(s.caller, s.node, ack);
+    // The peer may answer in kind: its request within the dialog comes over TCP.
+    let bye = s.from_callee("BYE", 1, &invite, "b", "");
+    s.world.send(s.callee, streams(), bye);
+    s.expect_status(s.callee, 200);
+    s.expect(s.caller, "BYE");
+    let bye = s.world.now();
+    s.world.run(Duration::from_secs(40));
+    assert!(s.world.now() > bye);
+    s.assert_clean(1);
+}
+
+#[test]
+fn without_a_listener_for_tcp_it_is_a_datagram_after_all() {
+    let mut s = large_over_tcp();
+    s.world.reach(s.callee, false);
+    invite_large(&mut s);
+    s.expect_status(s.caller, 100);
+    let invite = s.expect(s.callee, "INVITE");
+    assert!(invite.get("Via").starts_with("SIP/2.0/UDP "), "{}", invite.raw);
+    assert!(invite.raw.len() > 1300);
+    // And is repeated like one.
+    s.expect(s.callee, "INVITE");
+    let udp = sim::scene::NODE.parse().expect("an address");
+    s.world.send(s.callee, udp, invite.reply(486, "b", "", ""));
+    s.expect(s.callee, "ACK");
+    s.expect_status(s.caller, 486);
+    s.world.run(Duration::from_secs(40));
+    assert_eq!(s.world.cdrs()[0].attempts.len(), 1, "the same attempt");
+}
+
+/// RFC 5922: whoever comes from the right address must have proved the right name as well.
+#[test]
+fn a_trunk_that_wants_a_name_is_nobody_without_it() {
+    let mut image = over_tcp(true, false);
+    image.trunks[0].peer_names = vec!["one.example".into()];
+    let mut s = Scene::with(image, Options::default());
+    (s.node, s.caller) = (streams(), s.world.peer(CLIENT));
+    for names in [&[][..], &["two.example"]] {
+        s.world.prove(s.caller, names);
+        s.invite("c0");
+        assert!(s.within(s.caller, Duration::from_secs(1)).is_none(), "{}", s.ladder());
+    }
+    s.world.prove(s.caller, &["two.example", "one.example"]);
+    let (invite, ok) = establish(&mut s);
+    // A neighbour behind the same address cannot end the call.
+    let neighbour = s.world.peer("198.51.100.10:50000");
+    let bye = s.in_dialog("BYE", 2, &ok, "");
+    s.world.send(neighbour, s.node, bye);
+    assert!(s.within(neighbour, Duration::from_secs(1)).is_none(), "{}", s.ladder());
+    callee_hangs_up(&mut s, &invite);
+    let bye = s.expect(s.caller, "BYE");
+    s.world.send(s.caller, s.node, bye.reply(200, "", "", ""));
+    s.assert_clean(1);
+}
+
+/// A source may be a host name: what DNS says is its address may call, as long as it says so.
+#[test]
+fn a_source_may_be_a_name() {
+    let mut image = image();
+    let query = Query::port("caller.example", 5060);
+    image.trunks[0].sources.clear();
+    image.trunks[0].source_names = vec![query.clone()];
+    let mut s = Scene::with(image, Options::default());
+    s.invite("c0");
+    assert!(s.within(s.caller, Duration::from_secs(1)).is_none(), "{}", s.ladder());
+    let tell = |s: &mut Scene, ip: [u8; 4]| {
+        let answer = Answer::of(query.clone(), 5060, vec![ip.into()], 60);
+        (0..2).for_each(|shard| s.world.post(shard, Letter::Answer(answer.clone())));
+    };
+    tell(&mut s, [198, 51, 100, 10]);
+    s.invite("c1");
+    s.expect_status(s.caller, 100);
+    let invite = s.expect(s.callee, "INVITE");
+    s.world.send(s.callee, s.node, invite.reply(486, "b", "", ""));
+    s.expect(s.callee, "ACK");
+    s.expect_status(s.caller, 486);
+    // It is repeated until nobody acknowledges it any more.
+    s.world.run(Duration::from_secs(40));
+    while s.world.take(s.caller).is_some() {}
+    tell(&mut s, [198, 51, 100, 99]);
+    s.invite("c2");
+    assert!(s.within(s.caller, Duration::from_secs(1)).is_none(), "{}", s.ladder());
     s.assert_clean(1);
 }

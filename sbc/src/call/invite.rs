@@ -2,7 +2,7 @@
 
 use super::offer_answer::Negotiation;
 use super::{Call, Leg, body, bridge, transfer};
-use crate::core::{Core, Turn, supported, via};
+use crate::core::{Core, Turn, Way, supported, via};
 use crate::dialog::session_timer::Mode;
 use crate::dialog::{Contact, Dialog, Tag};
 use crate::identity;
@@ -108,8 +108,9 @@ pub(super) fn send(
     let (timer, terms) = (leg.timer, trunk.session);
     let (port, peer, dialog) = (leg.port, leg.dialog.peer, leg.dialog.clone());
     let owner = Owner { call: key, leg: place };
+    let way = Way { port, peer, large: image.port_of_large(trunk) };
     let sent =
-        core.send_request(turn, (home, owner), (port, peer), Method::Invite, |out, branch| {
+        core.send_request(turn, (home, owner), way, Method::Invite, |out, branch| {
             let mut print = Print::request(out, Method::Invite, &dialog.target);
             print.in_order(trunk.profile.header_order.as_ref());
             via(&mut print, &face, branch);

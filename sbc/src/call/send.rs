@@ -1,7 +1,7 @@
 //! Requests of ours within a leg's dialog (RFC 3261 12.2.1.1).
 
 use super::{Call, session};
-use crate::core::{Core, Turn, dialog_request};
+use crate::core::{Core, Turn, Way, dialog_request};
 use crate::dialog::Contact;
 use crate::dialog::session_timer::Mode;
 use crate::message::{Method, Name, Print};
@@ -22,12 +22,13 @@ pub(crate) fn request(
     let leg = call.leg(place)?;
     let cseq = leg.dialog.next_cseq();
     let port = leg.port;
-    let to = core.next_hop(port, &leg.dialog);
+    let peer = core.next_hop(port, &leg.dialog);
     let face = core.face(port);
     let image = core.image.clone();
     let trunk = image.trunk(leg.trunk)?;
+    let way = Way { port, peer, large: image.port_of_large(trunk) };
     let (dialog, timer, terms) = (&leg.dialog, leg.timer, session::terms(core, leg.trunk));
-    let sent = core.send_request(turn, (home, owner), (port, to), method, |out, branch| {
+    let sent = core.send_request(turn, (home, owner), way, method, |out, branch| {
         let mut print = dialog_request(out, dialog, (method, cseq), &face, branch);
         print.in_order(trunk.profile.header_order.as_ref());
         if refreshes_target(method) {

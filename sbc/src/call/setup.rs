@@ -76,7 +76,7 @@ fn check(
     let number = uri.as_ref().ok().and_then(dialled);
     let host = uri.as_ref().map_or(&b""[..], |u| u.host);
     let digits = number.as_deref().unwrap_or(b"");
-    let trunk = realm::trunk_of(&core.image, at.port, at.source, digits, host);
+    let trunk = realm::trunk_of(&core.image, at.port, &core.peer(turn, at.source), digits, host);
     let refuse = |refusal| Err((trunk, refusal));
     if core.draining {
         return refuse(Refusal::Draining);

@@ -26,7 +26,7 @@ impl Contact<'_> {
                 None => v.bytes(self.face.sent_by.as_bytes()),
             };
             if self.face.transport.is_stream() {
-                v.bytes(b";transport=").bytes(self.face.transport.param().as_bytes());
+                v.bytes(b";transport=").bytes(self.face.transport.uri_param().as_bytes());
             }
             v.bytes(b">");
         });

@@ -36,7 +36,8 @@ pub(crate) fn begin(
     let uri = message.request_uri().map_err(|_| Refused::Status(416))?;
     let mut buffer = [0; 64];
     let number: Box<[u8]> = uri.number(&mut buffer).unwrap_or_default().into();
-    let trunk = realm::trunk_of(&core.image, at.port, at.source, &number, uri.host);
+    let peer = core.peer(turn, at.source);
+    let trunk = realm::trunk_of(&core.image, at.port, &peer, &number, uri.host);
     let trunk = trunk.ok_or(Refused::Status(404))?;
     may_leave(core, trunk, message)?;
     if number.is_empty() {

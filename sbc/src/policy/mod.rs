@@ -104,6 +104,12 @@ pub struct Trunk {
     pub endpoints: Vec<Target>,
     /// Where calls may come from.
     pub sources: Vec<Source>,
+    /// Host names whose addresses calls may come from as well.
+    pub source_names: Vec<Query>,
+    /// Names of which a peer's certificate must bear one (RFC 5922); none when that does not matter.
+    pub peer_names: Vec<Box<str>>,
+    /// How requests leave that are too large for a datagram (RFC 3261 18.1.1).
+    pub large: Large,
     /// Digits that select this trunk among those of one source; stripped before routing.
     pub tech_prefix: Option<Digits>,
     /// Request-URI host that selects this trunk among those of one source.
@@ -172,6 +178,9 @@ impl Default for Trunk {
             transport: Transport::Udp,
             endpoints: Vec::new(),
             sources: Vec::new(),
+            source_names: Vec::new(),
+            peer_names: Vec::new(),
+            large: Large::Fragment,
             tech_prefix: None,
             domain: None,
             capacity: 1_000,
@@ -231,6 +240,16 @@ impl CliRule {
     }
 }
 
+/// How a request too large for one datagram leaves a trunk with UDP.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Large {
+    /// In fragments.
+    #[default]
+    Fragment,
+    /// Over TCP, and as a datagram when nobody listens there.
+    Tcp,
+}
+
 /// An endpoint of a trunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -239,6 +258,9 @@ pub enum Target {
     /// A host name: its servers, or its addresses at a port.
     Name(Query),
 }
+
+/// The names a certificate bears, lower case.
+pub type Proved = Arc<[Box<str>]>;
 
 /// An allowed source: an address prefix, and a port when only that port may send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -322,6 +344,18 @@ impl Image {
         }
         let is_its = |s: &StreamListener| {
             (s.interface, s.face.transport) == (trunk.interface, trunk.transport)
+        };
+        let place = self.streams.iter().position(is_its)?;
+        Some(PortId((self.interfaces.len() + place) as u32))
+    }
+
+    /// The port by which a trunk's requests leave that are too large for a datagram.
+    pub fn port_of_large(&self, trunk: &Trunk) -> Option<PortId> {
+        if trunk.large == Large::Fragment || trunk.transport != Transport::Udp {
+            return None;
+        }
+        let is_its = |s: &StreamListener| {
+            (s.interface, s.face.transport) == (trunk.interface, Transport::Tcp)
         };
         let place = self.streams.iter().position(is_its)?;
         Some(PortId((self.interfaces.len() + place) as u32))

@@ -1,28 +1,63 @@
 //! Who sent this? A source address and a Request-URI to a trunk.
 //!
-//! Source IP and port come before IP, IP before prefix; among trunks that share a source the tech prefix
-//! decides, then the domain, then the trunk that asks for neither.
+//! Source IP and port come before IP, IP before prefix; among trunks that share a source one that wants a
+//! name proved comes first (RFC 5922), then the tech prefix decides, then the domain, then the trunk that
+//! asks for neither.
 
-use super::{Image, Source, Trunk};
-use base::PortId;
+use super::{Image, Large, Source, Transport, Trunk};
+use crate::question::Names;
 use base::page::Page;
+use base::{Instant, PortId};
 use std::net::SocketAddr;
+
+/// Who sent a message.
+pub struct Peer<'a> {
+    /// Its address.
+    pub source: SocketAddr,
+    /// The names it has proved, lower case.
+    pub proved: &'a [Box<str>],
+    /// What names stand for.
+    pub names: &'a Names,
+    /// Now.
+    pub now: Instant,
+}
+
+impl Peer<'_> {
+    /// Whether it has proved a name of the trunk's, where the trunk wants one.
+    pub fn proves(&self, trunk: &Trunk) -> bool {
+        trunk.peer_names.is_empty() || trunk.peer_names.iter().any(|n| self.proved.contains(n))
+    }
+
+    /// How precisely a trunk's sources name it.
+    fn place(&self, trunk: &Trunk) -> Option<(bool, u8)> {
+        let ip = self.source.ip();
+        let prefixes = trunk.sources.iter().filter_map(|s| specificity(s, self.source));
+        let bears = |query| {
+            let found = self.names.get(query, self.now);
+            found.is_some_and(|found| found.hops.iter().any(|hop| hop.addresses.contains(&ip)))
+        };
+        let whole = if ip.is_ipv4() { 32 } else { 128 };
+        let named = trunk.source_names.iter().any(bears).then_some((false, whole));
+        prefixes.chain(named).max().filter(|_| self.proves(trunk))
+    }
+}
 
 /// The trunk that a request with this called number and Request-URI host belongs to.
 pub fn trunk_of(
     image: &Image,
     port: PortId,
-    source: SocketAddr,
+    peer: &Peer,
     number: &[u8],
     host: &[u8],
 ) -> Option<u16> {
-    near(image, port, source)
+    near(image, port, peer.source)
         .filter(|(_, trunk)| !trunk.retired && selects(trunk, number, host))
         .filter_map(|(id, trunk)| {
-            let place = trunk.sources.iter().filter_map(|s| specificity(s, source)).max()?;
+            let place = peer.place(trunk)?;
+            let is_pinned = !trunk.peer_names.is_empty();
             let selector = trunk.tech_prefix.as_ref().map_or(0, |p| p.len() + 1);
             let domain = usize::from(trunk.domain.is_some());
-            Some(((place, selector, domain), id))
+            Some(((place, is_pinned, selector, domain), id))
         })
         // The first of equals wins; the configuration check refuses equals.
         .max_by_key(|&(rank, id)| (rank, core::cmp::Reverse(id)))
@@ -31,9 +66,9 @@ pub fn trunk_of(
 
 /// Whether any trunk of the listener admits this source: everyone else gets silence. A retired trunk does
 /// for as long as there are calls on it, which may yet be cancelled.
-pub fn is_known(image: &Image, page: &Page, port: PortId, source: SocketAddr) -> bool {
+pub fn is_known(image: &Image, page: &Page, port: PortId, peer: &Peer) -> bool {
     let has_calls = |id: u16| page.read(Image::calls_word(id)) > 0;
-    near(image, port, source).any(|(id, t)| admits(t, source) && (!t.retired || has_calls(id)))
+    near(image, port, peer.source).any(|(id, t)| admits(t, peer) && (!t.retired || has_calls(id)))
 }
 
 /// Trunks of a listener that may admit this source: of thousands, those that list its network.
@@ -45,14 +80,21 @@ fn near(image: &Image, port: PortId, source: SocketAddr) -> impl Iterator<Item =
 
 /// The trunks whose SIP arrives at this port: on its interface, over its transport.
 pub fn of_listener(image: &Image, port: PortId) -> impl Iterator<Item = (u16, &Trunk)> {
-    let arrival = image.arrival(port);
-    let is_its = move |trunk: &Trunk| Some((trunk.interface, trunk.transport)) == arrival;
-    (0..).zip(&image.trunks).filter(move |(_, trunk)| is_its(trunk))
+    (0..).zip(&image.trunks).filter(move |(_, trunk)| speaks(image, trunk, port))
 }
 
-/// Whether this trunk's calls may come from `source`.
-pub fn admits(trunk: &Trunk, source: SocketAddr) -> bool {
-    trunk.sources.iter().any(|s| specificity(s, source).is_some())
+/// Whether a trunk's SIP may arrive at a port: on its interface, over its transport; over TCP as well when
+/// what is large leaves that way.
+pub fn speaks(image: &Image, trunk: &Trunk, port: PortId) -> bool {
+    image.arrival(port).is_some_and(|(interface, transport)| {
+        let is_large = trunk.large == Large::Tcp && transport == Transport::Tcp;
+        trunk.interface == interface && (trunk.transport == transport || is_large)
+    })
+}
+
+/// Whether this trunk's calls may come from a peer.
+pub fn admits(trunk: &Trunk, peer: &Peer) -> bool {
+    peer.place(trunk).is_some()
 }
 
 fn selects(trunk: &Trunk, number: &[u8], host: &[u8]) -> bool {
@@ -84,11 +126,11 @@ mod tests {
     use std::net::IpAddr;
 
     /// What every trunk says, one after the other.
-    fn linear(image: &Image, source: SocketAddr, number: &[u8], host: &[u8]) -> Option<u16> {
+    fn linear(image: &Image, peer: &Peer, number: &[u8], host: &[u8]) -> Option<u16> {
         of_listener(image, PortId(0))
             .filter(|(_, trunk)| !trunk.retired && selects(trunk, number, host))
             .filter_map(|(id, trunk)| {
-                let place = trunk.sources.iter().filter_map(|s| specificity(s, source)).max()?;
+                let place = peer.place(trunk)?;
                 let selector = trunk.tech_prefix.as_ref().map_or(0, |p| p.len() + 1);
                 Some(((place, selector, usize::from(trunk.domain.is_some())), id))
             })
@@ -156,12 +198,13 @@ mod tests {
                     true => std::net::Ipv6Addr::from_bits((0x2001_0db8 << 96) + u128::from(host)).into(),
                 };
                 let source = SocketAddr::new(ip, port);
+                let peer = Peer { source, proved: &[], names: &Names::default(), now: Instant(0) };
                 for (number, name) in [(&b"744"[..], &b"a.example"[..]), (b"44", b"b"), (b"7", b"b")] {
-                    let found = trunk_of(&image, PortId(0), source, number, name);
-                    prop_assert_eq!(found, linear(&image, source, number, name), "{}", source);
+                    let found = trunk_of(&image, PortId(0), &peer, number, name);
+                    prop_assert_eq!(found, linear(&image, &peer, number, name), "{}", source);
                 }
-                let known = of_listener(&image, PortId(0)).any(|(_, t)| admits(t, source) && !t.retired);
-                prop_assert_eq!(is_known(&image, &page, PortId(0), source), known);
+                let known = of_listener(&image, PortId(0)).any(|(_, t)| admits(t, &peer) && !t.retired);
+                prop_assert_eq!(is_known(&image, &page, PortId(0), &peer), known);
             }
         }
     }

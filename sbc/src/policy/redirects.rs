@@ -31,7 +31,8 @@ pub fn addresses(
     let port = uri.port.unwrap_or(trunk.transport.default_port());
     if let Some(ip) = uri.host_ip() {
         let address = SocketAddr::new(ip, port);
-        return if is_of(trunk, address) { vec![address] } else { Vec::new() };
+        let peer = realm::Peer { source: address, proved: &[], names, now };
+        return if is_of(trunk, &peer) { vec![address] } else { Vec::new() };
     }
     let interface = image.interfaces.get(usize::from(trunk.interface));
     let ipv6 = interface.is_some_and(|i| i.sip.is_ipv6());
@@ -44,6 +45,7 @@ pub fn addresses(
     known.flat_map(|(query, found)| next_hop::addresses(query, found.hops, ipv6, 0)).collect()
 }
 
-fn is_of(trunk: &Trunk, address: SocketAddr) -> bool {
-    realm::admits(trunk, address) || trunk.endpoints.contains(&Target::Address(address))
+/// Where a name has to be proved, sources may be everybody: there only endpoints count.
+fn is_of(trunk: &Trunk, peer: &realm::Peer) -> bool {
+    realm::admits(trunk, peer) || trunk.endpoints.contains(&Target::Address(peer.source))
 }

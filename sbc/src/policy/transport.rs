@@ -13,11 +13,16 @@ pub enum Transport {
     Tcp,
     /// TLS over TCP (RFC 5630).
     Tls,
+    /// A WebSocket (RFC 7118).
+    Ws,
+    /// A WebSocket over TLS.
+    Wss,
 }
 
 impl Transport {
     /// Every transport, datagrams first.
-    pub const ALL: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
+    pub const ALL: [Transport; 5] =
+        [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
 
     /// As a Via header spells it.
     pub fn name(self) -> &'static str {
@@ -25,16 +30,35 @@ impl Transport {
             Transport::Udp => "UDP",
             Transport::Tcp => "TCP",
             Transport::Tls => "TLS",
+            Transport::Ws => "WS",
+            Transport::Wss => "WSS",
         }
     }
 
-    /// As configuration, metrics and URIs spell it.
+    /// As configuration and metrics spell it.
     pub fn param(self) -> &'static str {
         match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
             Transport::Tls => "tls",
+            Transport::Ws => "ws",
+            Transport::Wss => "wss",
         }
+    }
+
+    /// As the `transport` parameter of a URI spells it: of WebSockets there is one (RFC 7118 5.2.4).
+    pub fn uri_param(self) -> &'static str {
+        if self.is_websocket() { "ws" } else { self.param() }
+    }
+
+    /// Whether its messages come in WebSockets.
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Transport::Ws | Transport::Wss)
+    }
+
+    /// Whether TLS is below it.
+    pub fn has_tls(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Wss)
     }
 
     /// Whether it is a stream: nothing is lost or repeated while its connection lives.
@@ -42,9 +66,14 @@ impl Transport {
         self != Transport::Udp
     }
 
-    /// The port where none is written (RFC 3261 19.1.2).
+    /// The port where none is written (RFC 3261 19.1.2, RFC 7118 5.2.4).
     pub fn default_port(self) -> u16 {
-        if self == Transport::Tls { 5061 } else { 5060 }
+        match self {
+            Transport::Udp | Transport::Tcp => 5060,
+            Transport::Tls => 5061,
+            Transport::Ws => 80,
+            Transport::Wss => 443,
+        }
     }
 }
 
@@ -71,5 +100,7 @@ plain!(
         Udp = 0,
         Tcp = 1,
         Tls = 2,
+        Ws = 3,
+        Wss = 4,
     }
 );

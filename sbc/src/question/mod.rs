@@ -40,15 +40,19 @@ pub enum Service {
     Udp,
     /// Who serves SIP over TCP there.
     Tcp,
+    /// Who serves SIP over TLS there.
+    Tls,
 }
 
 impl Service {
-    /// The service of a name without a port. TLS needs a name to verify, which endpoints do not have yet.
-    pub fn of(transport: Transport) -> Option<Service> {
+    /// The service of a name without a port.
+    pub fn of(transport: Transport) -> Service {
         match transport {
-            Transport::Udp => Some(Service::Udp),
-            Transport::Tcp => Some(Service::Tcp),
-            Transport::Tls => None,
+            Transport::Udp => Service::Udp,
+            Transport::Tcp => Service::Tcp,
+            Transport::Tls => Service::Tls,
+            // RFC 7118 has no service names: its servers are found as a URI says.
+            Transport::Ws | Transport::Wss => Service::Port(transport.default_port()),
         }
     }
 }
@@ -72,18 +76,19 @@ impl Query {
     pub fn written(&self) -> String {
         match self.service {
             Service::Port(port) => format!("{}:{port}", self.host),
-            Service::Udp | Service::Tcp => self.host.to_string(),
+            Service::Udp | Service::Tcp | Service::Tls => self.host.to_string(),
         }
     }
 }
 
-/// `host:5060`, `host/udp`, `host/tcp`.
+/// `host:5060`, `host/udp`, `host/tcp`, `host/tls`.
 impl fmt::Display for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.service {
             Service::Port(port) => write!(f, "{}:{port}", self.host),
             Service::Udp => write!(f, "{}/udp", self.host),
             Service::Tcp => write!(f, "{}/tcp", self.host),
+            Service::Tls => write!(f, "{}/tls", self.host),
         }
     }
 }
@@ -96,6 +101,7 @@ impl FromStr for Query {
         let service = match split {
             (_, "udp") => Service::Udp,
             (_, "tcp") => Service::Tcp,
+            (_, "tls") => Service::Tls,
             (_, port) => Service::Port(port.parse().map_err(|_| Unreadable::Value)?),
         };
         let good = (1..=MAX_HOST).contains(&split.0.len());
@@ -212,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_query_reads_as_it_is_written() {
-        for text in ["a.example:5060", "a.example/udp", "a.example/tcp"] {
+        for text in ["a.example:5060", "a.example/udp", "a.example/tcp", "a.example/tls"] {
             let query: Query = text.parse().expect("a query");
             assert_eq!(query.to_string(), text);
             let mut bytes = Vec::new();

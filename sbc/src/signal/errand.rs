@@ -39,10 +39,11 @@ impl Signal {
     ) {
         let Some(errand) = self.errands.get_mut(key) else { return };
         let image = self.core.image.clone();
+        let sender = self.core.peer(turn, at.source);
         let may_speak = errand.peer(side).is_some_and(|(trunk, port, peer)| {
-            let admits = |trunk| realm::admits(trunk, at.source);
-            port == at.port
-                && (peer.ip() == at.source.ip() || image.trunk(trunk).is_some_and(admits))
+            let Some(trunk) = image.trunk(trunk) else { return false };
+            let is_there = peer.ip() == at.source.ip() && sender.proves(trunk);
+            port == at.port && (is_there || realm::admits(trunk, &sender))
         });
         if !may_speak {
             return self.core.counters.dropped.add(crate::counters::Dropped::WrongPeer.index());
@@ -70,7 +71,8 @@ impl Signal {
         }
         let image = self.core.image.clone();
         let mut trunks = realm::of_listener(&image, at.port).map(|(_, trunk)| trunk);
-        let trunk = trunks.find(|trunk| realm::admits(trunk, at.source));
+        let peer = self.core.peer(turn, at.source);
+        let trunk = trunks.find(|trunk| realm::admits(trunk, &peer));
         let accept = trunk.map(|trunk| trunk.bodies.accept()).unwrap_or_default();
         self.answer_with(turn, at, message, 415, |print| {
             print.header(Name::Accept, &accept);

@@ -17,8 +17,8 @@ use crate::core::{Alarm, Core, Reply, Turn, respond_stateless};
 use crate::counters::{Counters, Dropped};
 use crate::dialog::Tag;
 use crate::errand::Errand;
-use crate::message::{self, Index, Kind, Message, Name, ParseError};
-use crate::policy::{Image, realm};
+use crate::message::{self, Index, Kind, Message, Method, Name, ParseError};
+use crate::policy::{Image, Proved, realm};
 use crate::quality::Standing;
 use crate::question::{Names, Ported};
 use crate::refusal::Refusal;
@@ -51,6 +51,17 @@ pub struct Setup {
     pub calls: u32,
     /// Most transactions, lingering ones included.
     pub transactions: u32,
+}
+
+/// Where a message came from.
+#[derive(Copy, Clone, Debug)]
+pub struct Sender<'a> {
+    /// The listener.
+    pub port: PortId,
+    /// The far end.
+    pub source: SocketAddr,
+    /// The names the far end's certificate bears; `None` without one that is believed.
+    pub proved: Option<&'a Proved>,
 }
 
 /// What became of a datagram.
@@ -92,6 +103,7 @@ impl Signal {
             names: Names::default(),
             standing: Arc::default(),
             ported: Ported::default(),
+            proved: None,
             transactions: Transactions::new(setup.transactions),
             merged: HashedMap::default(),
             past: HashedMap::default(),
@@ -163,15 +175,16 @@ impl Signal {
         self.core.standing = standing;
     }
 
-    /// A datagram on a SIP listener. `relayed`: another shard found that it is ours.
+    /// A message on a SIP listener. `relayed`: another shard found that it is ours.
     pub fn receive(
         &mut self,
         turn: &mut Turn,
-        port: PortId,
-        source: SocketAddr,
+        from: Sender,
         bytes: &[u8],
         relayed: bool,
     ) -> Outcome {
+        let Sender { port, source, proved } = from;
+        self.core.proved = proved.cloned();
         self.at_work = None;
         let mut index = core::mem::replace(&mut self.index, Box::new(Index::new()));
         let outcome = match message::parse(bytes, &mut index) {
@@ -183,6 +196,28 @@ impl Signal {
         };
         self.index = index;
         outcome
+    }
+
+    /// A message for a shard that takes no more of them (RFC 3261 21.5.4). What will be repeated is left to
+    /// that, unless it would begin a call.
+    pub fn returned(&mut self, turn: &mut Turn, from: Sender, bytes: &[u8]) {
+        let Sender { port, source, proved } = from;
+        self.core.proved = proved.cloned();
+        let mut index = Index::new();
+        let Ok(message) = message::parse(bytes, &mut index) else { return };
+        let is_served = match message.method() {
+            Some(Method::Invite) => true,
+            Some(Method::Ack) | None => false,
+            Some(_) => self.core.image.is_stream(port),
+        };
+        let peer = self.core.peer(turn, source);
+        if !is_served || !realm::is_known(&self.core.image, &self.core.page, port, &peer) {
+            return;
+        }
+        self.core.counters.refusals.add(Refusal::ShardBusy.index());
+        let tag = Some(stateless_tag(&self.core, &message));
+        let reply = Reply::plain(Refusal::ShardBusy.status(), tag);
+        respond_stateless(turn, (port, source), &message, &reply, &self.core);
     }
 
     /// A datagram that was larger than its buffer.
@@ -247,7 +282,7 @@ impl Signal {
             return core.counters.dropped.add(Dropped::KeepAlive.index());
         }
         core.counters.parse_errors.add(error.kind.index());
-        if !realm::is_known(&core.image, &core.page, port, source) {
+        if !realm::is_known(&core.image, &core.page, port, &core.peer(turn, source)) {
             return core.counters.dropped.add(Dropped::UnknownSource.index());
         }
         let Some(request) = request else {

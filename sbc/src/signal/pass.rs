@@ -130,15 +130,16 @@ impl Signal {
     }
 
     /// The Allow header a peer gets (RFC 3261 20.5): that of its dialog's trunk, or of its own.
-    pub(super) fn allow_for(&self, at: setup::Arrival, message: &Message) -> Vec<u8> {
+    pub(super) fn allow_for(&self, turn: &Turn, at: setup::Arrival, message: &Message) -> Vec<u8> {
         let tag = message.to().ok().and_then(|to| to.tag()).and_then(Tag::parse);
         let leg = tag.and_then(|tag| self.locate(tag, message)).and_then(|leg| self.leg(leg));
         let image = &self.core.image;
         let trunk = match leg {
             Some(leg) => image.trunk(leg.trunk),
             None => {
+                let peer = self.core.peer(turn, at.source);
                 let mut trunks = realm::of_listener(image, at.port).map(|(_, trunk)| trunk);
-                trunks.find(|trunk| realm::admits(trunk, at.source))
+                trunks.find(|trunk| realm::admits(trunk, &peer))
             }
         };
         trunk.map(|t| t.methods.allow().to_vec()).unwrap_or_default()

@@ -21,7 +21,7 @@ impl Signal {
         let tag = message.to().ok().and_then(|to| to.tag());
         let dialog = tag.and_then(Tag::parse).and_then(|tag| self.locate(tag, message));
         self.at_work = dialog.map(|(call, _)| call);
-        if !self.may_speak(at, dialog) {
+        if !self.may_speak(turn, at, dialog) {
             let why = if dialog.is_some() { Dropped::WrongPeer } else { Dropped::UnknownSource };
             return self.core.counters.dropped.add(why.index());
         }
@@ -74,15 +74,15 @@ impl Signal {
     }
 
     /// Whether this source may say anything: a trunk's address, or the peer of the dialog.
-    fn may_speak(&self, at: setup::Arrival, dialog: Option<(Key, u8)>) -> bool {
+    fn may_speak(&self, turn: &Turn, at: setup::Arrival, dialog: Option<(Key, u8)>) -> bool {
+        let (image, peer) = (&self.core.image, self.core.peer(turn, at.source));
         let Some((key, place)) = dialog else {
-            return realm::is_known(&self.core.image, &self.core.page, at.port, at.source);
+            return realm::is_known(image, &self.core.page, at.port, &peer);
         };
         self.leg((key, place)).is_some_and(|leg| {
-            let trunk = self.core.image.trunk(leg.trunk);
-            leg.port == at.port
-                && (leg.dialog.peer.ip() == at.source.ip()
-                    || trunk.is_some_and(|t| realm::admits(t, at.source)))
+            let Some(trunk) = image.trunk(leg.trunk) else { return false };
+            let is_there = leg.dialog.peer.ip() == at.source.ip() && peer.proves(trunk);
+            realm::speaks(image, trunk, at.port) && (is_there || realm::admits(trunk, &peer))
         })
     }
 
@@ -91,7 +91,8 @@ impl Signal {
         let Some((key, place)) = dialog.filter(|_| self.core.image.is_stream(at.port)) else {
             return;
         };
-        if let Some(leg) = self.calls.get_mut(key).and_then(|call| call.leg(place)) {
+        let leg = self.calls.get_mut(key).and_then(|call| call.leg(place));
+        if let Some(leg) = leg.filter(|leg| leg.port == at.port) {
             leg.dialog.peer = at.source;
             self.touch(key);
         }
@@ -384,7 +385,7 @@ impl Signal {
     fn options(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message) {
         // A node that takes no calls says so to whoever asks whether it is there.
         let status = if self.core.draining { 503 } else { 200 };
-        let allow = self.allow_for(at, message);
+        let allow = self.allow_for(turn, at, message);
         self.answer_with(turn, at, message, status, |print| {
             print.header(Name::Allow, &allow);
             print.header(Name::Accept, b"application/sdp");
@@ -402,7 +403,7 @@ impl Signal {
         // RFC 3261 14.2: between 0 and 10 seconds; the same for the same request.
         let retry_after =
             (status == 500).then(|| (stateless_tag(&self.core, message).secret % 11) as u32);
-        let refused = matches!(status, 405 | 501).then(|| self.allow_for(at, message));
+        let refused = matches!(status, 405 | 501).then(|| self.allow_for(turn, at, message));
         self.answer_with(turn, at, message, status, |print| {
             if let Some(allow) = &refused {
                 print.header(Name::Allow, allow);

@@ -2,7 +2,7 @@
 //!
 //! A message is its own address: our branch says whose it was. A request within a dialog is tried once
 //! more at the peer's Contact, since the connection the peer came by is gone; any other is over, as if it
-//! had timed out. Responses need nothing: what repeats them is still running, or nobody waits for them.
+//! had timed out. One that went over TCP for its size is sent as datagrams. Responses need nothing: what repeats them is still running, or nobody waits for them.
 
 use super::{Outcome, Signal};
 use crate::core::Turn;
@@ -27,7 +27,7 @@ impl Signal {
         if tx.is_some_and(is_waiting) {
             self.core.counters.transport_errors.add(1);
             let owner = tx.and_then(|tx| tx.owner);
-            if !self.redirect(turn, key) {
+            if !self.downgrade(turn, key) && !self.redirect(turn, key) {
                 self.timed_out(turn, key);
             }
             self.settle_owner(turn, owner);
@@ -35,10 +35,27 @@ impl Signal {
         Outcome::Handled
     }
 
+    /// Sends a request as datagrams that went over TCP for its size alone (RFC 3261 18.1.1).
+    fn downgrade(&mut self, turn: &mut Turn, key: Key) -> bool {
+        let Some(tx) = self.core.transactions.get(key) else { return false };
+        let Some(owner) = tx.owner.filter(|owner| owner.leg < errand::NEAR) else { return false };
+        let Some(leg) = self.leg((owner.call, owner.leg)) else { return false };
+        if leg.port == tx.port || self.core.image.is_stream(leg.port) {
+            return false;
+        }
+        let port = leg.port;
+        self.core.carry_over(turn, key, port);
+        true
+    }
+
     /// Sends a request once more, to the address its dialog's Contact or route names.
     fn redirect(&mut self, turn: &mut Turn, key: Key) -> bool {
         let Some(tx) = self.core.transactions.get(key) else { return false };
         let (port, peer) = (tx.port, tx.peer);
+        // Who opened a WebSocket cannot be dialled (RFC 7118 5.2.1).
+        if self.core.face(port).transport.is_websocket() {
+            return false;
+        }
         let Some(owner) = tx.owner.filter(|owner| owner.leg < errand::NEAR) else { return false };
         let Some(leg) = self.calls.get_mut(owner.call).and_then(|call| call.leg(owner.leg)) else {
             return false;
