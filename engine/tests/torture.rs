@@ -1,5 +1,5 @@
-//! Messages that break parsers, sent to a running node over UDP from an address it knows: it stays alive,
-//! answers OPTIONS after each, and what it says is of the right class. Ours are in `sbc/tests/data/sip`;
+//! Messages that break parsers, sent to a running node over UDP and TCP from an address it knows: it stays
+//! alive, answers OPTIONS after each, and what it says is of the right class, the same over both. Ours are in `sbc/tests/data/sip`;
 //! those of RFC 4475 and RFC 5118 are sent when their folder stands beside the repository.
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
@@ -7,7 +7,8 @@ mod common;
 
 use common::wire::{Peer, header};
 use common::{Lab, Node, Setup};
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,13 +29,34 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("bcast", "RFC 4475 3.3.10: a response, dropped because its second Via is not ours"),
 ];
 
+/// Rows that are answered otherwise over TCP, where a message ends where its Content-Length says and one
+/// that does not say so ends the connection, and why.
+const FRAMED: &[(&str, &str)] = &[
+    ("dblreq", "RFC 4475 3.1.1.8, RFC 3261 18.3: what follows the body is another message"),
+    ("clerr", "RFC 4475 3.1.2.2, RFC 3261 18.3: what is missing of the body may yet come"),
+    ("ncl", "RFC 4475 3.1.2.3: a length below zero cuts nothing off a stream"),
+    ("mcl01", "RFC 4475 3.3.9: which of two lengths cuts the stream cannot be said"),
+    (
+        "inv2543",
+        "RFC 4475 3.4.1, RFC 3261 20.14: without a Content-Length there is no end on a stream",
+    ),
+    ("mult-ip-in-sdp", "RFC 5118 4.8: octets follow its body, which on a stream are no message"),
+    ("no_empty_line", "RFC 3261 18.3: the end of its header may yet come"),
+    ("body_shorter_than_said", "like clerr"),
+    ("huge_content_length", "like clerr"),
+    ("negative_content_length", "like ncl"),
+    ("two_content_lengths", "like mcl01"),
+];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 struct Stand {
-    _lab: Lab,
+    _labs: [Lab; 2],
     node: Node,
+    /// Another, which has heard nothing of what this one was sent.
+    over_tcp: Node,
     peer: Peer,
     callee: Peer,
     sent: u32,
@@ -49,7 +71,25 @@ impl Stand {
         let mut setup = Setup::new(&lab, callee.address);
         setup.node = "max_calls = 200\nmax_cps = 10000\nshards = 1\npin = false\n".into();
         let node = Node::start(&lab, &setup);
-        Stand { _lab: lab, node, peer, callee, sent: 0 }
+        let tcp_lab = Lab::new(&format!("{name}-tcp"));
+        let mut setup = Setup::new(&tcp_lab, callee.address);
+        setup.node = "max_calls = 200
+max_cps = 10000
+shards = 1
+pin = false
+"
+        .into();
+        setup.interface += &format!(
+            "tcp_port = {}
+",
+            setup.sip.port()
+        );
+        setup.caller = String::from(
+            "transport = \"tcp\"
+",
+        );
+        let over_tcp = Node::start(&tcp_lab, &setup);
+        Stand { _labs: [lab, tcp_lab], node, over_tcp, peer, callee, sent: 0 }
     }
 
     /// Sends one message; the status of what came back, if anything did.
@@ -61,6 +101,23 @@ impl Stand {
             |text: &str| ["Call-ID", "CSeq"].iter().all(|name| sent.contains(&header(text, name)));
         let heard = self.peer.hear(ANSWER, |text| text.starts_with("SIP/2.0") && own(text));
         heard.and_then(|text| text.split(' ').nth(1)?.parse().ok())
+    }
+
+    /// The same over a connection of its own.
+    fn say_over_tcp(&self, bytes: &[u8]) -> Option<u16> {
+        let mut stream = TcpStream::connect(self.over_tcp.sip).unwrap();
+        stream.set_read_timeout(Some(ANSWER)).unwrap();
+        // The node may have read enough before all of it is written.
+        let _written = stream.write_all(bytes);
+        let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
+        while let Ok(len @ 1..) = stream.read(&mut buffer) {
+            heard.extend_from_slice(&buffer[..len]);
+        }
+        // A call is tried before it is refused; what comes last is the answer.
+        let text = String::from_utf8_lossy(&heard).into_owned();
+        let mut statuses =
+            text.lines().filter_map(|line| line.strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok());
+        statuses.next_back()
     }
 
     fn alive(&mut self, after: &str) {
@@ -106,9 +163,37 @@ fn wire(text: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The message with another Call-ID and branch.
+fn renamed(bytes: &[u8], number: u32) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    for (old, new) in
+        [("77f0@", format!("{number}f0@")), ("z9hG4bKt1", format!("z9hG4bKt{number}"))]
+    {
+        if let Some(at) = out.windows(old.len()).position(|w| w == old.as_bytes()) {
+            out.splice(at..at + old.len(), new.into_bytes());
+        }
+    }
+    out
+}
+
+/// One of our own as it travels over a stream: with a Content-Length, where it has an end of its header at all.
+fn framed(bytes: &[u8]) -> Vec<u8> {
+    let has_length = |line: &[u8]| {
+        let name = line.split(|b| *b == b':').next().unwrap_or_default().trim_ascii();
+        name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"l")
+    };
+    let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { return bytes.to_vec() };
+    let (head, body) = (&bytes[..end], &bytes[end + 4..]);
+    if head.split(|b| *b == b'\n').any(has_length) {
+        return bytes.to_vec();
+    }
+    let length = format!("\r\nContent-Length: {}\r\n\r\n", body.len());
+    [head, length.as_bytes(), body].concat()
+}
+
 /// Sends every message and says which answers do not fit, and how many were answered at all.
-fn send_all(stand: &mut Stand, messages: &[(String, bool, Vec<u8>)]) -> usize {
-    let (mut wrong, mut answered) = (Vec::new(), 0);
+fn send_all(stand: &mut Stand, messages: &[(String, bool, Vec<u8>)], adds_length: bool) -> usize {
+    let (mut wrong, mut answered, mut otherwise) = (Vec::new(), 0, Vec::new());
     for (name, valid, bytes) in messages {
         let request = !bytes.starts_with(b"SIP/2.0");
         let status = stand.say(bytes);
@@ -119,8 +204,19 @@ fn send_all(stand: &mut Stand, messages: &[(String, bool, Vec<u8>)]) -> usize {
             wrong.push(format!("{name}: {status:?}"));
         }
         stand.alive(name);
+        let streamed = stand.say_over_tcp(&if adds_length { framed(bytes) } else { bytes.clone() });
+        // An answer may have gone to the Via's own port: then only its class is known.
+        let alike =
+            if status.is_some() { streamed == status } else { fits(*valid, request, streamed) };
+        if !alike {
+            println!("{name} over TCP {streamed:?}");
+            otherwise.push(name.as_str());
+        }
+        stand.alive(name);
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    otherwise.retain(|name| !FRAMED.iter().any(|(row, _)| row == name));
+    assert!(otherwise.is_empty(), "otherwise over TCP: {otherwise:?}");
     answered
 }
 
@@ -129,12 +225,13 @@ fn our_own_messages() {
     let folder = root().join("sbc/tests/data/sip");
     let table = std::fs::read_to_string(folder.join("expected.tsv")).unwrap();
     let rows = table.lines().skip(1).map(|row| row.split_once('\t').unwrap());
-    let messages = rows.map(|(name, expected)| {
+    let messages = rows.zip(100..).map(|((name, expected), number)| {
         let text = std::fs::read(folder.join(format!("{name}.sip"))).unwrap();
-        (name.to_owned(), expected == "ok", wire(&text))
+        // They share a Call-ID: each is to be a request of its own, and no repetition.
+        (name.to_owned(), expected == "ok", renamed(&wire(&text), number))
     });
     let messages: Vec<_> = messages.collect();
-    let answered = send_all(&mut Stand::new("torture-own"), &messages);
+    let answered = send_all(&mut Stand::new("torture-own"), &messages, true);
     println!("{} messages, {answered} answered", messages.len());
 }
 
@@ -153,7 +250,7 @@ fn the_messages_of_rfc_4475_and_rfc_5118() {
         (row[2].to_owned(), row[4] == "valid", bytes)
     });
     let messages: Vec<_> = messages.collect();
-    let answered = send_all(&mut Stand::new("torture-rfc"), &messages);
+    let answered = send_all(&mut Stand::new("torture-rfc"), &messages, false);
     println!("{} messages, {answered} answered", messages.len());
 }
 
