@@ -8,11 +8,21 @@ declare -A commands=(
     [peers]="sipp:sip-tester kamailio:kamailio rtpengine:rtpengine-daemon baresip:baresip-core linphonec:linphone-cli dnsmasq:dnsmasq-base openssl:openssl ip:iproute2 gcc:gcc python3:python3"
 )
 
+# Packages without a command: a file that they have.
+declare -A files=(
+    [peers]="/usr/lib/*/kamailio/modules/websocket.so:kamailio-websocket-modules /usr/lib/*/kamailio/modules/tls.so:kamailio-tls-modules"
+)
+
 missing=()
 for group in "$@"; do
     for pair in ${commands[$group]}; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
+    set -f
+    for pair in ${files[$group]:-}; do
+        compgen -G "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+    done
+    set +f
 done
 if ! command -v cargo >/dev/null; then
     echo "cargo is missing: install Rust 1.95 or newer with rustup (Debian's own rustc is too old)" >&2

@@ -131,6 +131,7 @@ fn port_of(query: &Query) -> u16 {
     match query.service {
         Service::Port(port) => port,
         Service::Udp | Service::Tcp => 5060,
+        Service::Tls => 5061,
     }
 }
 

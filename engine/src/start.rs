@@ -17,7 +17,7 @@ use crate::io::probe::{self, Driver};
 use crate::io::region::{self, Region};
 use crate::io::rundir::RunDir;
 use crate::io::share::{self, Sharing};
-use crate::io::stream::Tls;
+use crate::io::stream::Terms;
 use crate::io::uring::Uring;
 use crate::io::{self, epoll::Epoll};
 use crate::sandbox;
@@ -44,7 +44,7 @@ const SEGMENT_SIZE: u64 = 64 << 20;
 pub fn check(config: &Config) -> Result<(), Fault> {
     let topology = topology(shares(config)?.is_ok())?;
     let (limits, notes) = limits::lay_out(config, &topology)?;
-    config.tls.as_ref().map(Tls::load).transpose()?;
+    Terms::load(config)?;
     print!("{}", limits::render(&limits, &topology, &notes));
     config.stock.summary().iter().for_each(|line| println!("{line}"));
     config.stock.notes.iter().for_each(|note| println!("note: {note}"));
@@ -59,7 +59,7 @@ pub fn run(config: Config, file: &Path) -> Result<(), Fault> {
     let topology = topology(shares.is_ok())?;
     let (limits, notes) = limits::lay_out(&config, &topology)?;
     notes.iter().for_each(|note| eprintln!("sbcd: note: {note}"));
-    let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
+    let terms = Arc::new(Terms::load(&config)?);
     let driver = driver(&config)?;
     let sockets = match shares {
         Ok(()) => String::from("media ports share sockets"),
@@ -89,8 +89,9 @@ pub fn run(config: Config, file: &Path) -> Result<(), Fault> {
     let (publish, image) = watch::channel(config.image.clone());
     let secrets = secrets(run.path(), limits.shards.len())?;
     let (meshes, mut gate_mesh) = Mesh::new(&limits)?;
-    if let Some(tls) = tls {
-        (0..limits.shards.len()).all(|shard| gate_mesh.trust(ShardId(shard as u8), tls.clone()));
+    for shard in 0..limits.shards.len() {
+        // The rings are empty yet: there is room.
+        gate_mesh.agree(ShardId(shard as u8), terms.clone());
     }
     let sharing = topology.share_media.then(|| Sharing::new(&limits)).transpose();
     let sharing = sharing.map_err(|e| fault("share media sockets", &e))?;
@@ -142,11 +143,13 @@ pub fn run(config: Config, file: &Path) -> Result<(), Fault> {
         quality: Arc::default(),
         porting: Arc::default(),
         standing,
+        certificates: Arc::default(),
         page: page.clone(),
         image,
     };
     let gate = Gate {
         mesh: gate_mesh,
+        terms,
         config,
         file: std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf()),
         publish,

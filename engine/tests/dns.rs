@@ -4,11 +4,13 @@
 
 mod common;
 
+use common::authority::Authority;
 use common::netns::Namespace;
 use common::process::{Running, need};
+use common::wire::Peer;
 use common::{LONG, Lab, Load, Node, Setup, within};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// dnsmasq on the loopback of `network` with these records, each for a second at a time; of `test` it knows
 /// everything.
@@ -230,5 +232,81 @@ fn a_name_without_servers_is_an_address_and_a_dot_is_nobody() {
     assert!(!call(&lab, &node, own));
     assert_eq!((&*last_reason(&node), tried(&node).len()), ("name_unresolved", 0));
     assert_eq!(node.drain(), Some(0), "{}", node.process.log());
+    drop(server);
+}
+
+/// A source may be a host name: what DNS says is its address may speak, and nobody else.
+#[test]
+fn who_may_call_may_be_a_name() {
+    let (lab, network) = (Lab::new("sources"), Namespace::make("sources"));
+    network.ask("127.0.0.1");
+    network.enter();
+    let [first, second] = ["127.0.0.7:0", "127.0.0.8:0"].map(|a| Peer::bind(a.parse().unwrap()));
+    let mut server = serve(&lab, &network, &[host("caller.test", "127.0.0.7")]);
+    let setup = Setup::new(&lab, lab.udp());
+    let text = setup.text().replace("sources = [\"127.0.0.0/8\"]", "sources = [\"caller.test\"]");
+    let mut node = start(&lab, &network, &setup, &(text + "\n[dns]\nmin_ttl_s = 1\nstale_s = 0\n"));
+    let mut asked = 0;
+    let mut is_heard = |peer: &Peer| {
+        asked += 1;
+        peer.send(node.sip, peer.options(node.sip, &format!("o{asked}")).as_bytes());
+        peer.hear(Duration::from_millis(300), |text| text.starts_with("SIP/2.0 200")).is_some()
+    };
+    assert!(within(LONG, || is_heard(&first).then_some(())).is_some());
+    assert!(!is_heard(&second));
+    server.kill();
+    let server = serve(&lab, &network, &[host("caller.test", "127.0.0.8")]);
+    assert!(within(LONG, || is_heard(&second).then_some(())).is_some());
+    assert!(!is_heard(&first), "it is not what the name stands for any more");
+    assert_eq!(node.drain(), Some(0), "{}", node.process.log());
+    drop(server);
+}
+
+/// Over TLS a server is believed that bears the name asked for, whatever DNS makes of it (RFC 5922 4).
+#[test]
+fn a_name_over_tls_is_what_the_certificate_must_bear() {
+    let (lab, network) = (Lab::new("dns-tls"), Namespace::make("dns-tls"));
+    let authority = Authority::new(&lab);
+    authority.issue("one", "DNS:one.test");
+    authority.issue("two", "DNS:carrier.test");
+    network.ask("127.0.0.1");
+    network.enter();
+    let server = serve(
+        &lab,
+        &network,
+        &[
+            "--naptr-record=carrier.test,10,10,s,SIPS+D2T,,_sips._tcp.carrier.test".to_owned(),
+            "--srv-host=_sips._tcp.carrier.test,host.test,5071,0,1".to_owned(),
+            "--srv-host=_sips._tcp.impostor.test,host.test,5071,0,1".to_owned(),
+            host("host.test", "127.0.0.9"),
+        ],
+    );
+    let (there, callee) = (Lab::new("dns-tls-2"), "127.0.0.10:5080".parse().unwrap());
+    let mut two = Setup::new(&there, callee);
+    two.sip = "127.0.0.9:5070".parse().unwrap();
+    two.interface += "tls_port = 5071\n";
+    two.caller = "transport = \"tls\"\n".into();
+    two.route += &authority.section("two", "");
+    let mut two = start(&there, &network, &two, &two.text());
+    for (name, believed) in [("carrier.test", true), ("impostor.test", false)] {
+        let here = Lab::new("dns-tls-1");
+        let mut one = Setup::new(&here, two.sip);
+        one.interface += &format!("tls_port = {}\n", one.sip.port() + 1);
+        one.trunks[0].2 = "transport = \"tls\"\n".into();
+        one.route += &authority.section("one", "");
+        let text = one.text().replace(
+            &format!("endpoints = [\"{}\"]\nsources = [\"{}\"]", two.sip, two.sip),
+            &format!("endpoints = [\"{name}\"]\nsources = [\"127.0.0.9\"]"),
+        );
+        let mut one = start(&here, &network, &one, &text);
+        let clean = call(&here, &one, callee);
+        assert_eq!(clean, believed, "{name}: {:#?}\n{}", one.records(), one.process.log());
+        if !believed {
+            assert!(one.metric("tandem_stream_tls_failures_total") > 0, "{}", one.page());
+        }
+        assert_eq!(tried(&one), ["127.0.0.9:5071"]);
+        assert_eq!(one.drain(), Some(0), "{}", one.process.log());
+    }
+    assert_eq!(two.drain(), Some(0), "{}", two.process.log());
     drop(server);
 }

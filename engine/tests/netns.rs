@@ -5,9 +5,10 @@
 mod common;
 
 use common::Lab;
-use common::netns::{lay_cable, node};
-use common::wire::{Peer, header, respond, sdp};
-use std::net::{SocketAddr, UdpSocket};
+use common::netns::{lay_cable, node, node_with};
+use common::wire::{Peer, companion, header, respond, sdp};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -60,6 +61,17 @@ fn await_message(peer: &Peer, start: &str) -> (String, u8) {
     panic!("{} never heard {start}", peer.address);
 }
 
+/// An INVITE with four thousand bytes that must reach the other side whole, and what fills them.
+fn large(caller: &Peer, to: SocketAddr, call: &str) -> (String, String) {
+    let codecs: String = (0..130).map(|n| format!("a=x-filler:{n:020}\r\n")).collect();
+    let offer = sdp(caller.address.ip(), 30_000) + &codecs;
+    let small = caller.invite(to, call, "");
+    let head = small.split("\r\nContent-Length").next().unwrap();
+    let invite = format!("{head}\r\nContent-Length: {}\r\n\r\n{offer}", offer.len());
+    assert!(invite.len() > 4000, "{}", invite.len());
+    (invite, codecs)
+}
+
 const CS3: u8 = 24 << 2;
 const EF: u8 = 46 << 2;
 
@@ -73,13 +85,7 @@ fn a_large_invite_crosses_and_dscp_is_on_the_wire() {
         (on_the_wire("10.99.0.2:30000"), on_the_wire("10.99.0.2:30002"));
     let mut node = node(&lab, &cable, callee.address);
 
-    // Four thousand bytes that must reach the other side whole: names of codecs.
-    let codecs: String = (0..130).map(|n| format!("a=x-filler:{n:020}\r\n")).collect();
-    let offer = sdp(caller.address.ip(), 30_000) + &codecs;
-    let small = caller.invite(node.sip, "large", "");
-    let head = small.split("\r\nContent-Length").next().unwrap();
-    let invite = format!("{head}\r\nContent-Length: {}\r\n\r\n{offer}", offer.len());
-    assert!(invite.len() > 4000, "{}", invite.len());
+    let (invite, codecs) = large(&caller, node.sip, "large");
     caller.send(node.sip, invite.as_bytes());
     let (offered, tos) = await_message(&callee, "INVITE ");
     assert_eq!(tos & 0xfc, CS3, "the INVITE's DSCP");
@@ -112,5 +118,53 @@ fn a_large_invite_crosses_and_dscp_is_on_the_wire() {
     callee.send(node.sip, respond(&bye, "200 OK", "", "").as_bytes());
     let records = node.await_records(1);
     assert_eq!(records[0]["reason"], "caller_hung_up", "{}", header(&bye, "Reason"));
+    assert_eq!(node.drain(), Some(0));
+}
+
+/// RFC 3261 18.1.1: what does not fit a datagram goes over TCP where the trunk says so, and as a datagram
+/// when nobody listens there.
+#[test]
+fn a_large_invite_goes_over_tcp() {
+    let (lab, cable) = (Lab::new("netns-tcp"), lay_cable());
+    cable[1].enter();
+    let caller = on_the_wire("10.99.0.2:5070");
+    let callee = on_the_wire("10.99.0.2:5080");
+    let listener = TcpListener::bind("10.99.0.2:5080").unwrap();
+    let more = ["tcp_port = 5060\n", "udp_large = \"tcp\"\n"];
+    let mut node = node_with(&lab, &cable, callee.address, more);
+    let (invite, _) = large(&caller, node.sip, "one");
+    caller.send(node.sip, invite.as_bytes());
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut reader = BufReader::new(&stream);
+    let mut offered = String::new();
+    while !offered.ends_with("\r\n\r\n") {
+        assert!(reader.read_line(&mut offered).unwrap() > 0, "{offered}");
+    }
+    let mut body = vec![0; header(&offered, "Content-Length").parse().unwrap()];
+    reader.read_exact(&mut body).unwrap();
+    assert!(header(&offered, "Via").starts_with("SIP/2.0/TCP 10.99.0.1:5060;"), "{offered}");
+    println!("the INVITE left over TCP with {} bytes", offered.len() + body.len());
+    (&stream).write_all(respond(&offered, "486 Busy Here", "", "").as_bytes()).unwrap();
+    let mut ack = String::new();
+    reader.read_line(&mut ack).unwrap();
+    assert!(ack.starts_with("ACK "), "{ack}");
+    let (busy, _) = await_message(&caller, "SIP/2.0 486");
+    caller.send(node.sip, companion(&invite, "ACK", &header(&busy, "To")).as_bytes());
+
+    // The node has seen the end of it once it has closed its own.
+    stream.shutdown(Shutdown::Write).unwrap();
+    reader.read_to_end(&mut Vec::new()).unwrap();
+    drop((stream, listener));
+    let (invite, _) = large(&caller, node.sip, "two");
+    caller.send(node.sip, invite.as_bytes());
+    let (offered, _) = await_message(&callee, "INVITE ");
+    assert!(header(&offered, "Via").starts_with("SIP/2.0/UDP 10.99.0.1:5060;"), "{offered}");
+    callee.send(node.sip, respond(&offered, "486 Busy Here", "", "").as_bytes());
+    await_message(&callee, "ACK ");
+    let (busy, _) = await_message(&caller, "SIP/2.0 486");
+    caller.send(node.sip, companion(&invite, "ACK", &header(&busy, "To")).as_bytes());
+    let records = node.await_records(2);
+    assert!(records.iter().all(|r| r["status"] == 486), "{records:?}");
     assert_eq!(node.drain(), Some(0));
 }

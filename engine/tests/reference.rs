@@ -35,6 +35,7 @@ fn exposition() -> Exposition {
         scribe: Arc::new(ScribeCounters::default()),
         reloads: Arc::default(),
         names: Arc::default(),
+        certificates: Arc::default(),
         page: Page::new(Image::WORDS),
         image: tokio::sync::watch::channel(config.image).1,
     }

@@ -5,7 +5,7 @@ mod common;
 
 use common::process::{Running, need};
 
-use common::{Lab, Node, Setup, within};
+use common::{LONG, Lab, Node, Setup, within};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -52,7 +52,10 @@ fn setup(lab: &Lab, callee: SocketAddr, (caller, called): (&str, &str), shards: 
 
 /// Plays plain calls from one transport to the other; the records they left.
 fn play(name: &str, caller: &str, called: &str, shards: u8) -> Vec<Value> {
-    let lab = Lab::new(name);
+    play_at(Lab::new(name), caller, called, shards)
+}
+
+fn play_at(lab: Lab, caller: &str, called: &str, shards: u8) -> Vec<Value> {
     let listen = lab.udp();
     let kind = |transport: &str| if transport == "u1" { "udp" } else { "tcp" };
     let mut node = Node::start(&lab, &setup(&lab, listen, (kind(caller), kind(called)), shards));
@@ -127,4 +130,63 @@ fn scrape(from: SocketAddr) -> String {
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
     page
+}
+
+/// Without a descriptor for another connection a listener waits: it does not spin, and goes on when there is
+/// one again.
+#[test]
+fn a_node_out_of_descriptors_waits_for_some() {
+    let lab = Lab::new("tcp-descriptors");
+    let mut node = Node::start(&lab, &setup(&lab, lab.udp(), ("tcp", "udp"), 1));
+    let pid = node.process.id();
+    // The next descriptor would be the lowest that is free.
+    let free = (0..).find(|fd| !Path::new(&format!("/proc/{pid}/fd/{fd}")).is_symlink()).unwrap();
+    let before = limit_files(pid, free);
+    let mut waiting = TcpStream::connect(node.sip).unwrap();
+    waiting.set_read_timeout(Some(LONG)).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let begun = cpu_ms(pid);
+    std::thread::sleep(Duration::from_secs(2));
+    let spent = cpu_ms(pid) - begun;
+    assert!(spent < 400, "{spent} ms of two seconds");
+    limit_files(pid, before);
+    let me = waiting.local_addr().unwrap();
+    let options = format!(
+        "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TCP {me};branch=z9hG4bK1\r\nFrom: <sip:x@y>;tag=1\r\n\
+         To: <sip:a@b>\r\nCall-ID: o\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+    );
+    waiting.write_all(options.as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    waiting.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"SIP/2.0 200 ");
+    assert!(node.metric("tandem_stream_accepts_delayed_total") > 0, "{}", node.page());
+    assert_eq!(node.drain(), Some(0));
+}
+
+/// Sets how many files a process may have open; how many it could before.
+fn limit_files(pid: u32, most: u64) -> u64 {
+    let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let ask = |new: *const libc::rlimit, old: *mut libc::rlimit| {
+        #[expect(unsafe_code, reason = "prlimit has no safe wrapper")]
+        // SAFETY: each pointer is null or to one rlimit that outlives the call.
+        let done = unsafe { libc::prlimit(pid as i32, libc::RLIMIT_NOFILE, new, old) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    };
+    ask(std::ptr::null(), &raw mut before);
+    let limit = libc::rlimit { rlim_cur: most, ..before };
+    ask(&raw const limit, std::ptr::null_mut());
+    before.rlim_cur
+}
+
+/// CPU time of a process so far.
+fn cpu_ms(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum()
+}
+
+/// Calls over IPv6, on connections of both sides.
+#[test]
+fn calls_over_tcp_and_ipv6() {
+    play_at(Lab::ipv6("tcp-v6"), "t1", "t1", 2);
 }

@@ -3,60 +3,15 @@
 
 mod common;
 
-use common::process::{Running, need};
+use common::authority::Authority;
+use common::process::Running;
 use common::{Lab, Load, Node, Setup, within};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
-
-/// A root and certificates of it, made by OpenSSL.
-struct Authority {
-    dir: PathBuf,
-}
-
-impl Authority {
-    fn new(lab: &Lab) -> Authority {
-        let authority = Authority { dir: lab.dir.clone() };
-        let made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
-                    -keyout ca.key -out ca.pem -subj /CN=root";
-        authority.openssl(made);
-        authority
-    }
-
-    fn openssl(&self, arguments: &str) {
-        need("openssl", "openssl");
-        let mut command = Command::new("openssl");
-        command.args(arguments.split_whitespace()).current_dir(&self.dir);
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    /// `NAME.pem` and `NAME.key` for these subject alternative names.
-    fn issue(&self, name: &str, alternatives: &str) {
-        self.openssl(&format!(
-            "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.csr \
-             -subj /CN={name}"
-        ));
-        std::fs::write(self.dir.join("names"), format!("subjectAltName={alternatives}\n")).unwrap();
-        self.openssl(&format!(
-            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out {name}.pem \
-             -extfile names"
-        ));
-    }
-
-    fn section(&self, name: &str, more: &str) -> String {
-        let file = |name: &str| self.dir.join(name).display().to_string();
-        format!(
-            "[tls]\ncertificate = \"{}\"\nkey = \"{}\"\nca = \"{}\"\n{more}\n",
-            file(&format!("{name}.pem")),
-            file(&format!("{name}.key")),
-            file("ca.pem")
-        )
-    }
-}
 
 /// A node whose caller comes over `from` and whose calls leave over `to`; TLS at `sip` + 1.
 fn setup(lab: &Lab, callee: SocketAddr, (from, to): (&str, &str), tls: &str) -> Setup {
@@ -91,12 +46,7 @@ impl Client {
 
     /// Asks with OPTIONS; the head of the answer, or nothing when it was cut off.
     fn ask(&mut self, number: u32) -> String {
-        let text = format!(
-            "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TLS 192.0.2.9;branch=z9hG4bK{number};rport\r\n\
-             From: <sip:x@y>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: options{number}\r\nCSeq: {number} OPTIONS\r\n\
-             Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
-        );
-        if self.input.write_all(text.as_bytes()).is_err() {
+        if !self.say(number) {
             return String::new();
         }
         let mut answer = Vec::new();
@@ -106,6 +56,16 @@ impl Client {
             answer.push(byte[0]);
         }
         String::from_utf8(answer).unwrap()
+    }
+
+    /// Sends an OPTIONS; whether that could be done.
+    fn say(&mut self, number: u32) -> bool {
+        let text = format!(
+            "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TLS 192.0.2.9;branch=z9hG4bK{number};rport\r\n\
+             From: <sip:x@y>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: options{number}\r\nCSeq: {number} OPTIONS\r\n\
+             Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+        );
+        self.input.write_all(text.as_bytes()).is_ok()
     }
 }
 
@@ -231,6 +191,47 @@ fn a_certificate_with_another_name_is_not_believed() {
     let more = ["--calls", "1", "--rate", "10", "--hold", "0.1", "--expect-failures", "--no-media"];
     let (_, report) = Load::start(&lab, node.sip, lab.udp(), &more).finish(Duration::from_secs(60));
     let records = node.await_records(1);
-    assert_eq!(records[0]["status"], 503, "{report}\n{records:?}\n{}", server.log());
+    assert_eq!(records[0]["status"], 500, "{report}\n{records:?}\n{}", server.log());
+    assert_eq!(node.drain(), Some(0));
+}
+
+/// Two trunks share their sources; the name in a peer's certificate says which of them it is, and without
+/// one it is nobody. Until when our certificate is valid is known.
+#[test]
+fn a_trunk_is_known_by_the_name_its_peer_proves() {
+    let lab = Lab::new("tls-names");
+    let authority = Authority::new(&lab);
+    authority.issue("node", &format!("IP:{}", lab.ip));
+    authority.issue("first", "DNS:first.example");
+    authority.issue("second", "URI:sip:SECOND.example,DNS:else.example");
+    authority.issue("third", "DNS:*.example");
+    let mut setup = setup(&lab, lab.udp(), ("tls", "udp"), &authority.section("node", ""));
+    setup.caller += "peer_names = [\"first.example\"]\n";
+    setup.trunks[0].2 += "[[trunk]]\nname = \"in-2\"\ninterface = \"loop\"\ntransport = \"tls\"\n";
+    setup.trunks[0].2 +=
+        "peer_names = [\"Second.example\"]\nsources = [\"0.0.0.0/0\"]\ncapacity = 1\n";
+    let mut node = Node::start(&lab, &setup);
+    let ca = lab.file("ca.pem");
+    let as_who = |who: &str| {
+        let file = |kind: &str| lab.file(&format!("{who}.{kind}")).display().to_string();
+        let mine = ["-cert", &file("pem"), "-key", &file("key")];
+        Client::connect(&ca, tls_of(&node), &mine)
+    };
+    assert!(as_who("first").ask(1).starts_with("SIP/2.0 200 "));
+    assert!(as_who("second").ask(2).starts_with("SIP/2.0 200 "));
+    // Nobody answers a stranger: its next question is one too many for its patience.
+    for mut stranger in [as_who("third"), Client::connect(&ca, tls_of(&node), &[])] {
+        stranger.say(3);
+        let dropped = within(Duration::from_secs(10), || {
+            (node.metric("reason=\"unknown_source\"") > 0).then_some(())
+        });
+        assert!(dropped.is_some(), "{}", node.page());
+    }
+    assert_eq!(node.metric("reason=\"unknown_source\""), 2, "{}", node.page());
+    let until = node.metric("tandem_tls_certificate_expiry_seconds");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!((now + 86_400..now + 3 * 86_400).contains(&until), "{until}");
+    let alarms = node.status()["alarms"].to_string();
+    assert!(alarms.contains("the certificate in [tls] expires in "), "{alarms}");
     assert_eq!(node.drain(), Some(0));
 }

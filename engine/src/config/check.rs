@@ -7,7 +7,7 @@ use super::report::Problem;
 use super::{plan, route, trunk};
 use base::Prefix;
 use routing_trie::Builder;
-use sbc::policy::{Source, Target, Transport};
+use sbc::policy::{Large, Source, Target, Transport};
 use sbc::question::MAX_NAMES;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -31,11 +31,16 @@ pub(super) fn interfaces(interfaces: &Interfaces, trunks: &Trunks, report: &mut 
     let all_known = !trunks.iter().any(mistaken);
     for (i, one) in interfaces.iter().enumerate() {
         sip_within_media(one, one, report);
-        if let (Some(tcp), Some(tls)) = (&one.tcp_port, &one.tls_port)
-            && tcp.value == tls.value
-        {
-            let problem = Problem::new(tls.span.clone(), "`tls_port` is the `tcp_port` as well");
-            report.push(problem.expected("another port: 5061 is usual for TLS"));
+        for (place, (transport, port)) in one.streams.iter().enumerate() {
+            let mut before = one.streams.iter().take(place);
+            if let Some((other, _)) = before.find(|(_, other)| other.value == port.value) {
+                let (this, that) = (transport.param(), other.param());
+                let message = format!("`{this}_port` is the `{that}_port` as well");
+                let usual = transport.default_port();
+                let problem = Problem::new(port.span.clone(), message);
+                let name = transport.name();
+                report.push(problem.expected(format!("another port: {usual} is usual for {name}")));
+            }
         }
         for other in interfaces.get(..i).unwrap_or_default() {
             collide(one, other, report);
@@ -97,8 +102,8 @@ fn collide(one: &interface::Draft, other: &interface::Draft, report: &mut Report
         report.push(Problem::new(a.span.clone(), message).expected("another address or port"));
     }
     if same_place(one, one.sip_address(), other, other.sip_address()) {
-        for (transport, port) in one.stream_ports() {
-            let mut taken = other.stream_ports();
+        for (transport, port) in &one.streams {
+            let mut taken = other.streams.iter();
             if let Some((theirs, _)) = taken.find(|(_, other)| other.value == port.value) {
                 let key = theirs.param();
                 let message =
@@ -151,10 +156,12 @@ pub(super) fn trunks(trunks: &Trunks, interfaces: &Interfaces, report: &mut Repo
             report.push(problem.expected(format!("at most {MOST}")));
         }
     }
-    let named = trunks.iter().flat_map(|t| &t.endpoints).filter_map(|e| match &e.value {
+    let endpoints = trunks.iter().flat_map(|t| &t.endpoints).filter_map(|e| match &e.value {
         Target::Name(query) => Some((query, &e.span)),
         Target::Address(_) => None,
     });
+    let sources = trunks.iter().flat_map(|t| &t.source_names).map(|s| (&s.value, &s.span));
+    let named = endpoints.chain(sources);
     if let Some((_, surplus)) = BTreeMap::from_iter(named).into_values().enumerate().nth(MAX_NAMES)
     {
         let problem = Problem::new(surplus.clone(), "there are too many host names");
@@ -171,8 +178,8 @@ pub(super) fn trunks(trunks: &Trunks, interfaces: &Interfaces, report: &mut Repo
             continue;
         };
         addresses(trunk, interface, interfaces, report);
-        let (transport, is_its) = (trunk.transport, |(t, _): (Transport, _)| t == trunk.transport);
-        if transport.is_stream() && !interface.stream_ports().any(is_its) {
+        let transport = trunk.transport;
+        if transport.is_stream() && !interface.streams.iter().any(|(t, _)| *t == transport) {
             let (name, key) = (transport.name(), transport.param());
             let message = format!("interface `{}` has no listener for {name}", wanted.value);
             let problem = Problem::new(trunk.transport_place.clone(), message);
@@ -180,6 +187,17 @@ pub(super) fn trunks(trunks: &Trunks, interfaces: &Interfaces, report: &mut Repo
                 problem.expected(format!("a `{key}_port` on interface `{}`", wanted.value));
             report
                 .push(problem.help("calls leave from there too: peers answer and call back to it"));
+        }
+        if trunk.large.0 == Large::Tcp
+            && (transport != Transport::Udp
+                || !interface.streams.iter().any(|(t, _)| *t == Transport::Tcp))
+        {
+            let message =
+                "`udp_large` is \"tcp\", and there is no way to send what is large over TCP";
+            let problem = Problem::new(trunk.large.1.clone(), message);
+            let expected =
+                format!("transport = \"udp\", and a `tcp_port` on interface `{}`", wanted.value);
+            report.push(problem.expected(expected));
         }
         for other in trunks.get(..i).unwrap_or_default() {
             let together = other.interface.as_ref().is_some_and(|o| o.value == wanted.value)
@@ -209,7 +227,10 @@ fn addresses(
         peer(&At { value: address.ip(), span: endpoint.span.clone() }, interface, report);
     }
     for source in &trunk.sources {
-        network(&source.clone().map(|s| s.prefix), interface, report);
+        // Who must prove a name may come from anywhere.
+        if source.value.prefix.bits() > 0 || trunk.peer_names.is_empty() {
+            network(&source.clone().map(|s| s.prefix), interface, report);
+        }
     }
     for source in &trunk.media_sources {
         network(source, interface, report);
@@ -259,7 +280,9 @@ fn network(prefix: &At<Prefix>, interface: &interface::Draft, report: &mut Repor
 /// Two trunks with an equally specific source need something that tells them apart.
 fn ambiguous(one: &trunk::Draft, other: &trunk::Draft, report: &mut Report) {
     let selector = |t: &trunk::Draft| {
-        (t.tech_prefix.as_ref().map(|p| p.value), t.domain.as_ref().map(|d| d.value.clone()))
+        let names: Vec<_> = t.peer_names.iter().map(|name| name.value.clone()).collect();
+        let domain = t.domain.as_ref().map(|d| d.value.clone());
+        (t.tech_prefix.as_ref().map(|p| p.value), domain, names)
     };
     if selector(one) != selector(other) {
         return;

@@ -10,6 +10,15 @@ use base::Allow;
 use base::address::Denied;
 use sbc::policy::{Face, Interface, StreamListener, Transport};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Keys of listeners for streams.
+pub(super) const STREAM_KEYS: [(&str, Transport); 4] = [
+    ("tcp_port", Transport::Tcp),
+    ("tls_port", Transport::Tls),
+    ("ws_port", Transport::Ws),
+    ("wss_port", Transport::Wss),
+];
 
 /// Fewest media ports of an interface: four calls.
 const FEWEST_PORTS: u16 = 16;
@@ -25,10 +34,10 @@ pub struct MediaPorts {
     pub last: u16,
     /// Device every socket of the interface is bound to.
     pub device: Option<String>,
-    /// Port of the listener for TCP, on the address of the one for UDP.
-    pub tcp_port: Option<u16>,
-    /// Port of the listener for TLS.
-    pub tls_port: Option<u16>,
+    /// Listeners for streams, in the order of the image's, on the address of the one for UDP.
+    pub streams: Vec<(Transport, u16)>,
+    /// Pages whose WebSockets are accepted; `*` for every one.
+    pub ws_origins: Arc<[Box<str>]>,
     /// Differentiated services code point of SIP.
     pub dscp_sip: u8,
     /// Differentiated services code point of RTP and RTCP.
@@ -36,12 +45,6 @@ pub struct MediaPorts {
 }
 
 impl MediaPorts {
-    /// Listeners for streams, in the order of the image's.
-    pub fn stream_ports(&self) -> impl Iterator<Item = (Transport, u16)> {
-        let tcp = self.tcp_port.map(|port| (Transport::Tcp, port));
-        tcp.into_iter().chain(self.tls_port.map(|port| (Transport::Tls, port)))
-    }
-
     /// Pairs of an even port and the odd one after it.
     pub fn pairs(&self) -> u32 {
         (u32::from(self.last) + 1 - u32::from(self.first)) / 2
@@ -55,8 +58,9 @@ pub(super) struct Draft {
     pub(super) advertise: Option<At<IpAddr>>,
     pub(super) media_ip: Option<At<IpAddr>>,
     pub(super) ports: Option<At<(u16, u16)>>,
-    pub(super) tcp_port: Option<At<u16>>,
-    pub(super) tls_port: Option<At<u16>>,
+    /// The ports it listens at for streams.
+    pub(super) streams: Vec<(Transport, At<u16>)>,
+    ws_origins: Vec<At<Box<str>>>,
     pub(super) device: Option<String>,
     pub(super) allow: Allow,
     dscp_sip: u8,
@@ -80,8 +84,15 @@ impl Draft {
                 "the first and last port, like \"12000-32000\"",
                 names::port_range,
             ),
-            tcp_port: s.optional_number(report, "tcp_port", 1..=65_535),
-            tls_port: s.optional_number(report, "tls_port", 1..=65_535),
+            streams: stream_ports(s, report),
+            ws_origins: s
+                .parsed_list(
+                    report,
+                    "ws_origins",
+                    "an origin like \"https://phone.example\", or \"*\"",
+                    origin,
+                )
+                .unwrap_or_default(),
             device: s
                 .parsed(report, "device", "a network device, 1 to 15 characters", device)
                 .map(|d| d.value),
@@ -203,20 +214,14 @@ impl Draft {
     }
 
     /// Its listeners for streams; `place` is its own among the interfaces.
-    pub(super) fn streams(&self, place: u16) -> impl Iterator<Item = StreamListener> {
+    pub(super) fn listeners(&self, place: u16) -> impl Iterator<Item = StreamListener> {
         let advertise = self.compile().map(|interface| interface.advertise);
-        self.stream_ports().zip(advertise.into_iter().cycle()).map(
+        self.streams.iter().zip(advertise.into_iter().cycle()).map(
             move |((transport, port), ip)| {
                 let sent_by = SocketAddr::new(ip, port.value).to_string().into();
-                StreamListener { interface: place, face: Face { transport, sent_by } }
+                StreamListener { interface: place, face: Face { transport: *transport, sent_by } }
             },
         )
-    }
-
-    /// The ports it listens at for streams.
-    pub(super) fn stream_ports(&self) -> impl Iterator<Item = (Transport, &At<u16>)> {
-        let tcp = self.tcp_port.iter().map(|port| (Transport::Tcp, port));
-        tcp.chain(self.tls_port.iter().map(|port| (Transport::Tls, port)))
     }
 
     /// What is bound for it.
@@ -227,12 +232,28 @@ impl Draft {
             first,
             last,
             device: self.device.clone(),
-            tcp_port: self.tcp_port.as_ref().map(|p| p.value),
-            tls_port: self.tls_port.as_ref().map(|p| p.value),
+            streams: self.streams.iter().map(|(transport, p)| (*transport, p.value)).collect(),
+            ws_origins: self.ws_origins.iter().map(|o| o.value.clone()).collect(),
             dscp_sip: self.dscp_sip,
             dscp_rtp: self.dscp_rtp,
         })
     }
+}
+
+fn stream_ports(s: &mut Section<'_>, report: &mut Report) -> Vec<(Transport, At<u16>)> {
+    let mut found = Vec::new();
+    for (key, transport) in STREAM_KEYS {
+        let port = s.optional_number(report, key, 1..=65_535);
+        found.extend(port.map(|port| (transport, port)));
+    }
+    found
+}
+
+/// An origin as browsers write it (RFC 6454 6.2), or every one.
+fn origin(text: &str) -> Option<Box<str>> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_host = |r: &str| !r.is_empty() && r.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+    (text == "*" || rest.is_some_and(is_host)).then(|| text.to_ascii_lowercase().into())
 }
 
 pub(super) fn family(ip: IpAddr) -> &'static str {

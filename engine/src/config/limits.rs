@@ -243,7 +243,7 @@ fn ports(config: &Config, pairs: &[u64], shard: u64, shards: u64) -> Vec<PortSpe
         ports.push(spec(interface.sip, Role::Sip, number, media));
     }
     for ((interface, media), number) in interfaces() {
-        for (transport, port) in media.stream_ports() {
+        for &(transport, port) in &media.streams {
             let address = SocketAddr::new(interface.sip.ip(), port);
             ports.push(spec(address, Role::Stream(transport), number, media));
         }

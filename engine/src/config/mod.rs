@@ -172,7 +172,7 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
         generation: 1,
         node: node.name.clone(),
         interfaces: interfaces.iter().filter_map(|i| i.compile()).collect(),
-        streams: (0..).zip(&interfaces).flat_map(|(place, i)| i.streams(place)).collect(),
+        streams: (0..).zip(&interfaces).flat_map(|(place, i)| i.listeners(place)).collect(),
         sources: Sources::of(&trunks_compiled),
         trunks: trunks_compiled,
         prefixes: prefixes?,
@@ -308,7 +308,12 @@ mod tests {
         assert_eq!(short.cdr, Cdr { journal_mb: None, ..full.cdr });
         assert_eq!(
             short.media[0],
-            MediaPorts { device: None, tcp_port: None, tls_port: None, ..full.media[0].clone() }
+            MediaPorts {
+                device: None,
+                streams: Vec::new(),
+                ws_origins: Arc::default(),
+                ..full.media[0].clone()
+            }
         );
         let interface = |c: &Config| format!("{:?}", c.image.interfaces);
         assert_eq!(interface(&short), interface(&full));
@@ -345,7 +350,9 @@ mod tests {
         let image = load("examples/loopback.toml").image;
         let from = |port: u16| {
             let source = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-            realm::trunk_of(&image, base::PortId(0), source, b"44", b"127.0.0.1")
+            let (names, now) = (&sbc::question::Names::default(), base::Instant(0));
+            let peer = realm::Peer { source, proved: &[], names, now };
+            realm::trunk_of(&image, base::PortId(0), &peer, b"44", b"127.0.0.1")
         };
         assert_eq!((from(5061), from(5070)), (Some(0), Some(1)));
         assert_eq!(&*image.interfaces[0].sent_by, "127.0.0.1:5060");

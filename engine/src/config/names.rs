@@ -36,17 +36,29 @@ pub(super) fn target(text: &str, transport: Transport) -> Option<Target> {
     }
     let (host, service) = match text.split_once(':') {
         Some((host, port)) => (host, Service::Port(port.parse().ok().filter(|p| *p != 0)?)),
-        None => (text, Service::of(transport).unwrap_or(Service::Port(transport.default_port()))),
+        None => (text, Service::of(transport)),
     };
     host_name(host).map(|host| Target::Name(Query { host, service }))
 }
 
-/// `ip:port`, `ip` or `ip/bits`.
-pub(super) fn source(text: &str) -> Option<Source> {
+/// A source as written.
+pub(super) enum Written {
+    Source(Source),
+    /// A host name: its addresses.
+    Name(Query),
+}
+
+/// `ip:port`, `ip`, `ip/bits` or `host`.
+pub(super) fn source(text: &str) -> Option<Written> {
     if let Some(socket) = socket(text) {
-        return Some(Source { prefix: Prefix::host(socket.ip()), port: Some(socket.port()) });
+        let prefix = Prefix::host(socket.ip());
+        return Some(Written::Source(Source { prefix, port: Some(socket.port()) }));
     }
-    text.parse().ok().map(|prefix| Source { prefix, port: None })
+    if let Ok(prefix) = text.parse() {
+        return Some(Written::Source(Source { prefix, port: None }));
+    }
+    // Which port matters to nobody: its addresses are all that is asked for.
+    host_name(text).map(|host| Written::Name(Query::port(&host, 5060)))
 }
 
 /// A DNS name (RFC 1123 section 2.1): its last label is no number, or a mistyped address would pass.
@@ -100,6 +112,8 @@ mod tests {
         assert_eq!(target("SIP.carrier.example"), named(Service::Udp));
         assert_eq!(target("sip.carrier.example:5070"), named(Service::Port(5070)));
         assert_eq!(target_of("sip.carrier.example", Transport::Tcp), named(Service::Tcp));
+        assert_eq!(target_of("sip.carrier.example", Transport::Tls), named(Service::Tls));
+        assert_eq!(target_of("sip.carrier.example", Transport::Wss), named(Service::Port(443)));
         assert_eq!(target_of("192.0.2.1", Transport::Tls), address("192.0.2.1:5061"));
         assert_eq!(target("192.0.2.1"), address("192.0.2.1:5060"));
         assert_eq!(target("2001:db8::1"), address("[2001:db8::1]:5060"));
@@ -108,11 +122,15 @@ mod tests {
 
     #[test]
     fn sources_are_networks_or_single_ports() {
-        let of = |text: &str| source(text).map(|s| (s.prefix.to_string(), s.port));
+        let of = |text: &str| match source(text)? {
+            Written::Source(s) => Some((s.prefix.to_string(), s.port)),
+            Written::Name(query) => Some((query.host.into(), None)),
+        };
         assert_eq!(of("192.0.2.10"), Some(("192.0.2.10/32".into(), None)));
         assert_eq!(of("192.0.2.0/24"), Some(("192.0.2.0/24".into(), None)));
         assert_eq!(of("192.0.2.10:5062"), Some(("192.0.2.10/32".into(), Some(5062))));
-        assert_eq!(of("carrier.example"), None);
+        assert_eq!(of("Carrier.example"), Some(("carrier.example".into(), None)));
+        assert_eq!(of("192.0.2.300"), None);
     }
 
     #[test]

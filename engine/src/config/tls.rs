@@ -5,7 +5,8 @@
 use super::read::{At, Report, Section};
 use super::report::Problem;
 use super::{interface, trunk};
-use sbc::policy::{Target, Transport};
+use sbc::policy::Target;
+use sbc::question::Query;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -21,8 +22,12 @@ pub struct Tls {
     pub ca: Option<PathBuf>,
     /// Whether who connects must show a certificate of one of these roots.
     pub verify_clients: bool,
+    /// Whether who connects is asked for one: a trunk wants to know a name.
+    pub ask_clients: bool,
     /// The name that the certificate of each endpoint must bear.
     pub names: Vec<(SocketAddr, String)>,
+    /// The same for endpoints that are host names.
+    pub resolved: Vec<(Query, String)>,
 }
 
 /// The section as written.
@@ -64,13 +69,15 @@ impl Draft {
         present.then_some(draft)
     }
 
-    fn compile(&self, names: Vec<(SocketAddr, String)>) -> Option<Tls> {
+    fn compile(&self, expected: Expected) -> Option<Tls> {
         Some(Tls {
             certificate: self.certificate.as_ref()?.value.clone(),
             key: self.key.as_ref()?.value.clone(),
             ca: self.ca.as_ref().map(|ca| ca.value.clone()),
             verify_clients: self.verify_clients,
-            names,
+            ask_clients: expected.asks,
+            names: expected.names,
+            resolved: expected.resolved,
         })
     }
 }
@@ -82,15 +89,19 @@ pub(super) fn check(
     trunks: &[trunk::Draft],
     report: &mut Report,
 ) -> Option<Tls> {
-    let listener = interfaces.iter().find_map(|i| i.tls_port.as_ref());
-    if let (Some(port), None) = (listener, draft) {
-        let problem = Problem::new(port.span.clone(), "`tls_port` without a [tls] section");
+    let listener = interfaces.iter().flat_map(|i| &i.streams).find(|(t, _)| t.has_tls());
+    if let (Some((transport, port)), None) = (listener, draft) {
+        let message = format!("`{}_port` without a [tls] section", transport.param());
+        let problem = Problem::new(port.span.clone(), message);
         let problem = problem.expected("[tls] with `certificate` and `key`");
         report.push(problem.help("openssl req -x509 makes one for a first try"));
     }
     if let (Some(draft), None) = (draft, listener) {
-        let problem = Problem::new(draft.at.clone(), "[tls], and no interface has a `tls_port`");
-        report.push(problem.expected("an interface with `tls_port`, or no [tls]"));
+        let problem = Problem::new(
+            draft.at.clone(),
+            "[tls], and no interface has a `tls_port` or `wss_port`",
+        );
+        report.push(problem.expected("an interface with one of them, or no [tls]"));
     }
     let ca = draft.is_some_and(|d| d.ca.is_some());
     if let Some(draft) = draft.filter(|d| d.verify_clients && !ca) {
@@ -98,45 +109,55 @@ pub(super) fn check(
         let problem = Problem::new(draft.verify_place.clone(), message);
         report.push(problem.expected("`ca`, the roots of the certificates clients show"));
     }
-    let mut names = Vec::new();
+    let mut expected = Expected::default();
     for trunk in trunks {
-        names.extend(names_of(trunk, draft.is_some() && !ca, report));
+        if let Some(name) = trunk.peer_names.first() {
+            expected.asks = true;
+            if !trunk.transport.has_tls() || !ca {
+                let message = "`peer_names`, and nobody could prove one";
+                let problem = Problem::new(name.span.clone(), message);
+                report.push(problem.expected("transport = \"tls\" or \"wss\", and `ca` in [tls]"));
+            }
+        }
+        names_of(trunk, draft.is_some() && !ca, &mut expected, report);
     }
-    draft?.compile(names)
+    draft?.compile(expected)
 }
 
-/// The endpoints of a trunk and the name each must bear: the trunk's, or its address.
-fn names_of(
-    trunk: &trunk::Draft,
-    lacks_ca: bool,
-    report: &mut Report,
-) -> Vec<(SocketAddr, String)> {
-    if trunk.transport != Transport::Tls {
+/// Who is expected where.
+#[derive(Default)]
+struct Expected {
+    asks: bool,
+    names: Vec<(SocketAddr, String)>,
+    resolved: Vec<(Query, String)>,
+}
+
+/// The endpoints of a trunk and the name each must bear: the trunk's, or the endpoint's own.
+fn names_of(trunk: &trunk::Draft, lacks_ca: bool, expected: &mut Expected, report: &mut Report) {
+    if !trunk.transport.has_tls() {
         if let Some(name) = &trunk.tls_name {
             let problem = Problem::new(name.span.clone(), "`tls_name` of a trunk without TLS");
-            report.push(problem.expected("transport = \"tls\", or no `tls_name`"));
+            report.push(problem.expected("transport = \"tls\" or \"wss\", or no `tls_name`"));
         }
-        return Vec::new();
+        return;
     }
-    let mut names = Vec::new();
     for endpoint in &trunk.endpoints {
-        let place = endpoint.span.clone();
+        if lacks_ca {
+            let message = "calls would be sent over TLS to somebody who proves nothing";
+            let problem = Problem::new(endpoint.span.clone(), message).expected("`ca` in [tls]");
+            report.push(problem.help("it names the roots that peers' certificates lead to"));
+            continue;
+        }
+        let name = trunk.tls_name.as_ref().map(|name| name.value.to_string());
         match &endpoint.value {
-            Target::Address(_) if lacks_ca => {
-                let message = "calls would be sent over TLS to somebody who proves nothing";
-                let problem = Problem::new(place, message).expected("`ca` in [tls]");
-                report.push(problem.help("it names the roots that peers' certificates lead to"));
-            }
             Target::Address(address) => {
-                let name = trunk.tls_name.as_ref().map(|name| name.value.to_string());
-                names.push((*address, name.unwrap_or_else(|| address.ip().to_string())));
+                expected.names.push((*address, name.unwrap_or_else(|| address.ip().to_string())));
             }
-            Target::Name(..) => {
-                let problem = Problem::new(place, "a TLS endpoint cannot be a host name yet");
-                let problem = problem.expected("\"address:port\"");
-                report.push(problem.help("its certificate may bear a name: set `tls_name`"));
+            // RFC 5922 4: the name that was asked for, not one that DNS made of it.
+            Target::Name(query) => {
+                let name = name.unwrap_or_else(|| query.host.to_string());
+                expected.resolved.push((query.clone(), name));
             }
         }
     }
-    names
 }

@@ -10,10 +10,14 @@ use media::{Learn, MAX_SOURCES};
 use routing_trie::{DialPlan, Digits, MAX_DIGITS, Rewrite};
 use sbc::dialog::session_timer::{LEAST_MIN_SE_S, LONGEST_S, Mode, Refresher, Terms};
 use sbc::policy::methods::{Bodies, Methods};
-use sbc::policy::{CliRule, Redirects, Refers, Source, Target, Transport, Trunk};
+use sbc::policy::{CliRule, Large, Redirects, Refers, Source, Target, Transport, Trunk};
+use sbc::question::Query;
 use sbc::sdp::{Codec, CodecPolicy};
 use std::ops::Range;
 use std::time::Duration;
+
+/// What `udp_large` may be.
+const LARGE: [(&str, Large); 2] = [("fragment", Large::Fragment), ("tcp", Large::Tcp)];
 
 /// Headers that describe our own dialogs: passing them would be ignored, so asking for it is refused.
 const OURS: [&str; 16] = [
@@ -65,6 +69,12 @@ pub(super) struct Draft {
     pub(super) has_endpoints: bool,
     /// Written, or the endpoints' addresses.
     pub(super) sources: Vec<At<Source>>,
+    /// Sources that are host names.
+    pub(super) source_names: Vec<At<Query>>,
+    /// Names of which a peer's certificate must bear one.
+    pub(super) peer_names: Vec<At<Box<str>>>,
+    /// How requests leave that are too large for a datagram, and where the file says so.
+    pub(super) large: (Large, Range<usize>),
     pub(super) tech_prefix: Option<At<Digits>>,
     pub(super) domain: Option<At<Box<str>>>,
     pub(super) media_sources: Vec<At<Prefix>>,
@@ -113,13 +123,15 @@ impl Draft {
         }
         let endpoint =
             "\"address:port\", \"address\", \"host.name:port\", or \"host.name\" for what DNS says";
-        let source = "an address, a network like \"192.0.2.0/24\", or \"address:port\"";
+        let source =
+            "an address, a network like \"192.0.2.0/24\", \"address:port\", or a host name";
         let network = "an address or a network like \"192.0.2.0/24\"";
         let transports = Transport::ALL.map(|transport| (transport.param(), transport));
         let transport = s.choice(report, "transport", &transports).unwrap_or_default();
         let target = |text: &str| names::target(text, transport);
         let endpoints = s.parsed_list(report, "endpoints", endpoint, target);
-        let sources = s.parsed_list(report, "sources", source, names::source);
+        let (sources, source_names) =
+            sources(s.parsed_list(report, "sources", source, names::source));
         let has_endpoints = s.has_entries("endpoints");
         let endpoints = endpoints.unwrap_or_default();
         let draft = Draft {
@@ -128,6 +140,14 @@ impl Draft {
             transport,
             transport_place: s.place("transport"),
             tls_name: s.parsed(report, "tls_name", "a host name or an address", names::domain),
+            peer_names: s
+                .parsed_list(report, "peer_names", "a host name or an address", names::domain)
+                .unwrap_or_default(),
+            large: (
+                s.choice(report, "udp_large", &LARGE).unwrap_or_default(),
+                s.place("udp_large"),
+            ),
+            source_names,
             sources: sources.unwrap_or_else(|| default_sources(&endpoints, report)),
             endpoints,
             has_endpoints,
@@ -145,7 +165,7 @@ impl Draft {
         if draft.interface.is_none() {
             section.missing(report, "interface", "the name of an [[interface]]", "\"outside\"");
         }
-        if draft.endpoints.is_empty() && draft.sources.is_empty() {
+        if draft.endpoints.is_empty() && draft.sources.is_empty() && draft.source_names.is_empty() {
             let what = "where calls are sent, or `sources` they come from";
             section.missing(report, "endpoints", what, "[\"192.0.2.10:5060\"]");
         }
@@ -175,6 +195,13 @@ impl Draft {
             transport: self.transport,
             endpoints: self.endpoints.iter().map(|e| e.value.clone()).collect(),
             sources: self.sources.iter().map(|s| s.value.clone()).collect(),
+            source_names: self.source_names.iter().map(|s| s.value.clone()).collect(),
+            peer_names: self
+                .peer_names
+                .iter()
+                .map(|n| n.value.to_ascii_lowercase().into())
+                .collect(),
+            large: self.large.0,
             tech_prefix: self.tech_prefix.as_ref().map(|p| p.value),
             domain: self.domain.as_ref().map(|d| d.value.clone()),
             capacity: settings.capacity,
@@ -275,6 +302,19 @@ fn media_sources(s: &mut Section<'_>, network: &str, report: &mut Report) -> Vec
         report.push(problem.help("one wider network can stand for several"));
     }
     found
+}
+
+/// Sources that are addresses, where the file gives any, and those that are names.
+fn sources(written: Option<Vec<At<names::Written>>>) -> (Option<Vec<At<Source>>>, Vec<At<Query>>) {
+    let Some(written) = written else { return (None, Vec::new()) };
+    let (mut sources, mut named) = (Vec::new(), Vec::new());
+    for At { value, span } in written {
+        match value {
+            names::Written::Source(value) => sources.push(At { value, span }),
+            names::Written::Name(value) => named.push(At { value, span }),
+        }
+    }
+    (Some(sources), named)
 }
 
 fn digits_wanted() -> String {

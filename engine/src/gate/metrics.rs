@@ -1,5 +1,6 @@
 //! Prometheus exposition: every counter of every shard, from the declarations they were made with.
 
+use super::certificates::CertificateCounters;
 use super::fault;
 use super::names::NameCounters;
 use super::porting::PortingCounters;
@@ -103,6 +104,8 @@ pub struct Exposition {
     pub porting: Arc<PortingCounters>,
     /// What is known about trunks.
     pub standing: watch::Receiver<Arc<Standing>>,
+    /// Of certificates.
+    pub certificates: Arc<CertificateCounters>,
     /// Words that trunks are counted in.
     pub page: Page,
     /// The configuration in force.
@@ -190,8 +193,14 @@ impl Exposition {
                 group.visit(&mut |metric, value| visit(metric, Some(number), value));
             }
         }
-        let groups: [&dyn Group; 5] =
-            [&*self.scribe, &*self.reloads, &*self.names, &*self.quality, &*self.porting];
+        let groups: [&dyn Group; 6] = [
+            &*self.scribe,
+            &*self.reloads,
+            &*self.names,
+            &*self.quality,
+            &*self.porting,
+            &*self.certificates,
+        ];
         for group in groups {
             group.visit(&mut |metric, value| visit(metric, None, value));
         }

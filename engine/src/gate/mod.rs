@@ -3,6 +3,7 @@
 //! Control socket, metrics, name resolution, signals. It speaks to shards through the mesh only, keeps
 //! its own picture of the calls from their events, and never waits for a shard, as no shard waits for it.
 
+mod certificates;
 mod client;
 mod metrics;
 mod model;
@@ -12,6 +13,7 @@ mod quality;
 mod reload;
 mod socket;
 
+pub use certificates::CertificateCounters;
 pub use metrics::{Exposition, MEASURED, Measured, SINGLE, ShardCounters};
 pub use names::NameCounters;
 pub use porting::PortingCounters;
@@ -20,6 +22,7 @@ pub use reload::ReloadCounters;
 
 use crate::config::{Config, wall_s};
 use crate::io::mesh::GateMesh;
+use crate::io::stream::Terms;
 use base::page::Page;
 use base::{Home, ShardId};
 use control::event::{CallId, CallState};
@@ -50,6 +53,8 @@ const BATCH: Duration = Duration::from_millis(10);
 pub struct Gate {
     /// Rings to and from the shards.
     pub mesh: GateMesh,
+    /// What connections are begun with.
+    pub(crate) terms: Arc<Terms>,
     /// The configuration.
     pub config: Arc<Config>,
     /// Where it was read from, to be read again.
@@ -87,6 +92,10 @@ impl Doors {
 /// The gate's state, shared by its tasks; they all run on one thread.
 pub(crate) struct State {
     mesh: GateMesh,
+    /// What connections are begun with.
+    terms: Arc<Terms>,
+    /// Shards that have not heard of it yet.
+    unagreed: Vec<ShardId>,
     pub(crate) config: Arc<Config>,
     file: PathBuf,
     publish: watch::Sender<Arc<Image>>,
@@ -128,6 +137,8 @@ impl Gate {
         let quality = quality::Quality::new(&self.config.image, self.rate, counters);
         let state = Rc::new(RefCell::new(State {
             model,
+            terms: self.terms,
+            unagreed: Vec::new(),
             config: self.config,
             file: self.file,
             publish: self.publish,
@@ -154,6 +165,7 @@ impl Gate {
         if let Some(listener) = self.doors.metrics {
             metrics::serve(listener, state.borrow().exposition.clone())?;
         }
+        state.borrow_mut().agree();
         eprintln!("sbcd: ready");
         tokio::task::spawn_local(socket::accept(listener, state.clone()));
         tokio::task::spawn_local(names::run(state.clone()));
@@ -198,6 +210,7 @@ async fn tick(state: Shared) {
         }
         let mut state = state.borrow_mut();
         let state = &mut *state;
+        state.agree_with_the_rest();
         state.model.tick(&state.exposition);
         state.clients.iter().for_each(|c| c.tell_gap());
         state.rate_trunks();
@@ -332,7 +345,10 @@ impl State {
             calls_total: totals.calls,
             cdrs_total: totals.cdrs,
             journal_waiting: totals.journal_waiting,
-            alarms: alarms.chain(self.names.alarms(Instant::now())).collect(),
+            alarms: alarms
+                .chain(self.names.alarms(Instant::now()))
+                .chain(self.certificate_alarms(wall_s()))
+                .collect(),
             ..self.model.status()
         }
     }

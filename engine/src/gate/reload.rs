@@ -6,7 +6,7 @@
 
 use super::Shared;
 use crate::config::{Config, wall_s};
-use crate::io::stream::Tls;
+use crate::io::stream::Terms;
 use base::ShardId;
 use control::frame::ReloadLine;
 use node::Letter;
@@ -49,18 +49,18 @@ pub(crate) async fn reload(state: &Shared, check: bool) -> Result<ReloadLine, St
     let old = running.clone();
     let read = spawn_blocking(move || {
         let next = running.succeed(&file).map_err(|e| e.to_string())?;
-        let tls = next.tls.as_ref().map(Tls::load).transpose();
-        let tls = tls.map_err(|fault| format!("{}\n  = help: {}", fault.what, fault.remedy))?;
+        let terms = Terms::load(&next);
+        let terms = terms.map_err(|fault| format!("{}\n  = help: {}", fault.what, fault.remedy))?;
         next.stock.keep();
-        Ok((next, tls.map(Arc::new)))
+        Ok((next, terms))
     });
     let read = read.await;
     let read = read.unwrap_or_else(|_| Err("reading the file failed: see the log".into()));
     let outcome = match read {
-        Ok((next, tls)) => {
+        Ok((next, terms)) => {
             let line = changes(&old.image, &next.image, !check);
             if !check {
-                publish(state, Arc::new(next), tls).await;
+                publish(state, Arc::new(next), Some(terms)).await;
                 spawn_blocking(move || drop(old));
             }
             Ok(line)
@@ -120,15 +120,10 @@ pub(crate) async fn reload_and_tell(state: &Shared) {
 }
 
 /// Gives every shard the new image, and stays until each says that it routes by it.
-async fn publish(state: &Shared, next: Arc<Config>, tls: Option<Arc<Tls>>) {
+async fn publish(state: &Shared, next: Arc<Config>, terms: Option<Terms>) {
     let image = next.image.clone();
     let shards = state.borrow().shards;
     for shard in 0..shards {
-        if let Some(tls) = &tls {
-            while !state.borrow_mut().mesh.trust(ShardId(shard as u8), tls.clone()) {
-                sleep(AGAIN).await;
-            }
-        }
         let mut letter = Letter::Config(image.clone());
         loop {
             let sent = state.borrow_mut().mesh.send(ShardId(shard as u8), letter);
@@ -145,6 +140,10 @@ async fn publish(state: &Shared, next: Arc<Config>, tls: Option<Arc<Tls>>) {
         state.model.reload(&image);
         state.quality.reload(&image);
         state.names.follow(&image, Instant::now());
+        if let Some(terms) = terms {
+            state.terms = Arc::new(terms);
+        }
+        state.agree();
         state.publish.send_replace(image.clone());
         state.exposition.clone()
     };

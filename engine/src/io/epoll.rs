@@ -147,8 +147,10 @@ impl Io for Epoll {
         counters.truncated.add(inbox.truncated.len() as u64);
         counters.undeliverable.add(inbox.undeliverable.len() as u64);
         counters.flooded.add(self.ports.flooded());
+        // What came while we slept did not come before.
+        let now = self.shore.now();
         self.shore.look(inbox);
-        Ok(self.shore.now())
+        Ok(now)
     }
 
     fn submit(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), Fault> {

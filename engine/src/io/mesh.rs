@@ -4,12 +4,12 @@
 //! when the receiver may be asleep; it is a hint, because rings are looked at every turn. A full ring
 //! drops and counts: nothing here ever waits for a reader.
 
-use super::stream::Tls;
+use super::stream::Terms;
 use super::sys;
 use base::{PortId, ShardId};
 use control::Event;
 use node::{Fault, Letter, Limits};
-use rtrb::{Consumer, Producer, RingBuffer};
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -36,6 +36,10 @@ base::counters! {
         streams: gauge "tandem_stream_connections",
         /// Connections accepted.
         streams_accepted: counter "tandem_stream_accepted_total",
+        /// Times a listener could not accept for want of descriptors or memory, and paused.
+        stream_accepts_delayed: counter "tandem_stream_accepts_delayed_total",
+        /// Connections closed to make room: they never carried a message, or too much waited on them.
+        streams_evicted: counter "tandem_stream_evicted_total",
         /// Connections refused because there were too many, in all or of their address.
         streams_refused: counter "tandem_stream_refused_total",
         /// Connections begun to peers.
@@ -54,7 +58,7 @@ base::counters! {
         stream_overflows: counter "tandem_stream_overflows_total",
         /// Receives armed again after the buffers ran out or an error.
         rearmed: counter "tandem_io_rearmed_total",
-        /// Letters to other shards dropped because their ring was full.
+        /// Letters to other shards dropped because their ring was full; requests among them are refused.
         letters_dropped: counter "tandem_io_letters_dropped_total",
         /// Events to the gate dropped because the ring was full.
         events_dropped: counter "tandem_io_events_dropped_total",
@@ -115,14 +119,14 @@ pub(crate) struct Accepted {
 enum Parcel {
     Letter(Letter),
     Accepted(Accepted),
-    Tls(Arc<Tls>),
+    Terms(Arc<Terms>),
 }
 
 /// What a driver keeps for itself of what came over the mesh.
 #[derive(Default)]
 pub(crate) struct Parcels {
     pub(crate) accepted: Vec<Accepted>,
-    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) terms: Option<Arc<Terms>>,
 }
 
 /// One shard's ends of the mesh.
@@ -133,6 +137,8 @@ pub struct ShardMesh {
     outgoing: Vec<Option<Producer<Parcel>>>,
     bells: Vec<Arc<Bell>>,
     own: usize,
+    /// Messages of this turn that their shard had no room for.
+    returned: Vec<Letter>,
     /// Which shards got letters in this turn.
     touched: Vec<bool>,
     events: Producer<Event>,
@@ -195,6 +201,7 @@ fn shard(own: usize, bells: &[Arc<Bell>], gate: &mut GateMesh, events: usize) ->
         outgoing: bells.iter().map(|_| None).collect(),
         bells: bells.to_vec(),
         own,
+        returned: Vec::new(),
         touched: vec![false; bells.len()],
         events: producer,
         gate: gate.bell.clone(),
@@ -220,12 +227,13 @@ impl ShardMesh {
 
     /// Takes everything that is there, at most one ring's worth from each sender.
     pub(crate) fn take(&mut self, letters: &mut Vec<Letter>, parcels: &mut Parcels) {
+        letters.append(&mut self.returned);
         for ring in &mut self.incoming {
             for _ in 0..ring.slots() {
                 match ring.pop() {
                     Ok(Parcel::Letter(letter)) => letters.push(letter),
                     Ok(Parcel::Accepted(connection)) => parcels.accepted.push(connection),
-                    Ok(Parcel::Tls(tls)) => parcels.tls = Some(tls),
+                    Ok(Parcel::Terms(terms)) => parcels.terms = Some(terms),
                     Err(_) => break,
                 }
             }
@@ -247,7 +255,7 @@ impl ShardMesh {
     pub(crate) fn doze(&self) -> bool {
         let bell = &self.bells[self.own];
         bell.doze();
-        let quiet = self.incoming.iter().all(Consumer::is_empty);
+        let quiet = self.returned.is_empty() && self.incoming.iter().all(Consumer::is_empty);
         if !quiet {
             bell.awake();
         }
@@ -264,10 +272,13 @@ impl ShardMesh {
         for (to, letter) in letters.drain(..) {
             let to = usize::from(to.0);
             let ring = self.outgoing.get_mut(to).and_then(Option::as_mut);
-            if ring.is_some_and(|ring| ring.push(Parcel::Letter(letter)).is_ok()) {
-                self.touched[to] = true;
-            } else {
-                self.counters.letters_dropped.add(1);
+            match ring.map(|ring| ring.push(Parcel::Letter(letter))) {
+                Some(Ok(())) => self.touched[to] = true,
+                Some(Err(PushError::Full(Parcel::Letter(letter)))) => {
+                    self.counters.letters_dropped.add(1);
+                    self.returned.extend(returned(letter));
+                }
+                Some(Err(_)) | None => self.counters.letters_dropped.add(1),
             }
         }
         for (touched, bell) in self.touched.iter_mut().zip(&self.bells) {
@@ -287,25 +298,41 @@ impl ShardMesh {
     }
 }
 
+/// What its sender is to hear of again.
+fn returned(letter: Letter) -> Option<Letter> {
+    match letter {
+        Letter::Signal { port, source, proved, bytes } => {
+            Some(Letter::Returned { port, source, proved, bytes })
+        }
+        Letter::Returned { .. }
+        | Letter::Stream { .. }
+        | Letter::Forward { .. }
+        | Letter::Unsent { .. }
+        | Letter::Answer(_)
+        | Letter::Command(_)
+        | Letter::Config(_)
+        | Letter::Standing(_)
+        | Letter::Ported(_) => None,
+    }
+}
+
 impl GateMesh {
     /// Gives a shard a letter; a full ring gives it back.
     pub fn send(&mut self, to: ShardId, letter: Letter) -> Result<(), Letter> {
         let Some(ring) = self.outgoing.get_mut(usize::from(to.0)) else {
             return Err(letter);
         };
-        if let Err(rtrb::PushError::Full(Parcel::Letter(letter))) =
-            ring.push(Parcel::Letter(letter))
-        {
+        if let Err(PushError::Full(Parcel::Letter(letter))) = ring.push(Parcel::Letter(letter)) {
             return Err(letter);
         }
         self.bells[usize::from(to.0)].ring_if_asleep();
         Ok(())
     }
 
-    /// Gives a shard's driver certificates to begin sessions with; whether there was room.
-    pub(crate) fn trust(&mut self, to: ShardId, tls: Arc<Tls>) -> bool {
+    /// Gives a shard's driver the terms to begin connections on; whether there was room.
+    pub(crate) fn agree(&mut self, to: ShardId, terms: Arc<Terms>) -> bool {
         let ring = self.outgoing.get_mut(usize::from(to.0));
-        let given = ring.is_some_and(|ring| ring.push(Parcel::Tls(tls)).is_ok());
+        let given = ring.is_some_and(|ring| ring.push(Parcel::Terms(terms)).is_ok());
         if let Some(bell) = self.bells.get(usize::from(to.0)) {
             bell.ring_if_asleep();
         }

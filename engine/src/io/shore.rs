@@ -68,8 +68,8 @@ impl Shore {
         self.mesh.take(&mut inbox.letters, &mut self.parcels);
         if let Some(streams) = &mut self.streams {
             let counters = self.mesh.counters();
-            if let Some(tls) = self.parcels.tls.take() {
-                streams.trust(tls);
+            if let Some(terms) = self.parcels.terms.take() {
+                streams.agree(terms);
             }
             for accepted in self.parcels.accepted.drain(..) {
                 streams.adopt(accepted, self.last, counters);

@@ -188,8 +188,9 @@ impl Io for Uring {
             self.sleep(LOOK)?;
         }
         self.reap(inbox)?;
-        self.shore.look(inbox);
+        // What came while we slept did not come before.
         let now = self.shore.now();
+        self.shore.look(inbox);
         // Signalling is no reason to collect: it is what collecting delays.
         let is_media = |p: &&Received| self.ports.get(p.port).is_some_and(|port| !port.signal);
         let media = inbox.packets.iter().filter(is_media).count();

@@ -5,6 +5,7 @@
 //! started ends with the value that stands for it.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod authority;
 pub(crate) mod netns;
 pub(crate) mod process;
 pub(crate) mod sound;

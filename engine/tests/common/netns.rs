@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A network namespace with its loopback up.
 pub(crate) struct Namespace {
@@ -65,7 +66,9 @@ impl Drop for Namespace {
 
 /// Addresses 10.99.0.1 and 10.99.0.2, each in a namespace.
 pub(crate) fn lay_cable() -> [Namespace; 2] {
-    let ends = ["a", "b"].map(Namespace::make);
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let cable = NEXT.fetch_add(1, Ordering::Relaxed);
+    let ends = ["a", "b"].map(|end| Namespace::make(&format!("{end}{cable}")));
     let [a, b] = ends.each_ref().map(|end| &end.name);
     ip(&format!("link add wire netns {a} mtu 1500 type veth peer name wire netns {b} mtu 1500"));
     for (name, address) in [(a, "10.99.0.1/24"), (b, "10.99.0.2/24")] {
@@ -77,7 +80,19 @@ pub(crate) fn lay_cable() -> [Namespace; 2] {
 
 /// `sbcd` at end 0 of the cable.
 pub(crate) fn node(lab: &Lab, cable: &[Namespace; 2], callee: SocketAddr) -> Node {
+    node_with(lab, cable, callee, ["", ""])
+}
+
+/// The same, with more in the sections of its interface and of its trunk out.
+pub(crate) fn node_with(
+    lab: &Lab,
+    cable: &[Namespace; 2],
+    callee: SocketAddr,
+    [interface, trunk]: [&str; 2],
+) -> Node {
     let mut setup = Setup::new(lab, callee);
+    setup.interface += interface;
+    setup.trunks[0].2 += trunk;
     setup.sip = "10.99.0.1:5060".parse().unwrap();
     let text = setup.text().replace("127.0.0.0/8", "10.99.0.2/32");
     let text = text.replace("allow = [\"loopback\"]\n", "");

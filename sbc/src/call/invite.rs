@@ -109,44 +109,43 @@ pub(super) fn send(
     let (port, peer, dialog) = (leg.port, leg.dialog.peer, leg.dialog.clone());
     let owner = Owner { call: key, leg: place };
     let way = Way { port, peer, large: image.port_of_large(trunk) };
-    let sent =
-        core.send_request(turn, (home, owner), way, Method::Invite, |out, branch| {
-            let mut print = Print::request(out, Method::Invite, &dialog.target);
-            print.in_order(trunk.profile.header_order.as_ref());
-            via(&mut print, &face, branch);
-            print.line(Name::MaxForwards, |v| {
-                v.u32(u32::from(trunk.profile.max_forwards.unwrap_or(hops)));
-            });
-            print.line(Name::From, |v| {
-                v.bytes(&dialog.local).param(b"tag", Some(&dialog.tag.text()));
-            });
-            print.header(Name::To, &dialog.remote);
-            print.header(Name::CallId, &dialog.call_id);
-            print.line(Name::CSeq, |v| {
-                v.u32(cseq).bytes(b" INVITE");
-            });
-            let profile = &trunk.profile;
-            Contact { face: &face, local: &dialog.local, profile }.print(&mut print);
-            print.header(Name::Allow, trunk.methods.allow());
-            let reliable = reliable && trunk.methods.tells_of(b"PRACK");
-            supported(&mut print, [reliable, terms.mode != Mode::Off, wants.early_end]);
-            timer.ask(&terms, &mut print);
-            if !image.software.is_empty() {
-                print.header(Name::UserAgent, image.software.as_bytes());
-            }
-            if trunk.profile.early_media == EarlyMedia::Authorized {
-                print.header(Name::PEarlyMedia, b"supported");
-            }
-            if let Some(by) = invite.get(Name::ReferredBy).filter(|_| is_transfer) {
-                print.header(Name::ReferredBy, by);
-            }
-            manipulate::pass(invite, &boundary, &mut print);
-            identity::pass(invite, &boundary, Some(&dialog.target), &mut print);
-            match &whole {
-                Some((kind, whole)) => print.body(Some(kind), whole),
-                None => super::send::with_sdp(&mut print, sdp.as_deref()),
-            }
+    let sent = core.send_request(turn, (home, owner), way, Method::Invite, |out, branch| {
+        let mut print = Print::request(out, Method::Invite, &dialog.target);
+        print.in_order(trunk.profile.header_order.as_ref());
+        via(&mut print, &face, branch);
+        print.line(Name::MaxForwards, |v| {
+            v.u32(u32::from(trunk.profile.max_forwards.unwrap_or(hops)));
         });
+        print.line(Name::From, |v| {
+            v.bytes(&dialog.local).param(b"tag", Some(&dialog.tag.text()));
+        });
+        print.header(Name::To, &dialog.remote);
+        print.header(Name::CallId, &dialog.call_id);
+        print.line(Name::CSeq, |v| {
+            v.u32(cseq).bytes(b" INVITE");
+        });
+        let profile = &trunk.profile;
+        Contact { face: &face, local: &dialog.local, profile }.print(&mut print);
+        print.header(Name::Allow, trunk.methods.allow());
+        let reliable = reliable && trunk.methods.tells_of(b"PRACK");
+        supported(&mut print, [reliable, terms.mode != Mode::Off, wants.early_end]);
+        timer.ask(&terms, &mut print);
+        if !image.software.is_empty() {
+            print.header(Name::UserAgent, image.software.as_bytes());
+        }
+        if trunk.profile.early_media == EarlyMedia::Authorized {
+            print.header(Name::PEarlyMedia, b"supported");
+        }
+        if let Some(by) = invite.get(Name::ReferredBy).filter(|_| is_transfer) {
+            print.header(Name::ReferredBy, by);
+        }
+        manipulate::pass(invite, &boundary, &mut print);
+        identity::pass(invite, &boundary, Some(&dialog.target), &mut print);
+        match &whole {
+            Some((kind, whole)) => print.body(Some(kind), whole),
+            None => super::send::with_sdp(&mut print, sdp.as_deref()),
+        }
+    });
     leg.invite = sent;
     sent.map(|_| ()).ok_or(Refusal::TransactionsFull)
 }

@@ -53,6 +53,7 @@ impl Walk<'_> {
             Service::Port(port) => return self.alone(host, port).await,
             Service::Udp => ("SIP+D2U", "_sip._udp"),
             Service::Tcp => ("SIP+D2T", "_sip._tcp"),
+            Service::Tls => ("SIPS+D2T", "_sips._tcp"),
         };
         let by_rule = Name::from_ascii(format!("{prefix}.{host}"));
         let by_rule = by_rule.map_err(|e| format!("{host} has no service names: {e}"))?;
@@ -62,7 +63,8 @@ impl Walk<'_> {
         let listed: Vec<SRV> = listed.into_iter().filter_map(server).collect();
         if listed.is_empty() {
             // RFC 3263 4.2: no SRV records, so the name itself, at the transport's port.
-            return self.alone(host, 5060).await;
+            let port = if query.service == Service::Tls { 5061 } else { 5060 };
+            return self.alone(host, port).await;
         }
         self.servers(offered(listed)).await
     }

@@ -9,14 +9,15 @@ mod keep;
 mod lookup;
 
 use super::Shared;
-use crate::config::{Dns, wall_s};
+use crate::config::{Dns, Tls, wall_s};
 use base::ShardId;
 use hickory_resolver::TokioResolver;
 use lookup::{Families, Walked, walk};
 use node::Letter;
-use sbc::policy::{Image, Target};
+use sbc::policy::{Image, Target, Trunk};
 use sbc::question::{Answer, Hop, Query};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::time::interval;
@@ -98,6 +99,15 @@ impl Entry {
     }
 }
 
+/// The names of a trunk: where calls go, and where they come from.
+fn queries(trunk: &Trunk) -> impl Iterator<Item = &Query> {
+    let endpoints = trunk.endpoints.iter().filter_map(|target| match target {
+        Target::Name(query) => Some(query),
+        Target::Address(_) => None,
+    });
+    endpoints.chain(&trunk.source_names)
+}
+
 fn seconds(s: u32) -> Duration {
     Duration::from_secs(u64::from(s))
 }
@@ -108,8 +118,7 @@ impl Names {
         let live = image.trunks.iter().filter(|t| !t.retired);
         let mut before = std::mem::take(&mut self.known);
         before.values_mut().for_each(|entry| entry.families = Families::default());
-        for (trunk, endpoint) in live.flat_map(|t| t.endpoints.iter().map(move |e| (t, e))) {
-            let Target::Name(query) = endpoint else { continue };
+        for (trunk, query) in live.flat_map(|t| queries(t).map(move |query| (t, query))) {
             let interface = image.interfaces.get(usize::from(trunk.interface));
             let ipv6 = interface.is_some_and(|i| i.sip.is_ipv6());
             let known = self.known.entry(query.clone());
@@ -165,6 +174,12 @@ impl Names {
         // Ahead of time where there is something to lose.
         entry.next = if entry.hops.is_empty() { entry.until } else { now + ttl * 4 / 5 };
         Some(entry.answer(query, now))
+    }
+
+    /// Where the servers of a name are, as far as is known.
+    pub(super) fn addresses(&self, query: &Query) -> impl Iterator<Item = SocketAddr> {
+        let hops = self.known.get(query).into_iter().flat_map(|entry| &entry.hops);
+        hops.flat_map(|hop| hop.addresses.iter().map(|ip| SocketAddr::new(*ip, hop.port)))
     }
 
     /// How many are used past their time, and how many are not known at all.
@@ -273,6 +288,11 @@ impl super::State {
     }
 
     fn tell_names(&mut self, answer: Answer) {
+        // Whom to expect there goes before: no call is sent to somebody who need not prove anything.
+        let is_expected = |tls: &Tls| tls.resolved.iter().any(|(query, _)| *query == answer.query);
+        if self.config.tls.as_ref().is_some_and(is_expected) {
+            self.agree();
+        }
         for shard in 0..self.shards {
             self.post(ShardId(shard as u8), Letter::Answer(answer.clone()));
         }

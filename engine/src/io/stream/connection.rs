@@ -1,29 +1,36 @@
 //! One connection: bytes in, whole messages out, and the other way round.
 //!
 //! Framing is RFC 3261 18.3, keep-alives RFC 5626 3.5.1. A framing error has no way back: the connection
-//! is closed. With a TLS session, bytes pass through it; a message stays queued until the kernel has all of
-//! its ciphertext, so that what a broken connection did not take is known to the message.
+//! is closed. A message stays queued until the kernel has all of it, in whatever form it travels, so that
+//! what a broken connection did not take is known to the message.
 
+use super::identity;
+use super::terms::Terms;
+use super::wire::{Said, Scratch, Wire};
 use base::{Instant, PortId};
 use node::Letter;
-use rustls::Connection as Session;
 use sbc::message::{Framing, frame_resumed};
+use sbc::policy::Proved;
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 /// Bytes that may wait to be sent.
 const QUEUE: usize = 256 << 10;
+/// With so many of them waiting nothing is read: who does not listen is not listened to.
+const PAUSED: usize = QUEUE / 2;
 /// A connection that was dialled must be there by then.
 const DIAL: Duration = Duration::from_secs(4);
 /// The first message must be whole by then, and so must each that has begun.
 const WHOLE: Duration = Duration::from_secs(10);
-/// A TLS handshake must be over by then.
+/// A TLS handshake or the upgrade to a WebSocket must be over by then.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 /// A connection on which nothing comes or goes is closed.
 const IDLE: Duration = Duration::from_secs(900);
+/// The answer to a keep-alive.
+const PONG: &[u8] = b"\r\n";
 
 /// Why a connection ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -38,88 +45,98 @@ pub(super) enum Ended {
     Session,
     /// The kernel said so.
     Error,
-}
-
-/// Where bytes are read to first: most messages come whole.
-pub(super) struct Scratch {
-    wire: Box<[u8]>,
-    plain: Box<[u8]>,
-}
-
-impl Scratch {
-    pub(super) fn new() -> Scratch {
-        Scratch { wire: vec![0; 64 << 10].into(), plain: vec![0; 16 << 10].into() }
-    }
+    /// It had to make room: for another, or for what waits on others.
+    Evicted,
 }
 
 pub(super) struct Connection {
-    pub(super) port: PortId,
-    pub(super) peer: SocketAddr,
-    socket: TcpStream,
-    session: Option<Box<Session>>,
-    /// The first of the queue is with the session.
+    wire: Wire,
+    hearing: Hearing,
+    /// The first of the queue is with the wire.
     fed: bool,
+    /// We began it.
+    dialled: bool,
     /// It was dialled and is not there yet.
     dialling: bool,
-    /// What came and is no whole message yet.
-    partial: Vec<u8>,
-    /// Bytes of `partial` that were looked at.
-    scanned: usize,
-    /// One line end of a keep-alive has come.
-    half_ping: bool,
-    /// Whole messages that wait, and how much of the first has gone.
+    /// Whole messages that wait.
     queue: VecDeque<Box<[u8]>>,
-    gone: usize,
     queued: usize,
-    /// When it is closed if nothing happens.
-    deadline: Instant,
     /// What the epoll was told to watch.
     watched: i32,
 }
 
+/// What has come so far.
+struct Hearing {
+    port: PortId,
+    peer: SocketAddr,
+    /// What came and is no whole message yet.
+    partial: Vec<u8>,
+    /// Bytes of `partial` that were looked at.
+    scanned: usize,
+    /// A message over a WebSocket has begun.
+    has_part: bool,
+    /// One line end of a keep-alive has come.
+    half_ping: bool,
+    /// Keep-alives to be answered.
+    pings: usize,
+    /// The names its certificate bears, where it showed one that is believed.
+    proved: Option<Proved>,
+    /// A whole message has come.
+    is_proven: bool,
+    /// When the connection is closed if nothing happens.
+    deadline: Instant,
+}
+
 impl Connection {
-    pub(super) fn accepted(
-        port: PortId,
-        peer: SocketAddr,
-        (socket, session): (TcpStream, Option<Session>),
-        now: Instant,
-    ) -> Connection {
-        let first = if session.is_some() { HANDSHAKE } else { WHOLE };
+    pub(super) fn accepted(port: PortId, peer: SocketAddr, wire: Wire, now: Instant) -> Connection {
+        let first = if wire.is_open() { WHOLE } else { HANDSHAKE };
         Connection {
-            port,
-            peer,
-            socket,
-            session: session.map(Box::new),
+            wire,
+            hearing: Hearing {
+                port,
+                peer,
+                partial: Vec::new(),
+                scanned: 0,
+                has_part: false,
+                half_ping: false,
+                pings: 0,
+                proved: None,
+                is_proven: false,
+                deadline: now + first,
+            },
             fed: false,
+            dialled: false,
             dialling: false,
-            partial: Vec::new(),
-            scanned: 0,
-            half_ping: false,
             queue: VecDeque::new(),
-            gone: 0,
             queued: 0,
-            deadline: now + first,
             watched: 0,
         }
     }
 
-    pub(super) fn dialled(
-        port: PortId,
-        peer: SocketAddr,
-        socket: (TcpStream, Option<Session>),
-        now: Instant,
-    ) -> Connection {
-        let mut connection = Connection::accepted(port, peer, socket, now);
-        (connection.dialling, connection.deadline) = (true, now + DIAL);
+    pub(super) fn dialled(port: PortId, peer: SocketAddr, wire: Wire, now: Instant) -> Connection {
+        let mut connection = Connection::accepted(port, peer, wire, now);
+        (connection.dialled, connection.dialling) = (true, true);
+        connection.hearing.deadline = now + DIAL;
+        // We chose it.
+        connection.hearing.is_proven = true;
         connection
     }
 
+    /// Its listener, and its far end.
+    pub(super) fn ends(&self) -> (PortId, SocketAddr) {
+        (self.hearing.port, self.hearing.peer)
+    }
+
     pub(super) fn fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.wire.fd()
     }
 
     pub(super) fn is_dialling(&self) -> bool {
         self.dialling
+    }
+
+    pub(super) fn is_dialled(&self) -> bool {
+        self.dialled
     }
 
     /// Whether messages can be sent now.
@@ -127,32 +144,47 @@ impl Connection {
         !self.dialling
     }
 
+    /// Whether it has proved every name that is expected at `to`. Where none is, that is so.
+    pub(super) fn bears(&self, terms: &Terms, to: SocketAddr) -> bool {
+        if !self.wire.has_session() || self.dialling || self.is_shaking_hands() {
+            // Nothing is proved without TLS, and nothing is sent before it is.
+            return true;
+        }
+        let proved = self.hearing.proved.as_deref().unwrap_or_default();
+        terms.expected(to).iter().all(|name| proved.contains(name))
+    }
+
+    /// Whether it has carried a message, or is one we wanted.
+    pub(super) fn is_proven(&self) -> bool {
+        self.hearing.is_proven
+    }
+
     /// A dialled connection is there, or never will be.
     pub(super) fn dialled_through(&mut self, now: Instant) -> io::Result<()> {
-        if let Some(error) = self.socket.take_error()? {
+        if let Some(error) = self.wire.take_error()? {
             return Err(error);
         }
-        let next = if self.session.is_some() { HANDSHAKE } else { IDLE };
-        (self.dialling, self.deadline) = (false, now + next);
+        let next = if self.wire.is_open() { IDLE } else { HANDSHAKE };
+        (self.dialling, self.hearing.deadline) = (false, now + next);
         Ok(())
     }
 
     pub(super) fn is_late(&self, now: Instant) -> bool {
-        now >= self.deadline
+        now >= self.hearing.deadline
     }
 
     /// Whether its session is being agreed on, which costs a hundred times a message.
     pub(super) fn is_shaking_hands(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.is_handshaking())
+        self.wire.is_shaking_hands()
     }
 
     /// What the epoll is to watch.
     pub(super) fn interest(&self) -> i32 {
-        let has_ciphertext = self.session.as_ref().is_some_and(|session| session.wants_write());
-        let has_text = !self.queue.is_empty() && !self.is_shaking_hands();
-        let waits = self.dialling || has_ciphertext || has_text;
+        let has_text = !self.queue.is_empty() && self.wire.is_open();
+        let waits = self.dialling || self.wire.is_waiting() || has_text;
         let out = if waits { libc::EPOLLOUT } else { 0 };
-        libc::EPOLLIN | libc::EPOLLRDHUP | out
+        let input = if self.queued > PAUSED { 0 } else { libc::EPOLLIN | libc::EPOLLRDHUP };
+        input | out
     }
 
     pub(super) fn is_watched_as(&self) -> i32 {
@@ -161,6 +193,11 @@ impl Connection {
 
     pub(super) fn watch_as(&mut self, events: i32) {
         self.watched = events;
+    }
+
+    /// Bytes of messages that wait.
+    pub(super) fn queued(&self) -> usize {
+        self.queued
     }
 
     /// Queues a message; `false` when too much waits already.
@@ -173,8 +210,11 @@ impl Connection {
         true
     }
 
-    /// Messages that were not sent whole.
-    pub(super) fn unsent(self) -> impl Iterator<Item = Box<[u8]>> {
+    /// Ends it; says so to the far end when the reason is `ours`. Messages that were not sent whole.
+    pub(super) fn end(mut self, ours: bool) -> impl Iterator<Item = Box<[u8]>> {
+        if ours && !self.dialling {
+            self.wire.leave();
+        }
         self.queue.into_iter().filter(|message| message.len() > PONG.len())
     }
 
@@ -183,58 +223,25 @@ impl Connection {
         if self.dialling {
             return Ok(());
         }
-        let written = match self.session.take() {
-            None => self.write_plain(),
-            Some(mut session) => {
-                let written = self.write_session(&mut session);
-                self.session = Some(session);
-                written
-            }
-        };
-        match written {
+        match self.write_all() {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
             written => written,
         }
     }
 
-    fn write_plain(&mut self) -> io::Result<()> {
-        while let Some(first) = self.queue.front() {
-            match self.socket.write(first.get(self.gone..).unwrap_or_default()) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(sent) => self.gone += sent,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-            if self.gone >= first.len() {
-                self.sent();
-            }
-        }
-        Ok(())
-    }
-
-    fn write_session(&mut self, session: &mut Session) -> io::Result<()> {
+    fn write_all(&mut self) -> io::Result<()> {
         loop {
-            while session.wants_write() {
-                match session.write_tls(&mut self.socket) {
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    written => drop(written?),
-                }
-            }
+            self.wire.flush()?;
             if std::mem::take(&mut self.fed) {
-                self.sent();
+                self.queued -= self.queue.pop_front().map_or(0, |message| message.len());
             }
-            let Some(first) = self.queue.front().filter(|_| !session.is_handshaking()) else {
+            let Some(first) = self.queue.front().filter(|_| self.wire.is_open()) else {
+                self.queue.shrink_to(4);
                 return Ok(());
             };
-            session.writer().write_all(first)?;
+            self.wire.say(first)?;
             self.fed = true;
         }
-    }
-
-    /// The first of the queue has gone.
-    fn sent(&mut self) {
-        self.gone = 0;
-        self.queued -= self.queue.pop_front().map_or(0, |message| message.len());
     }
 
     /// Reads once, and hands on every whole message.
@@ -244,44 +251,45 @@ impl Connection {
         now: Instant,
         letters: &mut Vec<Letter>,
     ) -> Result<(), Ended> {
-        let Scratch { wire, plain } = scratch;
-        let len = match self.socket.read(wire) {
-            Ok(0) => return Err(Ended::Closed),
-            Ok(len) => len,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            Err(_) => return Err(Ended::Error),
-        };
-        let mut read = wire.get(..len).unwrap_or_default();
-        let Some(mut session) = self.session.take() else {
-            return self.heard(read, now, letters);
-        };
-        let was_shaking = session.is_handshaking();
-        while !read.is_empty() {
-            session.read_tls(&mut read).map_err(|_| Ended::Session)?;
-            if session.process_new_packets().is_err() {
-                // The far end is told why, if it still listens.
-                let _told = session.write_tls(&mut self.socket);
-                return Err(Ended::Session);
-            }
-            loop {
-                match session.reader().read(plain) {
-                    Ok(0) => return Err(Ended::Closed),
-                    Ok(len) => self.heard(plain.get(..len).unwrap_or_default(), now, letters)?,
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(_) => return Err(Ended::Session),
-                }
-            }
+        let was_open = self.wire.is_open();
+        let hearing = &mut self.hearing;
+        let read = self.wire.read(scratch, |said| hearing.hear(said, now, letters));
+        if !was_open && self.wire.is_open() {
+            self.hearing.deadline = self.hearing.deadline.max(now + WHOLE);
         }
-        if was_shaking && !session.is_handshaking() {
-            self.deadline = self.deadline.max(now + WHOLE);
+        for _ in 0..std::mem::take(&mut self.hearing.pings) {
+            self.queue(PONG);
         }
-        self.session = Some(session);
-        Ok(())
+        read
     }
+}
 
+impl Hearing {
     /// What was said: hands on every whole message, keeps the rest.
-    fn heard(&mut self, read: &[u8], now: Instant, letters: &mut Vec<Letter>) -> Result<(), Ended> {
+    fn hear(&mut self, said: Said, now: Instant, letters: &mut Vec<Letter>) -> Result<(), Ended> {
+        let read = match said {
+            Said::Bytes(read) => read,
+            Said::Message(message) => {
+                match message {
+                    b"" => {}
+                    // RFC 7118 6: keep-alives of RFC 5626 may come over a WebSocket as well.
+                    b"\r\n\r\n" => self.pings += 1,
+                    message => self.hand_on(message, letters),
+                }
+                (self.has_part, self.deadline) = (false, now + IDLE);
+                return Ok(());
+            }
+            Said::Agreed(shown) => {
+                self.proved = shown.map(|certificate| identity::names(certificate).into());
+                return Ok(());
+            }
+            Said::Part => {
+                if !std::mem::replace(&mut self.has_part, true) {
+                    self.deadline = now + WHOLE;
+                }
+                return Ok(());
+            }
+        };
         let mut begun = std::mem::take(&mut self.partial);
         let is_new = begun.is_empty();
         let bytes = if is_new {
@@ -309,18 +317,14 @@ impl Connection {
             match frame_resumed(rest, &mut self.scanned) {
                 Framing::Need => return Ok(at),
                 Framing::Message(len) => {
-                    let (port, source) = (self.port, self.peer);
-                    let bytes = rest.get(..len).unwrap_or_default().into();
-                    letters.push(Letter::Stream { port, source, bytes });
+                    self.hand_on(rest.get(..len).unwrap_or_default(), letters);
                     self.half_ping = false;
                     at += len;
                 }
                 Framing::KeepAlive(len) => {
                     // A ping is two line ends, which may come one by one.
                     self.half_ping = len == 2 && !self.half_ping;
-                    if !self.half_ping {
-                        self.queue(PONG);
-                    }
+                    self.pings += usize::from(!self.half_ping);
                     at += len;
                 }
                 Framing::Error(_) => return Err(Ended::Framing),
@@ -328,7 +332,11 @@ impl Connection {
             self.scanned = 0;
         }
     }
-}
 
-/// The answer to a keep-alive.
-const PONG: &[u8] = b"\r\n";
+    fn hand_on(&mut self, message: &[u8], letters: &mut Vec<Letter>) {
+        self.is_proven = true;
+        let (port, source, bytes) = (self.port, self.peer, message.into());
+        let proved = self.proved.clone();
+        letters.push(Letter::Stream { port, source, proved, bytes });
+    }
+}

@@ -9,22 +9,28 @@
 
 mod connection;
 mod dial;
+mod identity;
+mod terms;
 mod tls;
+mod websocket;
+mod wire;
 
-pub(crate) use tls::Tls;
+pub(crate) use terms::Terms;
 
 use super::mesh::{Accepted, IoCounters};
 use super::sys::check;
 use base::{Instant, PortId, ShardId};
-use connection::{Connection, Ended, Scratch};
+use connection::{Connection, Ended};
 use node::{Letter, PortSpec, Role};
 use sbc::policy::Transport;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
+use websocket::Websocket;
+use wire::{Scratch, Wire};
 
 /// Connections of one shard.
 const MOST: usize = 16_384;
@@ -36,7 +42,9 @@ const READY: usize = 64;
 const ACCEPTED: usize = 32;
 /// Steps of TLS handshakes per turn, a tenth of a millisecond each: media does not wait for more.
 const HANDSHAKES: usize = 4;
-/// How often time-outs are looked at.
+/// Bytes that may wait on all connections of a shard together.
+const WAITING: usize = 64 << 20;
+/// How often time-outs are looked at, and listeners that could not accept are tried again.
 const SWEEP: Duration = Duration::from_millis(250);
 /// Tokens from here on are listeners.
 const LISTENERS: u64 = 1 << 32;
@@ -53,8 +61,12 @@ pub(crate) struct Streams {
     next: u32,
     events: Vec<libc::epoll_event>,
     scratch: Scratch,
-    /// Certificates, once the gate has read them.
-    tls: Option<Arc<Tls>>,
+    /// What connections are begun with, once the gate has said it.
+    terms: Arc<Terms>,
+    /// Connections that have not carried a message yet, oldest first, and some that have or are gone.
+    unproven: VecDeque<u32>,
+    /// Bytes that wait on all connections.
+    waiting: usize,
     /// Handshake steps left in this turn.
     handshakes: usize,
     /// The epoll may have something.
@@ -71,12 +83,14 @@ pub(crate) struct Listener {
     port: PortId,
     spec: PortSpec,
     socket: TcpListener,
+    /// It could not accept, for want of descriptors or memory, and is not watched until the next sweep.
+    paused: bool,
 }
 
 impl Listener {
     /// Listens at a port; every shard does, at the same address.
     pub(crate) fn open(port: PortId, spec: &PortSpec) -> io::Result<Listener> {
-        Ok(Listener { port, spec: spec.clone(), socket: dial::listen(spec)? })
+        Ok(Listener { port, spec: spec.clone(), socket: dial::listen(spec)?, paused: false })
     }
 
     /// Where it listens, with the number the kernel chose if none was asked for.
@@ -129,7 +143,9 @@ impl Streams {
             next: 0,
             events: vec![libc::epoll_event { events: 0, u64: 0 }; READY],
             scratch: Scratch::new(),
-            tls: None,
+            terms: Arc::default(),
+            unproven: VecDeque::new(),
+            waiting: 0,
             handshakes: 0,
             ready: true,
             swept: Instant(0),
@@ -148,9 +164,9 @@ impl Streams {
         self.ready = true;
     }
 
-    /// Sessions begin with these certificates from now on.
-    pub(crate) fn trust(&mut self, tls: Arc<Tls>) {
-        self.tls = Some(tls);
+    /// Connections begin on these terms from now on.
+    pub(crate) fn agree(&mut self, terms: Arc<Terms>) {
+        self.terms = terms;
     }
 
     /// Whether a turn would find something already.
@@ -160,7 +176,8 @@ impl Streams {
 
     /// When a turn is wanted even if nothing happens.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        (!self.connections.is_empty()).then(|| self.swept + SWEEP)
+        let waits = !self.connections.is_empty() || self.listeners.iter().any(|l| l.paused);
+        waits.then(|| self.swept + SWEEP)
     }
 
     /// Takes what happened: whole messages, and messages that could not be sent, as letters.
@@ -193,50 +210,97 @@ impl Streams {
         if owner != self.own {
             return Some(ShardId(owner as u8));
         }
-        let id = match self.by_peer.get(&(port, to)) {
-            Some(&id) => id,
-            None => match self.dial(port, to, now) {
-                Ok(id) => {
-                    counters.streams_dialled.add(1);
-                    id
-                }
-                Err(_) => {
-                    counters.stream_errors.add(1);
-                    self.letters.push(unsent(bytes));
-                    return None;
-                }
-            },
+        let Some(id) = self.reach(port, to, now, counters) else {
+            self.letters.push(unsent(bytes));
+            return None;
         };
         if let Some(connection) = self.connections.get_mut(&id) {
             if !connection.queue(bytes) {
                 counters.stream_overflows.add(1);
                 self.letters.push(unsent(bytes));
-            } else if connection.is_open() {
-                self.write(id, counters);
+            } else {
+                self.waiting += bytes.len();
+                if connection.is_open() {
+                    self.write(id, counters);
+                }
+                self.relieve(counters);
             }
         }
         None
+    }
+
+    /// The connection to a far end, or one begun now.
+    fn reach(
+        &mut self,
+        port: PortId,
+        to: SocketAddr,
+        now: Instant,
+        counters: &IoCounters,
+    ) -> Option<u32> {
+        if let Some(id) = self.by_peer.get(&(port, to)) {
+            // RFC 5923 5: a connection is used again only for names it has proved.
+            let proved = self.connections.get(id).is_some_and(|c| c.bears(&self.terms, to));
+            if proved {
+                return Some(*id);
+            }
+        }
+        match self.dial(port, to, now) {
+            Ok(id) => {
+                counters.streams_dialled.add(1);
+                Some(id)
+            }
+            Err(_) => {
+                counters.stream_errors.add(1);
+                None
+            }
+        }
+    }
+
+    /// When too much waits in all, the connection that has the most to take goes.
+    fn relieve(&mut self, counters: &IoCounters) {
+        while self.waiting > WAITING {
+            let worst = self.connections.iter().max_by_key(|(_, c)| c.queued());
+            let Some((&id, _)) = worst else { return };
+            self.close(id, Ended::Evicted, counters);
+        }
+    }
+
+    /// Makes room for one more: the oldest connection that never carried a message goes.
+    fn make_room(&mut self, counters: &IoCounters) -> bool {
+        while self.connections.len() >= MOST {
+            let Some(id) = self.unproven.pop_front() else { return false };
+            if self.connections.get(&id).is_some_and(|c| !c.is_proven()) {
+                self.close(id, Ended::Evicted, counters);
+            }
+        }
+        true
     }
 
     /// A connection that another shard accepted for us.
     pub(crate) fn adopt(&mut self, accepted: Accepted, now: Instant, counters: &IoCounters) {
         let Accepted { port, peer, stream } = accepted;
         let from_here = self.per_address.get(&peer.ip()).copied().unwrap_or_default();
-        if self.connections.len() >= MOST || from_here >= MOST_OF_ONE {
+        if from_here >= MOST_OF_ONE || !self.make_room(counters) {
             counters.streams_refused.add(1);
             return;
         }
-        let session = if self.is_tls(port) {
-            match self.tls.as_ref().and_then(|tls| tls.accept().ok()) {
+        let Some((transport, interface)) = self.kind(port) else { return };
+        let session = if transport.has_tls() {
+            match self.terms.accept() {
                 Some(session) => Some(session),
                 None => return counters.stream_tls_failures.add(1),
             }
         } else {
             None
         };
+        let mut wire = Wire::new(stream, session);
+        if transport.is_websocket() {
+            wire = wire.upgraded(Websocket::accept(self.terms.origins(interface)), Vec::new());
+        }
         counters.streams_accepted.add(1);
-        if self.add(Connection::accepted(port, peer, (stream, session), now)).is_err() {
-            counters.stream_errors.add(1);
+        match self.add(Connection::accepted(port, peer, wire, now)) {
+            Ok(id) => self.unproven.push_back(id),
+            Err(_) => counters.stream_errors.add(1),
         }
     }
 
@@ -246,19 +310,24 @@ impl Streams {
         if self.connections.len() >= MOST {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        let session = if self.is_tls(port) {
-            let tls = self.tls.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-            Some(tls.dial(to).map_err(io::Error::other)?)
-        } else {
-            None
-        };
-        let stream = dial::dial(&listener.spec, to)?;
-        self.add(Connection::dialled(port, to, (stream, session), now))
+        let (transport, _) = self.kind(port).ok_or(io::ErrorKind::NotFound)?;
+        let session = if transport.has_tls() { Some(self.terms.dial(to)?) } else { None };
+        let mut wire = Wire::new(dial::dial(&listener.spec, to)?, session);
+        if transport.is_websocket() {
+            let mut request = Vec::new();
+            let websocket = Websocket::dial(&self.terms.host(to), to, &mut request)?;
+            wire = wire.upgraded(websocket, request);
+        }
+        self.add(Connection::dialled(port, to, wire, now))
     }
 
-    fn is_tls(&self, port: PortId) -> bool {
-        let mut its = self.listeners.iter().filter(|listener| listener.port == port);
-        its.any(|listener| listener.spec.role == Role::Stream(Transport::Tls))
+    /// What a port carries, and on which interface.
+    fn kind(&self, port: PortId) -> Option<(Transport, u16)> {
+        let spec = &self.listeners.iter().find(|listener| listener.port == port)?.spec;
+        match spec.role {
+            Role::Stream(transport) => Some((transport, spec.interface)),
+            Role::Sip | Role::Rtp | Role::Rtcp => None,
+        }
     }
 
     fn add(&mut self, connection: Connection) -> io::Result<u32> {
@@ -269,8 +338,9 @@ impl Streams {
         let (add, events) = (libc::EPOLL_CTL_ADD, connection.interest());
         control(&self.epoll, add, connection.fd(), events, u64::from(id))?;
         self.next = id.wrapping_add(1);
-        self.by_peer.insert((connection.port, connection.peer), id);
-        *self.per_address.entry(connection.peer.ip()).or_default() += 1;
+        let (port, peer) = connection.ends();
+        self.by_peer.insert((port, peer), id);
+        *self.per_address.entry(peer.ip()).or_default() += 1;
         self.connections.insert(id, connection);
         self.ready = true;
         Ok(id)
@@ -296,8 +366,18 @@ impl Streams {
 
     fn accept(&mut self, place: usize, now: Instant, counters: &IoCounters) {
         for _ in 0..ACCEPTED {
-            let Some(listener) = self.listeners.get(place) else { return };
-            let Ok((stream, peer)) = listener.socket.accept() else { return };
+            let Some(listener) = self.listeners.get_mut(place) else { return };
+            let (stream, peer) = match listener.socket.accept() {
+                Ok(accepted) => accepted,
+                Err(e) if is_exhausted(&e) => {
+                    // It would be reported again at once, and could be accepted no better.
+                    counters.stream_accepts_delayed.add(1);
+                    listener.paused = true;
+                    let _unwatched = listener.watch(&self.epoll, place, 0);
+                    return;
+                }
+                Err(_) => return,
+            };
             let accepted = Accepted { port: listener.port, peer, stream };
             if dial::prepare(&accepted.stream, &listener.spec).is_err() {
                 counters.stream_errors.add(1);
@@ -320,16 +400,25 @@ impl Streams {
                 Err(_) => return self.close(id, Ended::Error, counters),
             }
         }
-        if connection.is_shaking_hands() {
+        let shakes_hands = connection.is_shaking_hands();
+        if shakes_hands {
             if self.handshakes == 0 {
                 return;
             }
             self.handshakes -= 1;
         }
         if events & (libc::EPOLLIN | libc::EPOLLHUP | libc::EPOLLERR | libc::EPOLLRDHUP) != 0 {
+            let before = connection.queued();
             let heard = connection.read(&mut self.scratch, now, &mut self.letters);
+            self.waiting += connection.queued() - before;
             if let Err(ended) = heard {
                 return self.close(id, ended, counters);
+            }
+            if shakes_hands
+                && connection.is_dialled()
+                && !connection.bears(&self.terms, connection.ends().1)
+            {
+                return self.close(id, Ended::Session, counters);
             }
         }
         self.write(id, counters);
@@ -337,12 +426,14 @@ impl Streams {
 
     fn write(&mut self, id: u32, counters: &IoCounters) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let before = connection.interest();
-        if connection.write().is_err() {
+        let before = connection.queued();
+        let written = connection.write();
+        self.waiting -= before - connection.queued();
+        if written.is_err() {
             return self.close(id, Ended::Error, counters);
         }
         let wanted = connection.interest();
-        if wanted != before || connection.is_watched_as() != wanted {
+        if connection.is_watched_as() != wanted {
             connection.watch_as(wanted);
             let modify = libc::EPOLL_CTL_MOD;
             let fd = connection.fd();
@@ -358,6 +449,12 @@ impl Streams {
         for id in late {
             self.close(id, Ended::Late, counters);
         }
+        let connections = &self.connections;
+        let is_waited_for = |id: &u32| connections.get(id).is_some_and(|c| !c.is_proven());
+        self.unproven.retain(is_waited_for);
+        for (place, listener) in self.listeners.iter_mut().enumerate().filter(|(_, l)| l.paused) {
+            listener.paused = listener.watch(&self.epoll, place, libc::EPOLLIN).is_err();
+        }
     }
 
     /// Closes a connection; what it was still to send comes back.
@@ -369,20 +466,36 @@ impl Streams {
             Ended::Framing => counters.streams_malformed.add(1),
             Ended::Session => counters.stream_tls_failures.add(1),
             Ended::Error => counters.stream_errors.add(1),
+            Ended::Evicted => counters.streams_evicted.add(1),
         }
-        let key = (connection.port, connection.peer);
-        if self.by_peer.get(&key) == Some(&id) {
-            self.by_peer.remove(&key);
+        let (port, peer) = connection.ends();
+        if self.by_peer.get(&(port, peer)) == Some(&id) {
+            self.by_peer.remove(&(port, peer));
         }
-        if let Some(count) = self.per_address.get_mut(&connection.peer.ip()) {
+        if let Some(count) = self.per_address.get_mut(&peer.ip()) {
             *count -= 1;
             if *count == 0 {
-                self.per_address.remove(&connection.peer.ip());
+                self.per_address.remove(&peer.ip());
             }
         }
-        self.letters.extend(connection.unsent().map(|bytes| unsent(&bytes)));
+        self.waiting -= connection.queued();
+        let ours = matches!(why, Ended::Late | Ended::Evicted | Ended::Framing);
+        self.letters.extend(connection.end(ours).map(|bytes| unsent(&bytes)));
         // The epoll forgets a descriptor that is closed.
     }
+}
+
+impl Listener {
+    fn watch(&self, epoll: &OwnedFd, place: usize, events: i32) -> io::Result<()> {
+        let token = LISTENERS + place as u64;
+        control(epoll, libc::EPOLL_CTL_MOD, self.socket.as_raw_fd(), events, token)
+    }
+}
+
+/// Whether the process, or the machine, has no room for another connection.
+fn is_exhausted(error: &io::Error) -> bool {
+    let exhausted = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
+    error.raw_os_error().is_some_and(|code| exhausted.contains(&code))
 }
 
 fn unsent(bytes: &[u8]) -> Letter {

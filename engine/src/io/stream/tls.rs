@@ -2,84 +2,138 @@
 //!
 //! Read from files at start and at every reload; connections that are up keep what they began with.
 
+use super::identity;
 use crate::config;
 use node::Fault;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore};
-use rustls::{ServerConfig, ServerConnection};
-use std::collections::HashMap;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{CertificateError, ClientConfig, ClientConnection, Connection, RootCertStore};
+use rustls::{DigitallySignedStruct, Error, ServerConfig, ServerConnection, SignatureScheme};
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 /// What sessions are begun with.
-pub(crate) struct Tls {
+pub(super) struct Tls {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
-    names: HashMap<SocketAddr, ServerName<'static>>,
+    /// When ours is no longer valid, seconds since 1970.
+    pub(super) certificate_expiry: Option<i64>,
+    /// When the first of the roots is no longer valid.
+    pub(super) ca_expiry: Option<i64>,
 }
 
 impl Tls {
     /// Reads the files.
-    pub(crate) fn load(config: &config::Tls) -> Result<Tls, Fault> {
+    pub(super) fn load(config: &config::Tls) -> Result<Tls, Fault> {
         let chain = certificates(&config.certificate)?;
         let key = PrivateKeyDer::from_pem_file(&config.key)
             .map_err(|e| unusable("private key", &config.key, &e))?;
         let mut roots = RootCertStore::empty();
-        for (path, certificate) in config
-            .ca
-            .iter()
-            .map(|ca| Ok((ca, certificates(ca)?)))
-            .collect::<Result<Vec<_>, Fault>>()?
-        {
-            for one in certificate {
-                roots.add(one).map_err(|e| unusable("root", path, &e))?;
-            }
+        let believed = config.ca.as_deref().map(certificates).transpose()?.unwrap_or_default();
+        for root in &believed {
+            let path = config.ca.as_deref().unwrap_or(Path::new(""));
+            roots.add(root.clone()).map_err(|e| unusable("root", path, &e))?;
         }
         let roots = Arc::new(roots);
         let server = ServerConfig::builder();
-        let server = if config.verify_clients {
-            let verifier = WebPkiClientVerifier::builder(roots.clone()).build();
-            let verifier = verifier.map_err(|e| {
+        let server = if config.verify_clients || config.ask_clients {
+            let mut verifier = WebPkiClientVerifier::builder(roots.clone());
+            if !config.verify_clients {
+                verifier = verifier.allow_unauthenticated();
+            }
+            let verifier = verifier.build().map_err(|e| {
                 unusable("roots", config.ca.as_deref().unwrap_or(Path::new("")), &e)
             })?;
             server.with_client_cert_verifier(verifier)
         } else {
             server.with_no_client_auth()
         };
-        let misfit = |e: rustls::Error| unusable("certificate and key", &config.certificate, &e);
+        let misfit = |e: Error| unusable("certificate and key", &config.certificate, &e);
         let server = server.with_single_cert(chain.clone(), key.clone_key()).map_err(misfit)?;
-        let client = ClientConfig::builder().with_root_certificates(roots);
+        let provider = aws_lc_rs::default_provider();
+        let peers = Arc::new(Peers { roots, provider });
+        let client = ClientConfig::builder().dangerous().with_custom_certificate_verifier(peers);
+        let certificate_expiry = identity::expiry(chain.iter());
         let client = client.with_client_auth_cert(chain, key).map_err(misfit)?;
-        let mut names = HashMap::new();
-        for (address, name) in &config.names {
-            let name = ServerName::try_from(name.clone()).map_err(|e| Fault {
-                what: format!("`{name}` cannot stand in a certificate: {e}"),
-                remedy: String::from("set `tls_name` of the trunk to a host name or an address"),
-            })?;
-            names.insert(*address, name);
-        }
-        Ok(Tls { server: Arc::new(server), client: Arc::new(client), names })
+        Ok(Tls {
+            server: Arc::new(server),
+            client: Arc::new(client),
+            certificate_expiry,
+            ca_expiry: identity::expiry(believed.iter()),
+        })
     }
 
     /// A session with somebody who connected.
-    pub(super) fn accept(&self) -> Result<Connection, rustls::Error> {
+    pub(super) fn accept(&self) -> Result<Connection, Error> {
         let mut session = ServerConnection::new(self.server.clone())?;
         // The connection's queue is bounded, and a session gets one message of it at a time.
         session.set_buffer_limit(None);
         Ok(session.into())
     }
 
-    /// A session with somebody we dial: their certificate must bear the trunk's name, or their address.
-    pub(super) fn dial(&self, to: SocketAddr) -> Result<Connection, rustls::Error> {
-        let name = self.names.get(&to).cloned();
-        let name = name.unwrap_or_else(|| ServerName::from(to.ip()));
+    /// A session with somebody we dial, whose certificate must bear this name.
+    pub(super) fn dial(&self, name: ServerName<'static>) -> Result<Connection, Error> {
         let mut session = ClientConnection::new(self.client.clone(), name)?;
         session.set_buffer_limit(None);
         Ok(session.into())
+    }
+}
+
+/// Believes servers whose certificates lead to a root and bear the name, as RFC 5922 7 reads names.
+#[derive(Debug)]
+struct Peers {
+    roots: Arc<RootCertStore>,
+    provider: CryptoProvider,
+}
+
+impl ServerCertVerifier for Peers {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let parsed = ParsedCertificate::try_from(certificate)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        let roots = &self.roots;
+        verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms)?;
+        let wanted = name.to_str().to_ascii_lowercase();
+        match identity::names(certificate).iter().any(|borne| **borne == *wanted) {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(CertificateError::NotValidForName.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

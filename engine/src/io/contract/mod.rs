@@ -1,14 +1,14 @@
 //! The contract, as tests that every driver passes on loopback.
 
-use super::epoll::Epoll;
-use super::layout::HEADROOM;
-use super::mesh::ShardMesh;
-use super::port::Ports;
-use super::region::Region;
-use super::rundir::RunDir;
-use super::share::Sharing;
-use super::testing::{limits, lone_mesh, mesh, scratch, specs};
-use super::uring::Uring;
+use crate::io::epoll::Epoll;
+use crate::io::layout::HEADROOM;
+use crate::io::mesh::ShardMesh;
+use crate::io::port::Ports;
+use crate::io::region::Region;
+use crate::io::rundir::RunDir;
+use crate::io::share::Sharing;
+use crate::io::testing::{limits, lone_mesh, mesh, scratch, specs};
+use crate::io::uring::Uring;
 use base::{Instant, Now, PacketSend, PortId, ShardId};
 use control::{Command, Event};
 use node::{Fault, Inbox, Io, Letter, Limits, Outbox, PortSpec, RecordWrite, Role};
@@ -108,29 +108,31 @@ fn open<D: Driver>(specs: &[PortSpec]) -> (Ports, Option<Sharing>) {
     (ports, Some(sharing))
 }
 
-macro_rules! every_driver {
+/// Tests of what does not depend on how media ports are opened.
+macro_rules! both_drivers {
     ($($test:ident)*) => {
         mod uring { $( #[test] fn $test() { super::$test::<super::Uring>(); } )* }
         mod epoll { $( #[test] fn $test() { super::$test::<super::Epoll>(); } )* }
+    };
+}
+
+/// Tests of what only makes sense where ports share a socket.
+macro_rules! sharing_drivers {
+    ($($test:ident)*) => {
         mod uring_sharing { $( #[test] fn $test() { super::$test::<super::Shares<super::Uring>>(); } )* }
         mod epoll_sharing { $( #[test] fn $test() { super::$test::<super::Shares<super::Epoll>>(); } )* }
     };
 }
 
-/// What only makes sense where ports share a socket.
-macro_rules! sharing_drivers {
+macro_rules! every_driver {
     ($($test:ident)*) => {
-        mod uring_shares { $( #[test] fn $test() { super::$test::<super::Shares<super::Uring>>(); } )* }
-        mod epoll_shares { $( #[test] fn $test() { super::$test::<super::Shares<super::Epoll>>(); } )* }
+        both_drivers! { $($test)* }
+        sharing_drivers! { $($test)* }
     };
 }
 
-sharing_drivers! {
-    a_flooded_port_does_not_crowd_out_the_others
-    a_packet_may_be_sent_twice_in_a_turn
-    other_programs_keep_their_ports
-    shards_share_a_range
-}
+mod sharing;
+mod streams;
 
 every_driver! {
     echoes_keep_the_order_of_their_port
@@ -151,11 +153,6 @@ every_driver! {
     the_journal_and_records_are_kept
     a_full_journal_delays_and_loses_nothing
     a_foreign_inbox_is_refused
-    streams_carry_whole_messages_both_ways
-    a_peer_is_dialled_once_and_its_answers_are_heard
-    what_no_connection_takes_comes_back
-    streams_that_are_not_sip_are_closed
-    a_connection_belongs_to_one_shard
 }
 
 /// A driver over ports, with what the tests need around it.
@@ -223,7 +220,7 @@ impl<D: Driver> Bench<D> {
 }
 
 fn mono() -> Instant {
-    super::sys::now(Instant(0)).mono
+    crate::io::sys::now(Instant(0)).mono
 }
 
 fn peer() -> UdpSocket {
@@ -467,10 +464,10 @@ fn the_dscp_is_on_the_wire<D: Driver>() {
         let mut bench = Bench::<D>::new(&spec);
         let peer = UdpSocket::bind(any).unwrap();
         let fd = std::os::fd::AsRawFd::as_raw_fd(&peer);
-        super::sys::set_option(fd, level, ask, 1).unwrap();
+        crate::io::sys::set_option(fd, level, ask, 1).unwrap();
         bench.text(0, peer.local_addr().unwrap(), b"marked");
         bench.submit();
-        assert_eq!(super::testing::traffic_class(fd), Some(46 << 2), "{any}");
+        assert_eq!(crate::io::testing::traffic_class(fd), Some(46 << 2), "{any}");
     }
 }
 
@@ -532,14 +529,14 @@ fn letters_and_events_travel<D: Driver>() {
     gate.events(|_, _| unreachable!());
     let bytes = b"INVITE sip:a@b".as_slice().into();
     let (port, source) = (PortId(0), "192.0.2.1:5060".parse().unwrap());
-    let letter = Letter::Signal { port, source, bytes };
+    let letter = Letter::Signal { port, source, proved: None, bytes };
     bench.outbox.mesh.push((ShardId(1), letter));
     bench.outbox.events.push(Event::Drained);
     bench.submit();
     let mut letters = Vec::new();
-    meshes[0].take(&mut letters, &mut super::mesh::Parcels::default());
+    meshes[0].take(&mut letters, &mut crate::io::mesh::Parcels::default());
     assert!(matches!(&letters[..], [Letter::Signal { bytes, .. }] if bytes.starts_with(b"INVITE")));
-    assert!(super::testing::readable(std::os::fd::AsRawFd::as_raw_fd(gate.wakes()), 1_000));
+    assert!(crate::io::testing::readable(std::os::fd::AsRawFd::as_raw_fd(gate.wakes()), 1_000));
     let mut events = Vec::new();
     gate.events(|shard, event| events.push((shard, event)));
     assert_eq!(events, [(ShardId(0), Event::Drained)]);
@@ -608,285 +605,4 @@ fn a_foreign_inbox_is_refused<D: Driver>() {
     let mut two = Bench::<D>::new(&specs(1, Role::Rtp));
     let fault: Result<Now, Fault> = one.driver.wait(Some(Instant(0)), &mut two.inbox);
     assert!(fault.is_err());
-}
-
-/// What arrives for one port at far more than its pace is dropped before it can fill the shared socket.
-fn a_flooded_port_does_not_crowd_out_the_others<D: Driver>() {
-    let mesh = lone_mesh();
-    let counters = mesh.counters().clone();
-    let mut bench = Bench::<D>::with(&specs(2, Role::Rtp), mesh);
-    let (flood, victim) = (peer(), peer());
-    for n in 0..20_000u32 {
-        flood.send_to(&[0; 1000], bench.local[0]).unwrap();
-        if n % 200 == 0 {
-            victim.send_to(b"speech", bench.local[1]).unwrap();
-        }
-    }
-    let mut heard = [0, 0];
-    for _ in 0..200 {
-        bench.wait(10);
-        for packet in &bench.inbox.packets {
-            heard[packet.port.0 as usize] += 1;
-        }
-        bench.submit();
-    }
-    assert_eq!(heard[1], 100);
-    // A burst, and the pace for as long as the flood took.
-    assert!((512..20_000).contains(&heard[0]), "{heard:?}");
-    assert_eq!(heard[0] + counters.flooded.get(), 20_000);
-}
-
-fn a_packet_may_be_sent_twice_in_a_turn<D: Driver>() {
-    let mut bench = Bench::<D>::new(&specs(2, Role::Rtp));
-    let peers = [peer(), peer()];
-    peers[0].send_to(b"to both", bench.local[0]).unwrap();
-    bench.wait(1_000);
-    let bytes = bench.inbox.packets[0].bytes;
-    for (n, peer) in (0..).zip(&peers) {
-        let to = peer.local_addr().unwrap();
-        bench.outbox.packets.push(PacketSend { port: PortId(n), to, bytes });
-    }
-    bench.submit();
-    for (peer, local) in peers.iter().zip(&bench.local) {
-        let mut bytes = [0; 100];
-        let (len, from) = peer.recv_from(&mut bytes).unwrap();
-        assert_eq!((&bytes[..len], from), (&b"to both"[..], *local));
-    }
-}
-
-/// Ports outside the range, and connected sockets inside it, get what is theirs.
-fn other_programs_keep_their_ports<D: Driver>() {
-    let mut bench = Bench::<D>::new(&specs(4, Role::Rtp));
-    let ip = bench.local[0].ip();
-    let outside = UdpSocket::bind(SocketAddr::new(ip, bench.local[3].port() + 1)).unwrap();
-    let inside = UdpSocket::bind(bench.local[2]).unwrap();
-    let friend = peer();
-    inside.connect(friend.local_addr().unwrap()).unwrap();
-    for (socket, text) in [(&outside, b"outside"), (&inside, b"inside!")] {
-        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        friend.send_to(text, socket.local_addr().unwrap()).unwrap();
-        assert_eq!(hear(socket), text);
-    }
-    peer().send_to(b"media", bench.local[2]).unwrap();
-    bench.wait(1_000);
-    let ports: Vec<_> = bench.inbox.packets.iter().map(|packet| packet.port).collect();
-    assert_eq!(ports, [PortId(2)]);
-}
-
-fn shards_share_a_range<D: Driver>() {
-    // Pairs are dealt in turn, as the limits do it.
-    let ip = IpAddr::from([127, 8, std::process::id() as u8, u8::from(D::SHARES)]);
-    let first = 30_000 + 10 * (std::any::type_name::<D>().len() as u16);
-    let mut shards = vec![limits(&[]), limits(&[])];
-    for number in 0..8u16 {
-        let mut spec = specs(1, Role::Rtp).remove(0);
-        spec.address = SocketAddr::new(ip, first + number);
-        shards[usize::from(number / 2 % 2)].ports.push(spec);
-    }
-    let limits = Limits { shards, mesh_letters: 1, events: 1 };
-    let sharing = Sharing::new(&limits).unwrap();
-    let (mut meshes, _gate) = mesh(2);
-    let mut benches: Vec<Bench<D>> = Vec::new();
-    for shard in [0u8, 1] {
-        let specs = &limits.shards[usize::from(shard)].ports;
-        let ports = Ports::open(specs, Some((&sharing, ShardId(shard)))).unwrap();
-        benches.push(Bench::over(ports, None, specs, meshes.remove(0)));
-    }
-    for number in 0..8u16 {
-        peer().send_to(&[number as u8], SocketAddr::new(ip, first + number)).unwrap();
-    }
-    for (bench, expected) in benches.iter_mut().zip([[0, 1, 4, 5], [2, 3, 6, 7]]) {
-        let mut heard = Vec::new();
-        while heard.len() < 4 {
-            bench.wait(1_000);
-            assert!(!bench.inbox.packets.is_empty(), "{heard:?}");
-            for packet in &bench.inbox.packets {
-                let number = bench.inbox.pool.get(packet.bytes)[0];
-                assert_eq!(bench.local[packet.port.0 as usize].port(), first + u16::from(number));
-                heard.push(number);
-            }
-            bench.submit();
-        }
-        heard.sort_unstable();
-        assert_eq!(heard, expected);
-    }
-}
-
-/// A connection to the bench's stream listener, and what it hears within two seconds.
-fn connect(to: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(to).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-    stream
-}
-
-fn message(body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!("OPTIONS sip:a@b SIP/2.0\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
-}
-
-/// Turns until `done`, for at most two seconds; every message that came over a connection.
-fn turns<D: Driver>(
-    bench: &mut Bench<D>,
-    mut done: impl FnMut(&[(SocketAddr, Vec<u8>)], usize) -> bool,
-) -> Vec<(SocketAddr, Vec<u8>)> {
-    let (mut heard, mut unsent) = (Vec::new(), 0);
-    let begun = mono();
-    while !done(&heard, unsent) && mono().since(begun) < Duration::from_secs(2) {
-        bench.wait(20);
-        for letter in bench.inbox.letters.drain(..) {
-            match letter {
-                Letter::Stream { source, bytes, .. } => heard.push((source, bytes.into())),
-                Letter::Unsent { .. } => unsent += 1,
-                Letter::Signal { .. }
-                | Letter::Forward { .. }
-                | Letter::Answer(_)
-                | Letter::Command(_)
-                | Letter::Config(_)
-                | Letter::Standing(_)
-                | Letter::Ported(_) => panic!("nobody sent {letter:?}"),
-            }
-        }
-        bench.submit();
-    }
-    assert!(done(&heard, unsent), "heard {heard:?}, {unsent} unsent");
-    heard
-}
-
-fn streams_carry_whole_messages_both_ways<D: Driver>() {
-    let mut bench = Bench::<D>::new(&specs(1, Role::Stream(Transport::Tcp)));
-    let mut peers = [connect(bench.local[0]), connect(bench.local[0])];
-    // One message in pieces, several in one piece, keep-alives between them.
-    let pieces = message("in pieces");
-    let (last, first) = pieces.split_last().unwrap();
-    for byte in first {
-        peers[0].write_all(&[*byte]).unwrap();
-        bench.turn(0);
-    }
-    peers[0].write_all(&[*last]).unwrap();
-    let several = [message("one"), b"\r\n\r\n".to_vec(), message("two"), message("three")].concat();
-    peers[1].write_all(&several).unwrap();
-    let heard = turns(&mut bench, |heard, _| heard.len() >= 4);
-    let from = |peer: &TcpStream| {
-        let local = peer.local_addr().unwrap();
-        heard.iter().filter(|(s, _)| *s == local).map(|(_, b)| b.clone()).collect::<Vec<_>>()
-    };
-    assert_eq!(from(&peers[0]), [message("in pieces")]);
-    assert_eq!(from(&peers[1]), [message("one"), message("two"), message("three")]);
-    let mut pong = [0; 2];
-    peers[1].read_exact(&mut pong).unwrap();
-    assert_eq!(&pong, b"\r\n");
-    for peer in &mut peers {
-        let local = peer.local_addr().unwrap();
-        bench.text(0, local, b"SIP/2.0 200 OK\r\n\r\n");
-        bench.submit();
-        let mut answer = [0; 18];
-        peer.read_exact(&mut answer).unwrap();
-        assert_eq!(&answer, b"SIP/2.0 200 OK\r\n\r\n");
-    }
-}
-
-fn a_peer_is_dialled_once_and_its_answers_are_heard<D: Driver>() {
-    let mut bench = Bench::<D>::new(&specs(1, Role::Stream(Transport::Tcp)));
-    let callee = TcpListener::bind("127.0.0.1:0").unwrap();
-    let to = callee.local_addr().unwrap();
-    for n in 0..3 {
-        bench.text(0, to, format!("message {n}\n").as_bytes());
-    }
-    bench.submit();
-    let (mut peer, _) = callee.accept().unwrap();
-    peer.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-    bench.turn(100);
-    bench.turn(100);
-    let mut sent = [0; 30];
-    peer.read_exact(&mut sent).unwrap();
-    assert_eq!(&sent, b"message 0\nmessage 1\nmessage 2\n");
-    peer.write_all(&message("answer")).unwrap();
-    let heard = turns(&mut bench, |heard, _| !heard.is_empty());
-    assert_eq!(heard, [(to, message("answer"))]);
-    callee.set_nonblocking(true).unwrap();
-    assert!(callee.accept().is_err(), "one connection serves all");
-}
-
-fn what_no_connection_takes_comes_back<D: Driver>() {
-    let mut bench = Bench::<D>::new(&specs(1, Role::Stream(Transport::Tcp)));
-    let closed = {
-        let gone = TcpListener::bind("127.0.0.1:0").unwrap();
-        gone.local_addr().unwrap()
-    };
-    bench.text(0, closed, b"to nobody");
-    bench.text(0, closed, b"to nobody either");
-    bench.submit();
-    turns(&mut bench, |_, unsent| unsent == 2);
-    // A peer that does not read: its queue is bounded, and all of it comes back when it goes.
-    let lazy = TcpListener::bind("127.0.0.1:0").unwrap();
-    let to = lazy.local_addr().unwrap();
-    bench.text(0, to, b"hello");
-    bench.submit();
-    let (peer, _) = lazy.accept().unwrap();
-    let large = vec![b'x'; 60_000];
-    for _ in 0..200 {
-        bench.text(0, to, &large);
-    }
-    bench.submit();
-    turns(&mut bench, |_, unsent| unsent > 50);
-    drop((peer, lazy));
-    bench.text(0, to, b"is anybody there?");
-    bench.submit();
-    turns(&mut bench, |_, unsent| unsent >= 1);
-}
-
-fn streams_that_are_not_sip_are_closed<D: Driver>() {
-    let mut bench = Bench::<D>::new(&specs(1, Role::Stream(Transport::Tcp)));
-    let mut peer = connect(bench.local[0]);
-    peer.write_all(b"\x16\x03\x01\x02\x00\x01\x00").unwrap();
-    for _ in 0..10 {
-        bench.turn(20);
-    }
-    assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0, "closed");
-    assert_eq!(bench.driver.streams(), 0);
-}
-
-/// Whoever accepts a connection, the shard that its far end belongs to has it, and messages find it there.
-fn a_connection_belongs_to_one_shard<D: Driver>() {
-    let (mut meshes, _gate) = mesh(2);
-    let mut spec = specs(1, Role::Stream(Transport::Tcp));
-    let mut first = Bench::<D>::with(&spec, meshes.remove(0));
-    spec[0].address = first.local[0];
-    let mut second = Bench::<D>::with(&spec, meshes.remove(0));
-    let mut peers: Vec<_> = (0..32).map(|_| connect(first.local[0])).collect();
-    for peer in &mut peers {
-        peer.write_all(&message("hello")).unwrap();
-    }
-    let mut heard = [0, 0];
-    for _ in 0..50 {
-        for (shard, bench) in [&mut first, &mut second].into_iter().enumerate() {
-            bench.wait(2);
-            for letter in bench.inbox.letters.drain(..) {
-                if let Letter::Stream { source, .. } = letter {
-                    assert_eq!(super::stream::owner(source, 2), shard);
-                    heard[shard] += 1;
-                }
-            }
-            bench.submit();
-        }
-    }
-    assert_eq!(heard[0] + heard[1], peers.len());
-    assert!(heard[0] > 0 && heard[1] > 0, "{heard:?}");
-    // The first shard speaks to everybody: what is not its own goes over the mesh.
-    for peer in &peers {
-        first.text(0, peer.local_addr().unwrap(), b"answer");
-    }
-    first.submit();
-    second.wait(100);
-    for letter in std::mem::take(&mut second.inbox.letters) {
-        if let Letter::Forward { port, to, bytes } = letter {
-            second.text(port.0, to, &bytes);
-        }
-    }
-    second.submit();
-    for peer in &mut peers {
-        let mut answer = [0; 6];
-        peer.read_exact(&mut answer).unwrap();
-        assert_eq!(&answer, b"answer");
-    }
 }
