@@ -163,6 +163,27 @@ fn a_node_out_of_descriptors_waits_for_some() {
     assert_eq!(node.drain(), Some(0));
 }
 
+/// Connections that come and go, some with a part of a message, leave nothing behind.
+#[test]
+fn churned_connections_leave_nothing() {
+    let lab = Lab::new("tcp-churn");
+    let mut node = Node::start(&lab, &setup(&lab, lab.udp(), ("tcp", "udp"), 2));
+    let descriptors =
+        || std::fs::read_dir(format!("/proc/{}/fd", node.process.id())).unwrap().count();
+    let before = descriptors();
+    for n in 0..3_000 {
+        let mut stream = TcpStream::connect(node.sip).unwrap();
+        if n % 3 == 0 {
+            stream.write_all(b"OPTIONS sip:a@b SIP/2.0\r\nVia: ").unwrap();
+        }
+    }
+    let gone = within(LONG, || (node.metric("tandem_stream_connections") == 0).then_some(()));
+    assert!(gone.is_some(), "{}", node.page());
+    // The page was asked for over a connection of its own.
+    assert!(within(LONG, || (descriptors() == before).then_some(())).is_some());
+    assert_eq!(node.drain(), Some(0));
+}
+
 /// Sets how many files a process may have open; how many it could before.
 fn limit_files(pid: u32, most: u64) -> u64 {
     let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
