@@ -615,18 +615,24 @@ pub(crate) fn method_case(method: Method) -> MethodCase {
     }
 }
 
-/// Starts a request within a dialog (RFC 3261 12.2.1.1): everything but Contact and body.
+/// Max-Forwards of requests of our own (RFC 3261 8.1.1.6).
+pub(crate) const MAX_FORWARDS: u8 = 70;
+
+/// Starts a request within a dialog (RFC 3261 12.2.1.1), or the one that begins it (8.1.1): everything but
+/// Contact and body. `hops`: Max-Forwards.
 pub(crate) fn dialog_request<'o>(
     out: &'o mut Vec<u8>,
     dialog: &Dialog,
-    (method, cseq): (Method, u32),
+    (method, cseq, hops): (Method, u32, u8),
     face: &Face,
     branch: &[u8],
 ) -> Print<'o> {
     let strict = dialog.strict_route();
     let mut print = Print::request(out, method, strict.unwrap_or(&dialog.target));
     via(&mut print, face, branch);
-    print.header(Name::MaxForwards, b"70");
+    print.line(Name::MaxForwards, |v| {
+        v.u32(u32::from(hops));
+    });
     let routes = dialog.routes.iter().skip(usize::from(strict.is_some()));
     routes.for_each(|r| {
         print.header(Name::Route, r);

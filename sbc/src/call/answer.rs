@@ -5,7 +5,7 @@ use super::{
     CALLER, Call, Phase, body, branch, bridge, early, exchange, hunt, release, session, transfer,
 };
 use crate::billing::Frame;
-use crate::core::{Core, Reply, Turn, dialog_request};
+use crate::core::{Core, MAX_FORWARDS, Reply, Turn, dialog_request};
 use crate::dialog::{Contact, Dialog};
 use crate::identity;
 use crate::message::{self, Message, Method, Print};
@@ -203,7 +203,13 @@ fn ack(
     branch.extend_from_slice(crate::transaction::COOKIE);
     crate::transaction::hex(core.random.next(), 16, &mut branch);
     let sent = turn.texts.push(port, to, |out| {
-        let mut print = dialog_request(out, dialog, (Method::Ack, cseq), &core.face(port), &branch);
+        let mut print = dialog_request(
+            out,
+            dialog,
+            (Method::Ack, cseq, MAX_FORWARDS),
+            &core.face(port),
+            &branch,
+        );
         match sdp {
             Some(sdp) => print.body(Some(b"application/sdp"), sdp),
             None => print.finish(),
@@ -241,7 +247,8 @@ pub(crate) fn decline(
     let face = core.face(port);
     let to = core.next_hop(port, &dialog);
     let sent = core.send_request(turn, (home, owner), (port, to), Method::Bye, |out, branch| {
-        let mut print = dialog_request(out, &dialog, (Method::Bye, cseq), &face, branch);
+        let mut print =
+            dialog_request(out, &dialog, (Method::Bye, cseq, MAX_FORWARDS), &face, branch);
         release::reason(&mut print, Refusal::Cancelled.q850(), "not wanted any more");
         print.finish();
     });

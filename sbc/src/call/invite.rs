@@ -2,11 +2,11 @@
 
 use super::offer_answer::Negotiation;
 use super::{Call, Leg, body, bridge, transfer};
-use crate::core::{Core, Turn, Way, supported, via};
+use crate::core::{Core, Turn, Way, dialog_request, supported};
 use crate::dialog::session_timer::Mode;
 use crate::dialog::{Contact, Dialog, Tag};
 use crate::identity;
-use crate::message::{Message, Method, Name, Print};
+use crate::message::{Message, Method, Name};
 use crate::policy::Trunk;
 use crate::policy::decide::Candidate;
 use crate::policy::manipulate::{self, Boundary};
@@ -110,20 +110,9 @@ pub(super) fn send(
     let owner = Owner { call: key, leg: place };
     let way = Way { port, peer, large: image.port_of_large(trunk) };
     let sent = core.send_request(turn, (home, owner), way, Method::Invite, |out, branch| {
-        let mut print = Print::request(out, Method::Invite, &dialog.target);
+        let first = (Method::Invite, cseq, trunk.profile.max_forwards.unwrap_or(hops));
+        let mut print = dialog_request(out, &dialog, first, &face, branch);
         print.in_order(trunk.profile.header_order.as_ref());
-        via(&mut print, &face, branch);
-        print.line(Name::MaxForwards, |v| {
-            v.u32(u32::from(trunk.profile.max_forwards.unwrap_or(hops)));
-        });
-        print.line(Name::From, |v| {
-            v.bytes(&dialog.local).param(b"tag", Some(&dialog.tag.text()));
-        });
-        print.header(Name::To, &dialog.remote);
-        print.header(Name::CallId, &dialog.call_id);
-        print.line(Name::CSeq, |v| {
-            v.u32(cseq).bytes(b" INVITE");
-        });
         let profile = &trunk.profile;
         Contact { face: &face, local: &dialog.local, profile }.print(&mut print);
         print.header(Name::Allow, trunk.methods.allow());

@@ -1,7 +1,7 @@
 //! Requests of ours within a leg's dialog (RFC 3261 12.2.1.1).
 
 use super::{Call, session};
-use crate::core::{Core, Turn, Way, dialog_request};
+use crate::core::{Core, MAX_FORWARDS, Turn, Way, dialog_request};
 use crate::dialog::Contact;
 use crate::dialog::session_timer::Mode;
 use crate::message::{Method, Name, Print};
@@ -29,7 +29,7 @@ pub(crate) fn request(
     let way = Way { port, peer, large: image.port_of_large(trunk) };
     let (dialog, timer, terms) = (&leg.dialog, leg.timer, session::terms(core, leg.trunk));
     let sent = core.send_request(turn, (home, owner), way, method, |out, branch| {
-        let mut print = dialog_request(out, dialog, (method, cseq), &face, branch);
+        let mut print = dialog_request(out, dialog, (method, cseq, MAX_FORWARDS), &face, branch);
         print.in_order(trunk.profile.header_order.as_ref());
         if refreshes_target(method) {
             let profile = &trunk.profile;

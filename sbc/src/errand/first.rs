@@ -3,11 +3,11 @@
 use super::{Errand, FAR, MAX_BODY, Means, NEAR, Side, UnderWay, begins_dialog, other};
 use crate::call::setup::Arrival;
 use crate::call::{hunt, invite};
-use crate::core::{Core, Reply, Turn, via};
+use crate::core::{Core, Reply, Turn, dialog_request};
 use crate::counters::NotPassed;
 use crate::dialog::{Contact, Dialog, Tag};
 use crate::identity;
-use crate::message::{self, Index, Message, Method, Name, Print};
+use crate::message::{self, Index, Message, Method, Name};
 use crate::policy::decide::{Candidate, Decision, Facts, decide};
 use crate::policy::manipulate::{self, Boundary};
 use crate::policy::{Image, realm};
@@ -229,20 +229,9 @@ fn attempt(
     let owner = Owner { call: errand.key, leg: FAR };
     let peer = (port, candidate.endpoint);
     let sent = core.send_request(turn, (errand.home, owner), peer, method, |out, branch| {
-        let mut print = Print::request(out, method, &dialog.target);
+        let first = (method, 1, trunk.profile.max_forwards.unwrap_or(hops));
+        let mut print = dialog_request(out, &dialog, first, &face, branch);
         print.in_order(trunk.profile.header_order.as_ref());
-        via(&mut print, &face, branch);
-        print.line(Name::MaxForwards, |v| {
-            v.u32(u32::from(trunk.profile.max_forwards.unwrap_or(hops)));
-        });
-        print.line(Name::From, |v| {
-            v.bytes(&dialog.local).param(b"tag", Some(&dialog.tag.text()));
-        });
-        print.header(Name::To, &dialog.remote);
-        print.header(Name::CallId, &dialog.call_id);
-        print.line(Name::CSeq, |v| {
-            v.u32(1).bytes(b" ").token(method.as_bytes());
-        });
         if begins_dialog(method) {
             let profile = &trunk.profile;
             Contact { face: &face, local: &dialog.local, profile }.print(&mut print);

@@ -2,7 +2,7 @@
 
 use super::{Errand, FAR, MAX_BODY, MAX_UNDER_WAY, Means, UnderWay, first, other};
 use crate::call::send::refreshes_target;
-use crate::core::{Core, Turn, dialog_request};
+use crate::core::{Core, MAX_FORWARDS, Turn, dialog_request};
 use crate::counters::NotPassed;
 use crate::dialog::{Contact, Tag};
 use crate::identity;
@@ -59,7 +59,7 @@ pub(crate) fn carry(
     let peer = (to.port, core.next_hop(to.port, &to.dialog));
     let (face, dialog) = (core.face(to.port), &to.dialog);
     let sent = core.send_request(turn, (home, owner), peer, method, |out, branch| {
-        let mut print = dialog_request(out, dialog, (method, cseq), &face, branch);
+        let mut print = dialog_request(out, dialog, (method, cseq, MAX_FORWARDS), &face, branch);
         print.in_order(boundary.far.profile.header_order.as_ref());
         if refreshes_target(method) {
             let profile = &boundary.far.profile;
