@@ -164,6 +164,68 @@ to = ["out"]
         time.sleep(1)
 
 
+class Between(Measured):
+    """Two of us: calls come over UDP, cross to the second over a transport, and leave over UDP. The first is
+    measured, so half of its signalling is over the transport, on one connection that stays."""
+
+    def __init__(self, transport):
+        super().__init__(transport.upper())
+        self.middle = free_port()
+        run = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=SCRATCH))
+        certificate = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                       "-subj", "/CN=compare", "-addext", f"subjectAltName=IP:{IP}", "-addext",
+                       "basicConstraints=CA:FALSE", "-days", "2",
+                       "-keyout", run / "key.pem", "-out", run / "tls.pem"]
+        subprocess.run([str(word) for word in certificate], check=True, capture_output=True)
+        way = "" if transport == "udp" else f'transport = "{transport}"\n'
+        second = self.node(run, "second", self.middle, (way, ""), self.callee, 0)
+        first = self.node(run, "first", self.port, ("", way), self.middle, 1)
+        self.processes, self.aside = [first], [second]
+
+    def node(self, run, name, port, ways, callee, core):
+        folder = run / name
+        folder.mkdir()
+        streams, keys = "", ""
+        if any(ways):
+            streams = f"tcp_port = {port + 1}\ntls_port = {port}\n"
+            keys = f'[tls]\ncertificate = "{run}/tls.pem"\nkey = "{run}/key.pem"\nca = "{run}/tls.pem"\n'
+        near, far = ways
+        (folder / "sbcd.toml").write_text(f"""
+[node]
+name = "{name}"
+max_calls = 4900
+max_cps = 10000
+shards = 1
+pin = false
+{keys}
+[[interface]]
+name = "loop"
+bind = "{IP}:{port}"
+media_ports = "{'12000-21999' if core else '22000-31999'}"
+allow = ["loopback"]
+{streams}
+[[trunk]]
+name = "in"
+interface = "loop"
+sources = ["127.0.0.0/8"]
+{near}
+[[trunk]]
+name = "out"
+interface = "loop"
+endpoints = ["{IP}:{callee + 1 if 'tcp' in far else callee}"]
+sources = ["{IP}:{callee}"]
+{far}
+[[route]]
+prefix = ""
+to = ["out"]
+""")
+        environment = {**os.environ, "TANDEM_RUN": str(folder)}
+        process = start(core, [BIN / "sbcd", "--config", folder / "sbcd.toml"], f"{name}.log", env=environment)
+        await_udp(port, process, f"{name}.log")
+        time.sleep(1)
+        return process
+
+
 class Kamailio(Measured):
     def __init__(self, name, *defines, core=1):
         super().__init__(name)
@@ -320,6 +382,23 @@ def signalling():
                rate * seconds - report["clean"])
 
 
+def transports():
+    """CPU per call of a node whose outgoing side is a connection, beside UDP."""
+    seconds, rate = (2, 500) if QUICK else (6, 500)
+    rows, costs = [], {}
+    for transport in ("udp", "tcp", "tls"):
+        with Between(transport) as target:
+            before = target.cpu()
+            report = load(target, rate * seconds, rate, 0.5, "--no-media")
+            cost = (target.cpu() - before) / (rate * seconds) * 1e6
+            costs[transport] = cost
+            rows.append([target.name, rate, f"{cost:.0f}", f"{cost / costs['udp']:.2f}",
+                         rate * seconds - report["clean"]])
+            record("CPU per call, outgoing side", f"{rate} cps over {transport}", "us", cost, "UDP", costs["udp"])
+    table("Transports: the same call, incoming over UDP, outgoing over one connection that stays",
+          ["outgoing over", "calls/s", "CPU us/call", "of UDP", "not clean"], rows)
+
+
 def main():
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
                             cwd=ROOT).stdout.strip()
@@ -327,8 +406,8 @@ def main():
     print(f"commit {commit}; {os.cpu_count()} cores, {model}; Linux {platform.release()}; "
           f"load average {os.getloadavg()[0]:.1f}", flush=True)
     try:
-        for part in (media, signalling):
-            if part.__name__ in os.environ.get("PARTS", "media signalling"):
+        for part in (media, signalling, transports):
+            if part.__name__ in os.environ.get("PARTS", "media signalling transports"):
                 part()
         print(f"appended to {RESULTS.relative_to(ROOT)}; load average {os.getloadavg()[0]:.1f}")
     finally:

@@ -260,11 +260,10 @@ impl Exposition {
         let mut values: [Vec<(Option<String>, f64)>; 6] = Default::default();
         let image = self.image.borrow().clone();
         for (id, trunk) in (0..).zip(&image.trunks) {
-            let calls = self.page.read(Image::calls_word(id));
-            // One that is gone counts while calls are left on it.
-            if trunk.retired && calls == 0 {
+            if !self.is_told(&image, id) {
                 continue;
             }
+            let calls = self.page.read(Image::calls_word(id));
             let begun = self.page.read(Image::begun_word(id));
             let told = [calls, u64::from(trunk.capacity), begun, u64::from(trunk.cps)];
             for (family, value) in values.iter_mut().zip(told) {
@@ -285,6 +284,12 @@ impl Exposition {
 }
 
 impl Exposition {
+    /// Whether there is anything to tell of a trunk: one that is gone counts while calls are left on it.
+    fn is_told(&self, image: &Image, trunk: u16) -> bool {
+        let is_gone = image.trunk(trunk).is_none_or(|trunk| trunk.retired);
+        !is_gone || self.page.read(Image::calls_word(trunk)) > 0
+    }
+
     /// The families of [`MEASURED`], in its order; a measure of no call is left out.
     fn measured(&self) -> impl Iterator<Item = MetricFamily> {
         let (image, standing) = (self.image.borrow().clone(), self.standing.borrow().clone());
@@ -298,7 +303,8 @@ impl Exposition {
                     (span.count > 0).then(|| f64::from(span.mean) / unit)
                 }
             };
-            for (destination, trunk, figures) in standing.iter() {
+            let told = standing.iter().filter(|(_, trunk, _)| self.is_told(&image, *trunk));
+            for (destination, trunk, figures) in told {
                 let trunk = image.trunk(trunk).map(|t| ("trunk", t.name.to_string()));
                 let named = image.routing.destinations.names.get(usize::from(destination));
                 let destination = named.map(|name| ("destination", name.to_string()));
