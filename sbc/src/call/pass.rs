@@ -9,16 +9,14 @@ use crate::core::{Core, Reply, Turn};
 use crate::counters::NotPassed;
 use crate::dialog::Contact;
 use crate::identity;
-use crate::message::{Message, Method, Name};
+use crate::message::{Message, Name};
 use crate::policy::Trunk;
 use crate::policy::manipulate;
+use crate::policy::methods;
 use base::{Key, plain};
 
 /// The most requests one call has under way from leg to leg.
 const MAX_PASSING: usize = 4;
-
-/// The largest body that is carried: a request over UDP has no room for more (RFC 3261 18.1.1).
-const MAX_BODY: usize = 1_300;
 
 /// A request under way from one leg to another.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -44,23 +42,11 @@ pub(crate) fn may_pass(
         let leg = call.legs.get(usize::from(place))?;
         core.image.trunk(leg.trunk)
     };
-    let method = message.method().map_or(&b""[..], Method::as_bytes);
     let other = call.other(place).ok_or(NotPassed::NoDialog)?;
     let (Some(near), Some(far)) = (trunk(place), trunk(other)) else {
         return Err(NotPassed::NoDialog);
     };
-    if !near.methods.permits(method) || !far.methods.permits(method) {
-        return Err(NotPassed::Method);
-    }
-    let body = message.body();
-    let kind = message.content_type().unwrap_or_default();
-    let is_listed = near.bodies.permits(kind) && far.bodies.permits(kind);
-    if !body.is_empty() && !is_listed {
-        return Err(NotPassed::Body);
-    }
-    if body.len() > MAX_BODY {
-        return Err(NotPassed::TooLarge);
-    }
+    methods::may_cross(&[near, far], message)?;
     let phase = call.legs.get(usize::from(other)).map(|leg| leg.phase);
     if !matches!(phase, Some(Phase::Early | Phase::Confirmed)) {
         return Err(NotPassed::NoDialog);

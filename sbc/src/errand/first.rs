@@ -1,15 +1,16 @@
 //! The request that begins an errand: a decision, and candidates one after the other.
 
-use super::{Errand, FAR, MAX_BODY, Means, NEAR, Side, UnderWay, begins_dialog, other};
+use super::{Errand, FAR, Means, NEAR, Side, UnderWay, begins_dialog, other};
 use crate::call::setup::Arrival;
 use crate::call::{hunt, invite};
 use crate::core::{Core, Reply, Turn, dialog_request};
 use crate::counters::NotPassed;
 use crate::dialog::{Contact, Dialog, Tag};
 use crate::identity;
-use crate::message::{self, Index, Message, Method, Name};
+use crate::message::{self, Index, Message, Name};
 use crate::policy::decide::{Candidate, Decision, Facts, decide};
 use crate::policy::manipulate::{self, Boundary};
+use crate::policy::methods;
 use crate::policy::{Image, realm};
 use crate::question;
 use crate::refusal::Refusal;
@@ -100,15 +101,7 @@ pub(crate) enum Refused {
 /// Whether a trunk's requests of this kind are carried at all.
 fn may_leave(core: &Core, trunk: u16, message: &Message) -> Result<(), Refused> {
     let Some(trunk) = core.image.trunk(trunk) else { return Err(Refused::Status(404)) };
-    let method = message.method().map_or(&b""[..], Method::as_bytes);
-    if !trunk.methods.permits(method) {
-        return Err(Refused::Not(NotPassed::Method));
-    }
-    let kind = message.content_type().unwrap_or_default();
-    if !message.body().is_empty() && !trunk.bodies.permits(kind) {
-        return Err(Refused::Not(NotPassed::Body));
-    }
-    if message.body().len() > MAX_BODY { Err(Refused::Not(NotPassed::TooLarge)) } else { Ok(()) }
+    methods::may_cross(&[trunk], message).map_err(Refused::Not)
 }
 
 fn near_dialog(core: &mut Core, at: Arrival, message: &Message) -> Option<Dialog> {

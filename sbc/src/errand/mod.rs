@@ -27,9 +27,6 @@ pub(crate) const NEAR: u8 = 0xf0;
 /// The side it is carried to.
 pub(crate) const FAR: u8 = 0xf1;
 
-/// The largest body that is carried: a request over UDP has no room for more (RFC 3261 18.1.1).
-pub(crate) const MAX_BODY: usize = 1_300;
-
 /// The most requests one errand has under way.
 const MAX_UNDER_WAY: usize = 4;
 

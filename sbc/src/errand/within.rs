@@ -1,6 +1,6 @@
 //! Requests within the dialog of an errand: NOTIFY, refreshes, and whatever else both sides list.
 
-use super::{Errand, FAR, MAX_BODY, MAX_UNDER_WAY, Means, UnderWay, first, other};
+use super::{Errand, FAR, MAX_UNDER_WAY, Means, UnderWay, first, other};
 use crate::call::send::refreshes_target;
 use crate::core::{Core, MAX_FORWARDS, Turn, dialog_request};
 use crate::counters::NotPassed;
@@ -8,6 +8,7 @@ use crate::dialog::{Contact, Tag};
 use crate::identity;
 use crate::message::{Message, Method, Name};
 use crate::policy::manipulate::{self, Boundary};
+use crate::policy::methods;
 use crate::transaction::Owner;
 use base::Key;
 use std::net::SocketAddr;
@@ -37,17 +38,7 @@ pub(crate) fn carry(
         return Err(NotPassed::NoDialog);
     };
     let boundary = Boundary::between(&image, from.trunk, to.trunk).ok_or(NotPassed::NoDialog)?;
-    let sides = [boundary.near, boundary.far];
-    if !sides.iter().all(|trunk| trunk.methods.permits(method.as_bytes())) {
-        return Err(NotPassed::Method);
-    }
-    let kind = message.content_type().unwrap_or_default();
-    if !message.body().is_empty() && !sides.iter().all(|trunk| trunk.bodies.permits(kind)) {
-        return Err(NotPassed::Body);
-    }
-    if message.body().len() > MAX_BODY {
-        return Err(NotPassed::TooLarge);
-    }
+    methods::may_cross(&[boundary.near, boundary.far], message)?;
     if errand.under_way.len() >= MAX_UNDER_WAY {
         return Err(NotPassed::TooMany);
     }

@@ -2,6 +2,26 @@
 //!
 //! A request crosses when both its trunks list its method. What it carries is looked at by type only.
 
+use super::Trunk;
+use crate::counters::NotPassed;
+use crate::message::{Message, Method};
+
+/// The largest body that is carried: a request over UDP has no room for more (RFC 3261 18.1.1).
+const MAX_BODY: usize = 1_300;
+
+/// Whether a request may cross all of these trunks.
+pub(crate) fn may_cross(trunks: &[&Trunk], message: &Message) -> Result<(), NotPassed> {
+    let method = message.method().map_or(&b""[..], Method::as_bytes);
+    if !trunks.iter().all(|trunk| trunk.methods.permits(method)) {
+        return Err(NotPassed::Method);
+    }
+    let (kind, body) = (message.content_type().unwrap_or_default(), message.body());
+    if !body.is_empty() && !trunks.iter().all(|trunk| trunk.bodies.permits(kind)) {
+        return Err(NotPassed::Body);
+    }
+    if body.len() > MAX_BODY { Err(NotPassed::TooLarge) } else { Ok(()) }
+}
+
 /// Methods every trunk serves.
 const SERVED: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE";
 
