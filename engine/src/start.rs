@@ -107,6 +107,7 @@ pub fn run(config: Config, file: &Path) -> Result<(), Fault> {
             epoch,
             key: secrets[shard + 1],
             steer_key: secrets[0],
+            media_seed: draw()?,
             image: config.image.clone(),
             page: page.clone(),
         };
@@ -260,17 +261,28 @@ fn driver(config: &Config) -> Result<Driver, Fault> {
     }
 }
 
+/// What this life of a shard alone knows.
+fn draw() -> Result<[u8; 32], Fault> {
+    let mut seed = [0; 32];
+    kernel_random(&mut seed).map(|()| seed)
+}
+
+fn kernel_random(bytes: &mut [u8]) -> Result<(), Fault> {
+    use std::io::Read;
+    let source = std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(bytes));
+    source.map_err(|e| fault("draw secrets", &e))
+}
+
 /// Secrets of the node and of each shard: drawn from the kernel once, and kept in the run directory for
 /// successors, who could not tell a repetition from a new request with secrets of their own.
 fn secrets(run: &Path, shards: usize) -> Result<Vec<(u64, u64)>, Fault> {
-    use std::io::{Read, Write};
+    use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let (file, fresh) = (run.join("secrets"), run.join("secrets.new"));
     let mut bytes = std::fs::read(&file).unwrap_or_default();
     if bytes.len() != SECRETS {
         bytes = vec![0; SECRETS];
-        let source = std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes));
-        source.map_err(|e| fault("draw secrets", &e))?;
+        kernel_random(&mut bytes)?;
         let mut open = std::fs::OpenOptions::new();
         let made = open.write(true).create(true).truncate(true).mode(0o600).open(&fresh);
         let kept = made.and_then(|mut f| f.write_all(&bytes));
@@ -431,6 +443,7 @@ mod tests {
                 epoch,
                 key: (1, 2),
                 steer_key: (3, 4),
+                media_seed: [5; 32],
                 page: Page::new(Image::WORDS),
                 image,
             };

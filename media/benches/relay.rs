@@ -27,7 +27,7 @@ fn calls(calls: u32) -> Media {
         address: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), 2 * i as u16),
         interface: 0,
     };
-    let mut media = Media::new((0..2 * calls).map(port).collect(), now);
+    let mut media = Media::new((0..2 * calls).map(port).collect(), [1; 32], now);
     for call in 0..calls {
         let pair = [2 * call, 2 * call + 1].map(|i| {
             let end = media.reserve(0, now).expect("as many ports as endpoints");

@@ -2,12 +2,14 @@
 
 use crate::EndKey;
 use crate::demux::Component;
+use crate::egress::Egress;
 use crate::latch::Latch;
 use crate::media::MediaPort;
 use crate::plan::Plan;
 use crate::quality::{self, Score};
 use crate::reception::Reception;
 use crate::rtcp::{Block, Compound, RoundTrip};
+use crate::secrets::Secrets;
 use crate::verdict::Discard;
 use base::{Instant, PortId};
 use std::net::SocketAddr;
@@ -42,6 +44,10 @@ pub(crate) struct End {
     pub(crate) latch: Latch,
     pub(crate) news: News,
     pub(crate) reception: Reception,
+    /// What we call ourselves towards the leg, where we send it packets of our own.
+    pub(crate) ssrc: u32,
+    /// Our own stream towards the leg, from the first plan on that asks for one.
+    pub(crate) egress: Option<Box<Egress>>,
     pub(crate) sent: Sent,
     pub(crate) discarded: u64,
     pub(crate) rtcp_received: u64,
@@ -103,7 +109,7 @@ pub struct Local {
 }
 
 impl End {
-    pub(crate) fn new(ports: MediaPort, slot: u32, now: Instant) -> End {
+    pub(crate) fn new(ports: MediaPort, slot: u32, ssrc: u32, now: Instant) -> End {
         End {
             ports,
             slot,
@@ -114,6 +120,8 @@ impl End {
             latch: Latch::default(),
             news: News::Told,
             reception: Reception::default(),
+            ssrc,
+            egress: None,
             sent: Sent::default(),
             discarded: 0,
             rtcp_received: 0,
@@ -121,6 +129,14 @@ impl End {
             heard_by_leg: None,
             last_heard: None,
             silence_told: false,
+        }
+    }
+
+    /// Begins our own stream towards the leg if its plan asks for one and there is none.
+    pub(crate) fn begin_stream(&mut self, secrets: &mut Secrets) {
+        if self.egress.is_none() && self.plan.as_ref().is_some_and(|plan| plan.own_stream) {
+            let first = u16::from_be_bytes(secrets.draw());
+            self.egress = Some(Box::new(Egress::new(self.ssrc, first)));
         }
     }
 

@@ -4,6 +4,7 @@
 //! otherwise. Everything else (the look-up by port, the walk of the sweep) is derived.
 
 use crate::EndKey;
+use crate::egress;
 use crate::end::{End, Sent};
 use crate::latch::Latch;
 use crate::media::Media;
@@ -24,6 +25,7 @@ pub struct EndRecord {
     programmed: Instant,
     latch: Latch,
     reception: Reception,
+    ssrc: u32,
     sent: Sent,
     discarded: u64,
     rtcp_received: u64,
@@ -32,12 +34,12 @@ pub struct EndRecord {
     last_heard: Option<Instant>,
     silence_told: bool,
 }
-base::plain!(struct EndRecord { local, peer, plan, programmed, latch, reception, sent, discarded,
-    rtcp_received, round_trip, heard_by_leg, last_heard, silence_told });
+base::plain!(struct EndRecord { local, peer, plan, programmed, latch, reception, ssrc, sent,
+    discarded, rtcp_received, round_trip, heard_by_leg, last_heard, silence_told });
 
 impl EndRecord {
     /// The most bytes a record takes, without the header of [`base::record::seal`].
-    pub const MAX_LEN: usize = 512;
+    pub const MAX_LEN: usize = 517;
 }
 
 base::cases! {
@@ -63,6 +65,7 @@ impl Media {
             programmed: end.programmed,
             latch: end.latch,
             reception: end.reception,
+            ssrc: end.ssrc,
             sent: end.sent,
             discarded: end.discarded,
             rtcp_received: end.rtcp_received,
@@ -82,9 +85,14 @@ impl Media {
         if !self.ports.claim(ports.interface, slot) {
             return Err(CannotThaw::PortTaken);
         }
-        let mut end = End::new(ports, slot, record.programmed);
+        let mut end = End::new(ports, slot, record.ssrc, record.programmed);
         end.peer = record.peer;
         end.plan = record.plan;
+        if record.plan.is_some_and(|plan| plan.own_stream) {
+            // Nobody knows how far its numbers were: our stream begins anew, under another name.
+            end.ssrc = egress::successor(record.ssrc);
+            end.begin_stream(&mut self.secrets);
+        }
         end.latch = record.latch;
         end.reception = record.reception;
         end.sent = record.sent;
@@ -122,7 +130,7 @@ mod tests {
             address: "[2001:db8::ffff]:10000".parse().unwrap(),
             interface: 0,
         };
-        let mut media = Media::new(vec![ports], start);
+        let mut media = Media::new(vec![ports], [1; 32], start);
         let end = media.reserve(0, start).unwrap();
         let mut plan = Plan::towards("[2001:db8::2]:4000".parse().unwrap());
         plan.clock_rates = List::from_slice(&[(96, 90_000); 8]).unwrap();

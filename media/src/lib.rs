@@ -7,12 +7,14 @@
 
 mod counters;
 pub mod demux;
+mod egress;
 mod end;
 mod freeze;
 pub mod latch;
 mod list;
 mod media;
 pub mod notice;
+mod originate;
 pub mod plan;
 pub mod port;
 pub mod quality;
@@ -20,8 +22,10 @@ pub mod reception;
 mod relay;
 pub mod rtcp;
 pub mod rtp;
+mod secrets;
 mod sweep;
 pub mod verdict;
+mod window;
 
 pub use counters::Counters;
 pub use end::{Local, Report};
@@ -29,6 +33,7 @@ pub use freeze::{CannotThaw, EndRecord};
 pub use list::List;
 pub use media::{Media, MediaPort};
 pub use notice::Notice;
+pub use originate::Frame;
 pub use plan::{Learn, MAX_CLOCK_RATES, MAX_SOURCES, Plan};
 pub use port::{NoPort, QUARANTINE, SHORTEST_QUARANTINE};
 pub use reception::Reception;

@@ -7,6 +7,7 @@ use crate::end::{End, Local, Report};
 use crate::latch::Latch;
 use crate::plan::Plan;
 use crate::port::{NoPort, Ports};
+use crate::secrets::Secrets;
 use crate::sweep::Sweep;
 use crate::verdict::Discard;
 use base::{Instant, PortId, Slab, address};
@@ -52,11 +53,13 @@ pub struct Media {
     /// Endpoints that learned an address since the last sweep.
     pub(crate) latched: Vec<EndKey>,
     pub(crate) sweep: Sweep,
+    pub(crate) secrets: Secrets,
 }
 
 impl Media {
-    /// Media over these ports, all ready. Memory for every endpoint's index is taken here.
-    pub fn new(ports: Vec<MediaPort>, now: Instant) -> Media {
+    /// Media over these ports, all ready. Memory for every endpoint's index is taken here. What is to be
+    /// unguessable follows from `seed`, which no other life of the process may have.
+    pub fn new(ports: Vec<MediaPort>, seed: [u8; 32], now: Instant) -> Media {
         let highest = ports.iter().map(|p| p.rtp.0.max(p.rtcp.0)).max();
         let mut ports_by_id = vec![Occupant::Unknown; highest.map_or(0, |id| id as usize + 1)];
         for port in &ports {
@@ -72,6 +75,7 @@ impl Media {
             slot_by_address: (0u32..).zip(&ports).map(|(slot, p)| (p.address, slot)).collect(),
             slots: ports,
             ports_by_id,
+            secrets: Secrets::new(&seed),
         };
         media.publish();
         media
@@ -85,7 +89,8 @@ impl Media {
         if taken.shortened {
             self.counters.quarantine_shortened.add(1);
         }
-        let end = End::new(self.slots[taken.slot as usize], taken.slot, now);
+        let ssrc = self.secrets.word();
+        let end = End::new(self.slots[taken.slot as usize], taken.slot, ssrc, now);
         let Ok(key) = self.ends.insert(end) else {
             // As many places as slots: a free slot has a free place.
             debug_assert!(false, "more slots than places");
@@ -123,6 +128,7 @@ impl Media {
             end.latch = Latch::default();
         }
         end.plan = Some(plan);
+        end.begin_stream(&mut self.secrets);
         end.programmed = now;
         end.silence_told = false;
     }

@@ -39,6 +39,10 @@ pub struct Plan {
     /// How long the leg may be silent before [`crate::Notice::Silent`]; counted from the later of its
     /// last packet and the programming of the plan. `None`: for ever.
     pub inactivity: Option<Duration>,
+    /// What is sent to this leg is one stream of our own: our source, our sequence numbers and clock,
+    /// whatever changes on the other side. Otherwise packets go on as they came. Once a leg has had such
+    /// a stream, it keeps it.
+    pub own_stream: bool,
     /// What the endpoint's interface allows beyond ordinary unicast targets.
     pub allow: Allow,
 }
@@ -129,6 +133,7 @@ impl Plain for Plan {
         self.sources.put(out);
         self.clock_rates.put(out);
         self.inactivity.map(nanos).put(out);
+        self.own_stream.put(out);
         self.allow.put(out);
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
@@ -144,6 +149,7 @@ impl Plain for Plan {
             sources: Plain::take(from)?,
             clock_rates: Plain::take(from)?,
             inactivity: <Option<u64> as Plain>::take(from)?.map(Duration::from_nanos),
+            own_stream: Plain::take(from)?,
             allow: Plain::take(from)?,
         })
     }

@@ -8,9 +8,9 @@ use crate::rtp::Header;
 use base::Instant;
 
 /// A gap this large is a jump, not loss (RFC 3550 A.1, MAX_DROPOUT).
-const MAX_DROPOUT: u16 = 3_000;
+pub(crate) const MAX_DROPOUT: u16 = 3_000;
 /// A packet this far behind is late, not a jump (RFC 3550 A.1, MAX_MISORDER).
-const MAX_MISORDER: u16 = 100;
+pub(crate) const MAX_MISORDER: u16 = 100;
 /// A transit time that changes by more than this is a clock restart, not jitter.
 const MAX_SWING_NS: u64 = 1_000_000_000;
 
@@ -184,7 +184,7 @@ impl Base {
 }
 
 /// An instant in units of a clock, modulo 2³².
-fn units(at: Instant, rate: u32) -> u32 {
+pub(crate) fn units(at: Instant, rate: u32) -> u32 {
     let (seconds, nanos) = (at.0 / 1_000_000_000, at.0 % 1_000_000_000);
     let whole = seconds.wrapping_mul(u64::from(rate));
     whole.wrapping_add(nanos * u64::from(rate) / 1_000_000_000) as u32

@@ -1,4 +1,5 @@
-//! The RTP header (RFC 3550 §5.1): read once, checked against the datagram's length, never changed.
+//! The RTP header (RFC 3550 §5.1): checked against the datagram's length; renumbered for a leg whose
+//! plan asks for a stream of our own.
 
 use crate::verdict::Discard;
 
@@ -35,6 +36,15 @@ pub fn read(datagram: &[u8]) -> Result<Header, Discard> {
         timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
         ssrc: u32::from_be_bytes([c0, c1, c2, c3]),
     })
+}
+
+/// Gives a valid packet another sequence number, timestamp and source.
+pub(crate) fn renumber(packet: &mut [u8], sequence: u16, timestamp: u32, ssrc: u32) {
+    if let Some(fixed) = packet.first_chunk_mut::<FIXED>() {
+        fixed[2..4].copy_from_slice(&sequence.to_be_bytes());
+        fixed[4..8].copy_from_slice(&timestamp.to_be_bytes());
+        fixed[8..].copy_from_slice(&ssrc.to_be_bytes());
+    }
 }
 
 fn check_options(first: u8, rest: &[u8]) -> Result<(), Discard> {

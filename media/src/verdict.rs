@@ -52,5 +52,7 @@ base::cases! {
         PeerNotSending = "peer_not_sending",
         /// The other leg has said no valid address to send to.
         NoRemote = "no_remote",
+        /// A number that our own stream to the other leg has used: a packet that was doubled, or far too late.
+        Repeated = "repeated",
     }
 }

@@ -106,6 +106,10 @@ fn every_discard_is_reachable_and_counted_by_name() {
         w.rtp(alice, ALICE, &report(1, 0, 0)),
         w.rtp(alice, BOB, &voice(1)),
     ];
+    w.program(bob, |plan| plan.own_stream = true);
+    assert_eq!(w.rtp(alice, ALICE, &voice(1)), FORWARD);
+    seen.push(w.rtp(alice, ALICE, &voice(1)));
+    w.left();
     w.program(bob, |plan| plan.send = false);
     seen.push(w.rtp(alice, ALICE, &voice(1)));
     w.program(bob, |plan| (plan.send, plan.remote_rtp) = (true, None));
@@ -173,7 +177,7 @@ fn a_new_plan_and_a_thaw_start_the_patience_anew() {
     w.program(alice, patience);
     let record = w.media.freeze(alice).unwrap();
     w.pass(60_000);
-    w.media = Media::new(ports(4), w.now.mono);
+    w.media = Media::new(ports(4), [1; 32], w.now.mono);
     w.media.thaw(alice, record, w.now.mono).unwrap();
     let since = w.now.mono;
     w.pass(9_000);
@@ -208,7 +212,7 @@ fn addresses_learned_are_told_once_per_sweep_and_again_after_it() {
 #[test]
 fn a_sweep_looks_at_a_bounded_number_and_at_all_within_two_seconds() {
     let mut now = Instant(1_000_000_000);
-    let mut media = Media::new(ports(2_000), now);
+    let mut media = Media::new(ports(2_000), [1; 32], now);
     let mut plan = Plan::towards(at(ALICE));
     plan.inactivity = Some(Duration::from_millis(1));
     for _ in 0..2_000 {
@@ -285,7 +289,7 @@ fn a_thawed_call_goes_on_under_another_numbering() {
     });
     let mut numbered_down = ports(4);
     numbered_down.reverse();
-    w.media = Media::new(numbered_down, w.now.mono);
+    w.media = Media::new(numbered_down, [1; 32], w.now.mono);
     for (end, bytes) in &sealed {
         let (record, _) = record::open::<EndRecord>(1, bytes).unwrap();
         w.media.thaw(*end, record, w.now.mono).unwrap();
@@ -312,7 +316,7 @@ fn a_record_whose_peer_was_lost_never_reaches_the_call_that_gets_its_key() {
     let mut w = World::new();
     let (alice, bob) = (w.alice, w.bob);
     let record = w.media.freeze(alice).unwrap();
-    w.media = Media::new(ports(4), w.now.mono);
+    w.media = Media::new(ports(4), [1; 32], w.now.mono);
     w.media.thaw(alice, record, w.now.mono).unwrap();
     let other = w.media.reserve(0, w.now.mono).unwrap();
     assert_eq!(other, bob, "the lost peer's key was given again");

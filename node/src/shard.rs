@@ -24,6 +24,8 @@ pub struct Birth {
     pub epoch: u64,
     /// Secret of this shard.
     pub key: (u64, u64),
+    /// What the media of this shard draws its secrets from; never the same twice.
+    pub media_seed: [u8; 32],
     /// Secret of the node.
     pub steer_key: (u64, u64),
     /// The configuration.
@@ -75,7 +77,7 @@ impl Shard {
         let mut shard = Shard {
             id,
             signal: Signal::new(setup, now.mono),
-            media: Media::new(media_ports(mine), now.mono),
+            media: Media::new(media_ports(mine), birth.media_seed, now.mono),
             sip_ports,
             record_size: mine.record_size as usize,
             notices: Vec::new(),

@@ -397,6 +397,7 @@ impl World {
             epoch,
             key: (self.options.seed, secrets * 256 + shard as u64),
             steer_key: (self.options.seed, secrets),
+            media_seed: media_seed(self.options.seed, epoch, shard),
             image: self.image.clone(),
             page: self.page.clone(),
         };
@@ -603,6 +604,15 @@ impl World {
 /// A range of an outbox's arena.
 pub(crate) fn plain(outbox: &Outbox, bytes: Bytes) -> Vec<u8> {
     outbox.plain[bytes.at as usize..(bytes.at + bytes.len) as usize].to_vec()
+}
+
+/// A seed that no other life of a shard has.
+fn media_seed(seed: u64, epoch: u64, shard: usize) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_be_bytes());
+    bytes[8..16].copy_from_slice(&epoch.to_be_bytes());
+    bytes[16..24].copy_from_slice(&(shard as u64).to_be_bytes());
+    bytes
 }
 
 fn limits(image: &Image, options: &Options) -> Limits {

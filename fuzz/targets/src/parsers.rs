@@ -148,7 +148,7 @@ pub fn rtp_rtcp(data: &[u8]) {
         address: at(20_000 + 2 * i as u16),
         interface: 0,
     };
-    let mut media = Media::new((0..2).map(pair).collect(), start);
+    let mut media = Media::new((0..2).map(pair).collect(), [1; 32], start);
     let peer: SocketAddr = "198.51.100.1:4000".parse().expect("an address");
     let (mux, learns) = (data.first().is_some_and(|b| b & 1 != 0), data.len().is_multiple_of(2));
     let ends: Vec<_> = (0..2).filter_map(|_| media.reserve(0, start).ok()).collect();

@@ -38,7 +38,7 @@ impl World {
     /// Two joined endpoints, each with a plan towards its leg's SDP address.
     pub fn new() -> World {
         let now = Now { mono: Instant(7_000_000_000), wall: Wall(0) };
-        let mut media = Media::new(ports(4), now.mono);
+        let mut media = Media::new(ports(4), [1; 32], now.mono);
         let alice = media.reserve(0, now.mono).unwrap();
         let bob = media.reserve(0, now.mono).unwrap();
         media.program(now.mono, alice, Plan::towards(at(ALICE)));

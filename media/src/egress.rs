@@ -1,0 +1,192 @@
+//! Our own stream towards a leg (RFC 3550 §5.1): one synchronisation source, whoever is speaking.
+//!
+//! What the other leg sends is renumbered in place. A change of its source or a jump of its numbers is
+//! followed: our sequence numbers go on without a gap and our clock goes on by the time that passed.
+//! Packets of our own fit in between, and what follows moves up. No number is ever used twice, which is
+//! what a stream needs that is to be encrypted (RFC 3711 §9.1).
+
+use crate::reception::{MAX_DROPOUT, MAX_MISORDER, units};
+use crate::rtp::{self, Header};
+use crate::verdict::Discard;
+use crate::window::Window;
+use base::Instant;
+
+/// A step that leads from each 32-bit number to every other before it comes back.
+const STEP: u32 = 0x9e37_79b9;
+
+/// One leg's stream.
+#[derive(Debug)]
+pub(crate) struct Egress {
+    ssrc: u32,
+    /// Indices used: sequence numbers, extended by their wraps.
+    indices: Window,
+    run: Option<Run>,
+    clock: Option<Clock>,
+}
+
+/// One unbroken run of the other leg's numbers, and what turns them into ours.
+#[derive(Debug)]
+struct Run {
+    ssrc: u32,
+    /// Its highest sequence number so far.
+    highest: u16,
+    sequence_offset: u16,
+    timestamp_offset: u32,
+}
+
+/// The newest timestamp of the stream, and when it left.
+#[derive(Copy, Clone, Debug)]
+struct Clock {
+    timestamp: u32,
+    at: Instant,
+}
+
+/// The source that follows `ssrc` where it may not be used any more; none comes back in 2³² steps.
+pub(crate) fn successor(ssrc: u32) -> u32 {
+    ssrc.wrapping_add(STEP)
+}
+
+impl Egress {
+    /// A stream of this source whose first sequence number is `first`, below 2¹⁵ so that a receiver who
+    /// misses the first packets counts the same wraps (RFC 3711 §3.3.1).
+    pub(crate) fn new(ssrc: u32, first: u16) -> Egress {
+        let indices = Window::starting_at(u64::from(first & 0x7fff | 1));
+        Egress { ssrc, indices, run: None, clock: None }
+    }
+
+    /// Makes a valid packet of the other leg one of this stream; `rate` is its payload type's clock in
+    /// Hz. Gives its index.
+    pub(crate) fn adopt(
+        &mut self,
+        packet: &mut [u8],
+        rate: u32,
+        now: Instant,
+    ) -> Result<u64, Discard> {
+        let header = rtp::read(packet)?;
+        let (sequence_offset, timestamp_offset) = self.follow(&header, rate, now);
+        let index = self.indices.index_of(header.sequence.wrapping_add(sequence_offset));
+        self.indices.check(index).map_err(|_| Discard::Repeated)?;
+        let timestamp = header.timestamp.wrapping_add(timestamp_offset);
+        if index > self.indices.highest() {
+            self.clock = Some(Clock { timestamp, at: now });
+        }
+        self.indices.mark(index);
+        rtp::renumber(packet, index as u16, timestamp, self.ssrc);
+        Ok(index)
+    }
+
+    /// The offsets for a packet of the other leg: those of its run, or of a new one that goes on where
+    /// the stream is.
+    fn follow(&mut self, header: &Header, rate: u32, now: Instant) -> (u16, u32) {
+        if let Some(run) = &mut self.run
+            && run.ssrc == header.ssrc
+        {
+            let step = header.sequence.wrapping_sub(run.highest);
+            let is_behind = step > 0u16.wrapping_sub(MAX_MISORDER);
+            if is_behind || step < MAX_DROPOUT {
+                run.highest = if is_behind { run.highest } else { header.sequence };
+                return (run.sequence_offset, run.timestamp_offset);
+            }
+        }
+        let next = self.indices.highest().wrapping_add(1) as u16;
+        let timestamp = self.clock.map_or(header.timestamp, |clock| clock.now(rate, now));
+        let sequence_offset = next.wrapping_sub(header.sequence);
+        let timestamp_offset = timestamp.wrapping_sub(header.timestamp);
+        let (ssrc, highest) = (header.ssrc, header.sequence);
+        self.run = Some(Run { ssrc, highest, sequence_offset, timestamp_offset });
+        (sequence_offset, timestamp_offset)
+    }
+
+    /// What the stream's clock of `rate` Hz says now.
+    pub(crate) fn timestamp(&self, rate: u32, now: Instant) -> u32 {
+        self.clock.map_or_else(|| units(now, rate), |clock| clock.now(rate, now))
+    }
+
+    /// Numbers for a packet of our own with this timestamp, next in the stream; gives its index. What the
+    /// other leg sends from now on comes after it.
+    pub(crate) fn originate(&mut self, timestamp: u32, now: Instant) -> (u64, u32) {
+        let index = self.indices.highest().wrapping_add(1);
+        self.indices.mark(index);
+        if let Some(run) = &mut self.run {
+            run.sequence_offset = run.sequence_offset.wrapping_add(1);
+        }
+        if self.clock.is_none() {
+            self.clock = Some(Clock { timestamp, at: now });
+        }
+        (index, self.ssrc)
+    }
+}
+
+impl Clock {
+    fn now(self, rate: u32, now: Instant) -> u32 {
+        self.timestamp.wrapping_add(units(now, rate).wrapping_sub(units(self.at, rate)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::time::Duration;
+
+    const START: Instant = Instant(5_000_000_000);
+    const RATE: u32 = 8_000;
+
+    fn packet(ssrc: u32, sequence: u16, timestamp: u32) -> Vec<u8> {
+        let mut bytes = vec![0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xd5];
+        rtp::renumber(&mut bytes, sequence, timestamp, ssrc);
+        bytes
+    }
+
+    /// What becomes of a packet that arrives `ms` after the start: sequence number and timestamp.
+    fn sent(egress: &mut Egress, bytes: &[u8], ms: u64) -> Result<(u16, u32), Discard> {
+        let mut bytes = bytes.to_vec();
+        egress.adopt(&mut bytes, RATE, START + Duration::from_millis(ms))?;
+        let header = rtp::read(&bytes).unwrap();
+        assert_eq!(header.ssrc, 77);
+        Ok((header.sequence, header.timestamp))
+    }
+
+    #[test]
+    fn gaps_and_disorder_of_a_source_stay_as_they_are() {
+        let mut egress = Egress::new(77, 101);
+        assert_eq!(sent(&mut egress, &packet(1, 65_530, 1_000), 0), Ok((101, 1_000)));
+        assert_eq!(sent(&mut egress, &packet(1, 4, 2_600), 200), Ok((111, 2_600)));
+        assert_eq!(sent(&mut egress, &packet(1, 65_535, 1_800), 201), Ok((106, 1_800)));
+        assert_eq!(sent(&mut egress, &packet(1, 65_535, 1_800), 202), Err(Discard::Repeated));
+        assert_eq!(sent(&mut egress, &packet(1, 5, 2_760), 220), Ok((112, 2_760)));
+    }
+
+    #[test]
+    fn another_source_and_a_jump_are_followed_without_a_gap() {
+        let mut egress = Egress::new(77, 101);
+        assert_eq!(sent(&mut egress, &packet(1, 10, 1_000), 0), Ok((101, 1_000)));
+        assert_eq!(sent(&mut egress, &packet(2, 60_000, 9), 40), Ok((102, 1_320)));
+        assert_eq!(sent(&mut egress, &packet(2, 60_001, 169), 60), Ok((103, 1_480)));
+        assert_eq!(sent(&mut egress, &packet(2, 20_000, 0), 80), Ok((104, 1_640)));
+        assert_eq!(sent(&mut egress, &packet(2, 20_001, 160), 100), Ok((105, 1_800)));
+        assert_eq!(sent(&mut egress, &packet(1, 11, 1_160), 120), Ok((106, 1_960)));
+        assert_eq!(sent(&mut egress, &packet(1, 10, 1_000), 121), Err(Discard::Repeated));
+    }
+
+    #[test]
+    fn our_own_packets_fit_in_between() {
+        let mut egress = Egress::new(77, 101);
+        assert_eq!(sent(&mut egress, &packet(1, 10, 1_000), 0), Ok((101, 1_000)));
+        let now = START + Duration::from_millis(20);
+        let timestamp = egress.timestamp(RATE, now);
+        assert_eq!(timestamp, 1_160);
+        assert_eq!(egress.originate(timestamp, now), (102, 77));
+        assert_eq!(egress.originate(timestamp, now), (103, 77));
+        assert_eq!(sent(&mut egress, &packet(1, 11, 1_160), 20), Ok((104, 1_160)));
+        assert_eq!(sent(&mut egress, &packet(9, 1, 0), 40), Ok((105, 1_320)));
+    }
+
+    #[test]
+    fn a_stream_begins_with_our_own_packet_just_as_well() {
+        let mut egress = Egress::new(77, 101);
+        let timestamp = egress.timestamp(RATE, START);
+        assert_eq!(egress.originate(timestamp, START), (101, 77));
+        let expected = timestamp.wrapping_add(160);
+        assert_eq!(sent(&mut egress, &packet(1, 9, 1), 20), Ok((102, expected)));
+    }
+}

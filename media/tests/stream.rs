@@ -1,0 +1,105 @@
+//! Our own stream towards a leg: as its receiver sees it, whoever speaks.
+
+mod world;
+
+use base::Texts;
+use media::rtp::{self, Header};
+use media::{Discard, Frame, Media, Verdict};
+use world::{ALICE, BOB, World, ports, voice};
+
+/// Bob gets one stream of ours.
+fn world() -> World {
+    let mut w = World::new();
+    let bob = w.bob;
+    w.program(bob, |plan| plan.own_stream = true);
+    w
+}
+
+/// Alice sends a packet; how it leaves for Bob.
+fn heard(w: &mut World, packet: &[u8]) -> Header {
+    let alice = w.alice;
+    assert_eq!(w.rtp(alice, ALICE, packet), Verdict::Forward);
+    let sent = w.out.pop().expect("it was forwarded");
+    assert_eq!(w.pool.get(sent.bytes)[12..], packet[12..]);
+    rtp::read(w.pool.get(sent.bytes)).expect("a valid header")
+}
+
+#[test]
+fn only_the_leg_that_asks_for_a_stream_gets_one() {
+    let mut w = world();
+    let bob = w.bob;
+    let first = heard(&mut w, &voice(7));
+    assert_ne!(first.ssrc, 42);
+    w.pass(20);
+    let next = heard(&mut w, &voice(8));
+    assert_eq!((next.ssrc, next.sequence), (first.ssrc, first.sequence + 1));
+    assert_eq!(next.timestamp, first.timestamp + 160);
+    assert_eq!(w.rtp(bob, BOB, &voice(9)), Verdict::Forward);
+    let sent = w.out.pop().unwrap();
+    assert_eq!(w.pool.get(sent.bytes), voice(9), "towards Alice nothing is changed");
+}
+
+#[test]
+fn a_new_source_and_a_hold_go_unnoticed_by_the_receiver() {
+    let mut w = world();
+    let (alice, bob) = (w.alice, w.bob);
+    let first = heard(&mut w, &voice(7));
+    w.pass(20);
+    let mut other = voice(40_000);
+    other[8..12].copy_from_slice(&[9; 4]);
+    let next = heard(&mut w, &other);
+    assert_eq!((next.ssrc, next.sequence), (first.ssrc, first.sequence + 1));
+    w.program(bob, |plan| plan.send = false);
+    w.pass(20);
+    other[3] += 1;
+    assert_eq!(w.rtp(alice, ALICE, &other), Verdict::Discard(Discard::PeerNotSending));
+    w.program(bob, |plan| (plan.send, plan.own_stream) = (true, false));
+    w.pass(20);
+    other[3] += 1;
+    let last = heard(&mut w, &other);
+    assert_eq!((last.ssrc, last.sequence), (first.ssrc, first.sequence + 3));
+}
+
+#[test]
+fn packets_of_our_own_are_part_of_the_stream() {
+    let (mut w, mut texts) = (world(), Texts::default());
+    let (alice, bob) = (w.alice, w.bob);
+    let before = heard(&mut w, &voice(7));
+    w.pass(20);
+    let timestamp = w.media.timestamp(bob, 8_000, w.now.mono).unwrap();
+    let frame = Frame { payload_type: 101, marker: true, timestamp, payload: &[5, 10, 0, 160] };
+    w.media.originate(w.now.mono, bob, frame, &mut texts).unwrap();
+    let ours = texts.get(texts.sends[0].bytes);
+    let header = rtp::read(ours).unwrap();
+    assert_eq!((texts.sends[0].to.to_string(), &ours[12..]), (BOB.to_string(), frame.payload));
+    assert_eq!((header.payload_type, header.marker), (101, true));
+    assert_eq!((header.ssrc, header.sequence), (before.ssrc, before.sequence + 1));
+    assert_eq!(header.timestamp, before.timestamp + 160);
+    let after = heard(&mut w, &voice(8));
+    assert_eq!(after.sequence, before.sequence + 2);
+    assert_eq!(w.media.report(bob).unwrap().sent_packets, 3);
+    let refused = w.media.originate(w.now.mono, alice, frame, &mut texts);
+    assert_eq!(refused, Err(Discard::NoPlan), "Alice hears Bob's own stream");
+    w.program(bob, |plan| plan.send = false);
+    let refused = w.media.originate(w.now.mono, bob, frame, &mut texts);
+    assert_eq!(refused, Err(Discard::PeerNotSending));
+}
+
+#[test]
+fn a_thawed_endpoint_goes_on_under_another_name() {
+    let mut w = world();
+    let (alice, bob) = (w.alice, w.bob);
+    let mut names = vec![heard(&mut w, &voice(1)).ssrc];
+    for life in 2..5 {
+        let records = [alice, bob].map(|end| (end, w.media.freeze(end).unwrap()));
+        w.media = Media::new(ports(4), [life; 32], w.now.mono);
+        for (key, record) in records {
+            w.media.thaw(key, record, w.now.mono).unwrap();
+        }
+        w.pass(20);
+        names.push(heard(&mut w, &voice(u16::from(life))).ssrc);
+    }
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 4);
+}
