@@ -179,8 +179,8 @@ fn churned_connections_leave_nothing() {
     }
     let gone = within(LONG, || (node.metric("tandem_stream_connections") == 0).then_some(()));
     assert!(gone.is_some(), "{}", node.page());
-    // The page was asked for over a connection of its own.
-    assert!(within(LONG, || (descriptors() == before).then_some(())).is_some());
+    // The page was asked for over a connection of its own; a node that starts may have a file open still.
+    assert!(within(LONG, || (descriptors() <= before).then_some(())).is_some());
     assert_eq!(node.drain(), Some(0));
 }
 

@@ -102,6 +102,9 @@ impl Shore {
                 self.send(send.port, send.to, texts.get(send.bytes), mesh);
             }
         }
+        if let Some(streams) = &mut self.streams {
+            streams.flush(self.mesh.counters());
+        }
     }
 
     fn send(

@@ -29,6 +29,8 @@ const WHOLE: Duration = Duration::from_secs(10);
 const HANDSHAKE: Duration = Duration::from_secs(3);
 /// A connection on which nothing comes or goes is closed.
 const IDLE: Duration = Duration::from_secs(900);
+/// Bytes of messages that are given to the kernel at once.
+pub(super) const BATCH: usize = 16 << 10;
 /// The answer to a keep-alive.
 const PONG: &[u8] = b"\r\n";
 
@@ -52,8 +54,10 @@ pub(super) enum Ended {
 pub(super) struct Connection {
     wire: Wire,
     hearing: Hearing,
-    /// The first of the queue is with the wire.
-    fed: bool,
+    /// Where those of the queue end that are with the wire, in bytes that have passed by then.
+    fed: VecDeque<u64>,
+    /// It is listed among those that have something to send.
+    is_listed: bool,
     /// We began it.
     dialled: bool,
     /// It was dialled and is not there yet.
@@ -104,7 +108,8 @@ impl Connection {
                 is_proven: false,
                 deadline: now + first,
             },
-            fed: false,
+            fed: VecDeque::new(),
+            is_listed: false,
             dialled: false,
             dialling: false,
             queue: VecDeque::new(),
@@ -137,11 +142,6 @@ impl Connection {
 
     pub(super) fn is_dialled(&self) -> bool {
         self.dialled
-    }
-
-    /// Whether messages can be sent now.
-    pub(super) fn is_open(&self) -> bool {
-        !self.dialling
     }
 
     /// Whether it has proved every name that is expected at `to`. Where none is, that is so.
@@ -181,7 +181,7 @@ impl Connection {
     /// What the epoll is to watch.
     pub(super) fn interest(&self) -> i32 {
         let has_text = !self.queue.is_empty() && self.wire.is_open();
-        let waits = self.dialling || self.wire.is_waiting() || has_text;
+        let waits = self.dialling || self.wire.pending() > 0 || has_text;
         let out = if waits { libc::EPOLLOUT } else { 0 };
         let input = if self.queued > PAUSED { 0 } else { libc::EPOLLIN | libc::EPOLLRDHUP };
         input | out
@@ -210,6 +210,11 @@ impl Connection {
         true
     }
 
+    /// Lists it among those that have something to send; whether it was not.
+    pub(super) fn list(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_listed, true)
+    }
+
     /// Ends it; says so to the far end when the reason is `ours`. Messages that were not sent whole.
     pub(super) fn end(mut self, ours: bool) -> impl Iterator<Item = Box<[u8]>> {
         if ours && !self.dialling {
@@ -220,37 +225,41 @@ impl Connection {
 
     /// Sends what waits, as far as the kernel takes it.
     pub(super) fn write(&mut self) -> io::Result<()> {
+        self.is_listed = false;
         if self.dialling {
             return Ok(());
         }
-        match self.write_all() {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            written => written,
-        }
-    }
-
-    fn write_all(&mut self) -> io::Result<()> {
         loop {
-            self.wire.flush()?;
-            if std::mem::take(&mut self.fed) {
+            while let Some(next) = self.queue.get(self.fed.len())
+                && self.wire.is_open()
+                && self.wire.pending() < BATCH
+            {
+                self.fed.push_back(self.wire.say(next)?);
+            }
+            let flushed = self.wire.flush();
+            while self.fed.front().is_some_and(|end| *end <= self.wire.passed()) {
+                self.fed.pop_front();
                 self.queued -= self.queue.pop_front().map_or(0, |message| message.len());
             }
-            let Some(first) = self.queue.front().filter(|_| self.wire.is_open()) else {
-                self.queue.shrink_to(4);
-                return Ok(());
-            };
-            self.wire.say(first)?;
-            self.fed = true;
+            match flushed {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(e),
+                Ok(()) if self.queue.is_empty() || !self.wire.is_open() => break,
+                Ok(()) => {}
+            }
         }
+        self.queue.shrink_to(4);
+        self.fed.shrink_to(4);
+        Ok(())
     }
 
-    /// Reads once, and hands on every whole message.
+    /// Reads once, and hands on every whole message. Whether there may be more to read.
     pub(super) fn read(
         &mut self,
         scratch: &mut Scratch,
         now: Instant,
         letters: &mut Vec<Letter>,
-    ) -> Result<(), Ended> {
+    ) -> Result<bool, Ended> {
         let was_open = self.wire.is_open();
         let hearing = &mut self.hearing;
         let read = self.wire.read(scratch, |said| hearing.hear(said, now, letters));
@@ -338,5 +347,50 @@ impl Hearing {
         let (port, source, bytes) = (self.port, self.peer, message.into());
         let proved = self.proved.clone();
         letters.push(Letter::Stream { port, source, proved, bytes });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    fn connected() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, address) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let wire = Wire::new(socket, None);
+        (Connection::accepted(PortId(0), address, wire, Instant(0)), peer)
+    }
+
+    #[test]
+    fn a_message_is_either_with_the_kernel_or_comes_back() {
+        let (mut connection, mut peer) = connected();
+        let message = |n: u32| vec![n as u8; 1 + n as usize % 4000];
+        let (mut sent, mut refused) = (0, false);
+        // Far more than the kernel takes of who does not listen.
+        while !refused {
+            refused = !connection.queue(&message(sent));
+            sent += u32::from(!refused);
+            connection.write().unwrap();
+            let waits: usize = connection.queue.iter().map(|message| message.len()).sum();
+            assert_eq!(connection.queued(), waits);
+            assert!(connection.wire.pending() < BATCH + 4000 && connection.queued() <= QUEUE);
+        }
+        let back: Vec<_> = connection.end(false).collect();
+        let heard = thread::spawn(move || {
+            let mut heard = Vec::new();
+            peer.read_to_end(&mut heard).map(|_| heard).unwrap_or_default()
+        });
+        let heard = heard.join().unwrap();
+        let whole = sent - back.len() as u32;
+        assert!(whole > 0 && !back.is_empty());
+        let expected: Vec<u8> = (0..whole).flat_map(message).collect();
+        assert_eq!(heard.get(..expected.len()), Some(&expected[..]), "{whole} went whole");
+        assert!(heard.len() - expected.len() < back[0].len(), "what came back did not go whole");
+        assert!((whole..sent).map(message).eq(back.into_iter().map(Vec::from)));
     }
 }

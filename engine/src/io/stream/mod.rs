@@ -20,7 +20,7 @@ pub(crate) use terms::Terms;
 use super::mesh::{Accepted, IoCounters};
 use super::sys::check;
 use base::{Instant, PortId, ShardId};
-use connection::{Connection, Ended};
+use connection::{BATCH, Connection, Ended};
 use node::{Letter, PortSpec, Role};
 use sbc::policy::Transport;
 use std::collections::{HashMap, VecDeque};
@@ -67,6 +67,8 @@ pub(crate) struct Streams {
     unproven: VecDeque<u32>,
     /// Bytes that wait on all connections.
     waiting: usize,
+    /// Connections that were given messages in this turn.
+    listed: Vec<u32>,
     /// Handshake steps left in this turn.
     handshakes: usize,
     /// The epoll may have something.
@@ -146,6 +148,7 @@ impl Streams {
             terms: Arc::default(),
             unproven: VecDeque::new(),
             waiting: 0,
+            listed: Vec::new(),
             handshakes: 0,
             ready: true,
             swept: Instant(0),
@@ -198,7 +201,7 @@ impl Streams {
         self.strays.drain(..)
     }
 
-    /// Sends a whole message; gives it back with its owner when that is another shard.
+    /// Takes a whole message for the next [`Streams::flush`]; names its owner when that is another shard.
     pub(crate) fn send(
         &mut self,
         (port, to): (PortId, SocketAddr),
@@ -220,13 +223,24 @@ impl Streams {
                 self.letters.push(unsent(bytes));
             } else {
                 self.waiting += bytes.len();
-                if connection.is_open() {
+                if connection.queued() >= BATCH {
                     self.write(id, counters);
+                } else if connection.list() {
+                    self.listed.push(id);
                 }
                 self.relieve(counters);
             }
         }
         None
+    }
+
+    /// Sends what connections were given in this turn: what goes the same way goes together.
+    pub(crate) fn flush(&mut self, counters: &IoCounters) {
+        let mut listed = std::mem::take(&mut self.listed);
+        for id in listed.drain(..) {
+            self.write(id, counters);
+        }
+        self.listed = listed;
     }
 
     /// The connection to a far end, or one begun now.
@@ -351,8 +365,9 @@ impl Streams {
         // SAFETY: `events` has room for `READY` events.
         let found = check(unsafe { libc::epoll_wait(epoll, events, READY as i32, 0) });
         let found = found.unwrap_or_default() as usize;
-        // What is not finished in this turn is reported again.
-        self.ready = found > 0;
+        // The epoll's own descriptor tells of something new, not of what was left: whoever leaves something
+        // undone, or changes what is watched, says so.
+        self.ready = found == READY;
         self.handshakes = HANDSHAKES;
         for place in 0..found {
             let event = self.events[place];
@@ -388,6 +403,7 @@ impl Streams {
                 owner => self.strays.push((ShardId(owner as u8), accepted)),
             }
         }
+        self.ready = true;
     }
 
     fn happened(&mut self, id: u32, events: i32, now: Instant, counters: &IoCounters) {
@@ -403,6 +419,7 @@ impl Streams {
         let shakes_hands = connection.is_shaking_hands();
         if shakes_hands {
             if self.handshakes == 0 {
+                self.ready = true;
                 return;
             }
             self.handshakes -= 1;
@@ -411,8 +428,10 @@ impl Streams {
             let before = connection.queued();
             let heard = connection.read(&mut self.scratch, now, &mut self.letters);
             self.waiting += connection.queued() - before;
-            if let Err(ended) = heard {
-                return self.close(id, ended, counters);
+            match heard {
+                // The end of a stream is behind its last bytes.
+                Ok(more) => self.ready |= more || events & libc::EPOLLIN != events,
+                Err(ended) => return self.close(id, ended, counters),
             }
             if shakes_hands
                 && connection.is_dialled()
@@ -435,6 +454,7 @@ impl Streams {
         let wanted = connection.interest();
         if connection.is_watched_as() != wanted {
             connection.watch_as(wanted);
+            self.ready = true;
             let modify = libc::EPOLL_CTL_MOD;
             let fd = connection.fd();
             if control(&self.epoll, modify, fd, wanted, u64::from(id)).is_err() {
@@ -454,6 +474,7 @@ impl Streams {
         self.unproven.retain(is_waited_for);
         for (place, listener) in self.listeners.iter_mut().enumerate().filter(|(_, l)| l.paused) {
             listener.paused = listener.watch(&self.epoll, place, libc::EPOLLIN).is_err();
+            self.ready = true;
         }
     }
 

@@ -72,7 +72,7 @@ impl Tls {
     /// A session with somebody who connected.
     pub(super) fn accept(&self) -> Result<Connection, Error> {
         let mut session = ServerConnection::new(self.server.clone())?;
-        // The connection's queue is bounded, and a session gets one message of it at a time.
+        // The connection's queue is bounded, and a session gets little of it at a time.
         session.set_buffer_limit(None);
         Ok(session.into())
     }

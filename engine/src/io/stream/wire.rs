@@ -39,20 +39,24 @@ pub(super) struct Wire {
     socket: TcpStream,
     session: Option<Box<Session>>,
     websocket: Option<Box<Websocket>>,
-    /// Bytes on their way to the session, or to the socket, and how many of them have gone.
+    /// What a WebSocket says first, as long as the session below it is not there.
+    first: Vec<u8>,
+    /// Bytes on their way to the socket.
     leaving: Vec<u8>,
-    gone: usize,
+    /// Bytes the kernel took before those.
+    passed: u64,
 }
 
 impl Wire {
     pub(super) fn new(socket: TcpStream, session: Option<Session>) -> Wire {
         let session = session.map(Box::new);
-        Wire { socket, session, websocket: None, leaving: Vec::new(), gone: 0 }
+        let (first, leaving) = (Vec::new(), Vec::new());
+        Wire { socket, session, websocket: None, first, leaving, passed: 0 }
     }
 
-    /// Puts a WebSocket on it, whose first words are in `leaving`.
-    pub(super) fn upgraded(mut self, websocket: Websocket, leaving: Vec<u8>) -> Wire {
-        (self.websocket, self.leaving) = (Some(Box::new(websocket)), leaving);
+    /// Puts a WebSocket on it, which says `first` first.
+    pub(super) fn upgraded(mut self, websocket: Websocket, first: Vec<u8>) -> Wire {
+        (self.websocket, self.first) = (Some(Box::new(websocket)), first);
         self
     }
 
@@ -78,109 +82,160 @@ impl Wire {
         !self.is_shaking_hands() && self.websocket.as_ref().is_none_or(|ws| ws.is_open())
     }
 
-    /// Whether there are bytes that the kernel did not take yet.
-    pub(super) fn is_waiting(&self) -> bool {
-        let has_ciphertext = self.session.as_ref().is_some_and(|session| session.wants_write());
-        has_ciphertext || (!self.leaving.is_empty() && !self.is_shaking_hands())
+    /// Bytes that the kernel did not take yet.
+    pub(super) fn pending(&self) -> usize {
+        self.leaving.len()
     }
 
-    /// Takes a message to be sent by the next [`Wire::flush`].
-    pub(super) fn say(&mut self, message: &[u8]) -> io::Result<()> {
-        match &mut self.websocket {
-            Some(websocket) => websocket.say(message, &mut self.leaving),
-            None => {
-                self.leaving.extend_from_slice(message);
-                Ok(())
+    /// Bytes that the kernel took, since the beginning.
+    pub(super) fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    /// Takes a message to be sent by the next [`Wire::flush`]: it is gone once so many bytes have passed.
+    pub(super) fn say(&mut self, message: &[u8]) -> io::Result<u64> {
+        match (&mut self.websocket, &mut self.session) {
+            (None, None) => self.leaving.extend_from_slice(message),
+            (None, Some(session)) => encrypt(session, message, &mut self.leaving)?,
+            (Some(websocket), None) => websocket.say(message, &mut self.leaving)?,
+            (Some(websocket), Some(session)) => {
+                let mut frame = Vec::new();
+                websocket.say(message, &mut frame)?;
+                encrypt(session, &frame, &mut self.leaving)?;
             }
         }
+        Ok(self.passed + self.leaving.len() as u64)
     }
 
     /// Gives the kernel everything there is, or fails with `WouldBlock`.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        if let Some(session) = &mut self.session {
-            if !session.is_handshaking() && !self.leaving.is_empty() {
-                session.writer().write_all(&self.leaving)?;
-                self.leaving.clear();
-            }
-            while session.wants_write() {
-                match session.write_tls(&mut self.socket) {
+        self.prepare()?;
+        let mut gone = 0;
+        let flushed = loop {
+            match self.leaving.get(gone..) {
+                None | Some([]) => break Ok(()),
+                Some(rest) => match self.socket.write(rest) {
+                    Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                    Ok(sent) => gone += sent,
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    written => drop(written?),
-                }
+                    Err(e) => break Err(e),
+                },
             }
-        } else {
-            while let Some(rest) = self.leaving.get(self.gone..).filter(|rest| !rest.is_empty()) {
-                match self.socket.write(rest) {
-                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Ok(sent) => self.gone += sent,
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(e) => return Err(e),
-                }
-            }
-            self.leaving.clear();
-        }
+        };
+        self.passed += gone as u64;
+        self.leaving.drain(..gone);
         if self.leaving.is_empty() {
-            (self.gone, self.leaving) = (0, kept(std::mem::take(&mut self.leaving)));
+            self.leaving.shrink_to(KEPT);
+        }
+        flushed
+    }
+
+    /// What the layers below messages have to say for themselves: a handshake's next step, an upgrade.
+    fn prepare(&mut self) -> io::Result<()> {
+        let Some(session) = &mut self.session else {
+            self.leaving.append(&mut self.first);
+            return Ok(());
+        };
+        drain(session, &mut self.leaving)?;
+        if !session.is_handshaking() && !self.first.is_empty() {
+            encrypt(session, &std::mem::take(&mut self.first), &mut self.leaving)?;
         }
         Ok(())
     }
 
-    /// Reads once; everything that was heard goes to `said`.
+    /// Reads once; everything that was heard goes to `said`. Whether there may be more.
     pub(super) fn read(
         &mut self,
         scratch: &mut Scratch,
         mut said: impl FnMut(Said) -> Result<(), Ended>,
-    ) -> Result<(), Ended> {
+    ) -> Result<bool, Ended> {
         let Scratch { wire, plain } = scratch;
         let len = match self.socket.read(wire) {
             Ok(0) => return Err(Ended::Closed),
             Ok(len) => len,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(true),
             Err(_) => return Err(Ended::Error),
         };
+        let more = len == wire.len();
         let mut read = wire.get(..len).unwrap_or_default();
         let Some(session) = &mut self.session else {
-            return hear(&mut self.websocket, read, &mut self.leaving, &mut said);
+            hear(&mut self.websocket, read, &mut self.leaving, &mut said)?;
+            return Ok(more);
         };
-        while !read.is_empty() {
-            let was_shaking = session.is_handshaking();
-            session.read_tls(&mut read).map_err(|_| Ended::Session)?;
-            if session.process_new_packets().is_err() {
-                // The far end is told why, if it still listens.
-                let _told = session.write_tls(&mut self.socket);
-                return Err(Ended::Session);
-            }
-            if was_shaking && !session.is_handshaking() {
-                let shown = session.peer_certificates().and_then(<[_]>::first);
-                said(Said::Agreed(shown))?;
-            }
-            loop {
-                match session.reader().read(plain) {
-                    Ok(0) => return Err(Ended::Closed),
-                    Ok(len) => {
-                        let bytes = plain.get(..len).unwrap_or_default();
-                        hear(&mut self.websocket, bytes, &mut self.leaving, &mut said)?;
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(_) => return Err(Ended::Session),
-                }
-            }
+        // What a WebSocket answers by itself, its last words among them.
+        let mut answers = Vec::new();
+        let websocket = &mut self.websocket;
+        let mut heard = decrypt(session, &mut read, plain, |spoken| match spoken {
+            Said::Bytes(bytes) => hear(websocket, bytes, &mut answers, &mut said),
+            other @ (Said::Message(_) | Said::Part | Said::Agreed(_)) => said(other),
+        });
+        if !answers.is_empty() && encrypt(session, &answers, &mut self.leaving).is_err() {
+            heard = heard.and(Err(Ended::Session));
         }
-        Ok(())
+        if heard == Err(Ended::Session) {
+            // The far end is told why, if it still listens.
+            let _told = self.flush();
+        }
+        heard.map(|()| more)
     }
 
     /// The connection ends from here: says so where there is a way to.
     pub(super) fn leave(&mut self) {
+        let mut last = Vec::new();
         if let Some(websocket) = &mut self.websocket {
-            websocket.leave(&mut self.leaving);
+            websocket.leave(&mut last);
         }
-        if let Some(session) = self.session.as_mut().filter(|session| !session.is_handshaking()) {
-            let _last = session.writer().write_all(&std::mem::take(&mut self.leaving));
-            session.send_close_notify();
+        match self.session.as_mut().filter(|session| !session.is_handshaking()) {
+            Some(session) => {
+                let _last = session.writer().write_all(&last);
+                session.send_close_notify();
+            }
+            None => self.leaving.append(&mut last),
         }
         let _said = self.flush();
     }
+}
+
+/// Adds the records of `bytes` to `leaving`.
+fn encrypt(session: &mut Session, bytes: &[u8], leaving: &mut Vec<u8>) -> io::Result<()> {
+    session.writer().write_all(bytes)?;
+    drain(session, leaving)
+}
+
+/// Adds what a session has to send to `leaving`.
+fn drain(session: &mut Session, leaving: &mut Vec<u8>) -> io::Result<()> {
+    while session.wants_write() {
+        session.write_tls(leaving)?;
+    }
+    Ok(())
+}
+
+/// Hears records: who they are of when that is known, and what they say.
+fn decrypt(
+    session: &mut Session,
+    read: &mut &[u8],
+    plain: &mut [u8],
+    mut said: impl FnMut(Said) -> Result<(), Ended>,
+) -> Result<(), Ended> {
+    while !read.is_empty() {
+        let was_shaking = session.is_handshaking();
+        session.read_tls(read).map_err(|_| Ended::Session)?;
+        session.process_new_packets().map_err(|_| Ended::Session)?;
+        if was_shaking && !session.is_handshaking() {
+            let shown = session.peer_certificates().and_then(<[_]>::first);
+            said(Said::Agreed(shown))?;
+        }
+        loop {
+            match session.reader().read(plain) {
+                Ok(0) => return Err(Ended::Closed),
+                Ok(len) => said(Said::Bytes(plain.get(..len).unwrap_or_default()))?,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => return Err(Ended::Session),
+            }
+        }
+    }
+    Ok(())
 }
 
 fn hear(
@@ -203,10 +258,4 @@ fn hear(
         Ok(()) if !whole && websocket.is_open() => said(Said::Part),
         Ok(()) => ended,
     }
-}
-
-/// An empty buffer, without the memory a large message needed.
-fn kept(mut buffer: Vec<u8>) -> Vec<u8> {
-    buffer.shrink_to(KEPT);
-    buffer
 }
