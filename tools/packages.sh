@@ -10,7 +10,7 @@ declare -A commands=(
 
 # Packages without a command: a file that they have.
 declare -A files=(
-    [peers]="/usr/lib/*/kamailio/modules/websocket.so:kamailio-websocket-modules /usr/lib/*/kamailio/modules/tls.so:kamailio-tls-modules"
+    [peers]="/usr/include/srtp2/srtp.h:libsrtp2-dev /usr/lib/*/kamailio/modules/websocket.so:kamailio-websocket-modules /usr/lib/*/kamailio/modules/tls.so:kamailio-tls-modules"
 )
 
 missing=()

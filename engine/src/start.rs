@@ -2,7 +2,7 @@
 
 use crate::cdr;
 use crate::config::{Config, Driver as Wanted, MediaSockets, OnFull as WhenFull};
-use crate::config::{Topology, limits};
+use crate::config::{Topology, limits, security};
 use crate::disk::cdr::CdrFiles;
 use crate::disk::journal::Journal;
 use crate::disk::open::OpenCalls;
@@ -48,6 +48,7 @@ pub fn check(config: &Config) -> Result<(), Fault> {
     print!("{}", limits::render(&limits, &topology, &notes));
     config.stock.summary().iter().for_each(|line| println!("{line}"));
     config.stock.notes.iter().for_each(|note| println!("note: {note}"));
+    security::notes(&config.image).for_each(|note| println!("note: {note}"));
     Ok(())
 }
 
@@ -59,6 +60,7 @@ pub fn run(config: Config, file: &Path) -> Result<(), Fault> {
     let topology = topology(shares.is_ok())?;
     let (limits, notes) = limits::lay_out(&config, &topology)?;
     notes.iter().for_each(|note| eprintln!("sbcd: note: {note}"));
+    security::notes(&config.image).for_each(|note| eprintln!("sbcd: note: {note}"));
     let terms = Arc::new(Terms::load(&config)?);
     let driver = driver(&config)?;
     let sockets = match shares {

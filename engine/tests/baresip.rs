@@ -24,7 +24,7 @@ impl Telephone {
         name: &str,
         hertz: f64,
         first_port: u16,
-        command: Option<&str>,
+        (encryption, command): (&str, Option<&str>),
     ) -> Telephone {
         need("baresip", "baresip-core");
         let (folder, listen) = (lab.file(name), lab.udp());
@@ -37,7 +37,7 @@ impl Telephone {
         let config = format!(
             "module_path {modules}\nsip_listen {listen}\nnet_interface 127.0.0.1\naudio_source aufile,{}\n\
              audio_player aubridge,{name}\nausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\n\
-             auplay_channels 1\nrtp_ports {first_port}-{}\nsnd_path {}\nmodule g711.so\n\
+             auplay_channels 1\nrtp_ports {first_port}-{}\nsnd_path {}\nmodule g711.so\nmodule srtp.so\n\
              module aufile.so\nmodule aubridge.so\nmodule sndfile.so\nmodule_app account.so\n\
              module_app menu.so\n",
             wav.display(),
@@ -46,7 +46,7 @@ impl Telephone {
         );
         std::fs::write(folder.join("config"), config).unwrap();
         let account = format!(
-            "<sip:442079460000@{listen}>;regint=0;answermode=auto;audio_codecs=PCMU/8000/1\n"
+            "<sip:442079460000@{listen}>;regint=0;answermode=auto;audio_codecs=PCMU/8000/1{encryption}\n"
         );
         std::fs::write(folder.join("accounts"), account).unwrap();
         std::fs::write(folder.join("contacts"), "").unwrap();
@@ -68,19 +68,61 @@ impl Telephone {
     }
 }
 
+/// What a side has: its telephone's account and its trunk.
+struct Side {
+    account: &'static str,
+    trunk: &'static str,
+}
+
+const PLAIN: Side = Side { account: "", trunk: "" };
+/// Encrypted or nothing; the telephone's keys cross in plain SIP.
+const SECRET: Side = Side {
+    account: ";mediaenc=srtp-mand",
+    trunk: "srtp = \"required\"\nsrtp_over_plain_sip = true\n",
+};
+/// The telephone offers keys beside plain RTP, and so do we.
+const PREFERRED: Side = Side {
+    account: ";mediaenc=srtp",
+    trunk: "srtp = \"preferred\"\nsrtp_over_plain_sip = true\n\
+            srtp_suites = [\"AES_CM_128_HMAC_SHA1_32\", \"AES_CM_128_HMAC_SHA1_80\"]\n",
+};
+
 #[test]
 fn a_tone_is_heard_on_each_side() {
-    let mut lab = Lab::new("baresip");
+    call("baresip", 23_000, &PLAIN, &PLAIN);
+}
+
+#[test]
+fn an_encrypted_telephone_calls_a_plain_one() {
+    call("srtp-plain", 24_000, &SECRET, &PLAIN);
+}
+
+#[test]
+fn a_plain_telephone_calls_an_encrypted_one() {
+    call("plain-srtp", 25_000, &PLAIN, &SECRET);
+}
+
+#[test]
+fn encrypted_telephones_call_each_other_under_other_keys() {
+    call("srtp-srtp", 26_000, &PREFERRED, &SECRET);
+}
+
+/// A call in which each side is to hear the tone of the other.
+fn call(name: &str, ports: u16, near: &Side, far: &Side) {
+    let mut lab = Lab::new(name);
     lab.ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let (callee_hears, caller_hears) = (440.0, 1250.0);
-    let callee = Telephone::start(&lab, "callee", caller_hears, 23_000, None);
+    let callee = Telephone::start(&lab, "callee", caller_hears, ports, (far.account, None));
     let mut setup = Setup::new(&lab, callee.listen);
     setup.sip = lab.udp();
     setup.node = "max_calls = 9\nmax_cps = 100\nshards = 1\npin = false\n".into();
-    setup.interface = "media_ports = \"23200-23299\"\n".into();
+    setup.interface = format!("media_ports = \"{}-{}\"\n", ports + 200, ports + 299);
+    setup.caller = near.trunk.into();
+    setup.trunks[0].2 = far.trunk.into();
     let mut node = Node::start(&lab, &setup);
     let dial = format!("/dial sip:442079460000@{}", setup.sip);
-    let caller = Telephone::start(&lab, "caller", callee_hears, 23_100, Some(&dial));
+    let keyed = (near.account, Some(dial.as_str()));
+    let caller = Telephone::start(&lab, "caller", callee_hears, ports + 100, keyed);
     let up = within(LONG, || (node.status()["calls_answered"] == 1).then_some(()));
     let logs =
         || ["caller.log", "callee.log"].map(|f| std::fs::read_to_string(lab.file(f)).unwrap());

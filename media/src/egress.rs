@@ -55,13 +55,13 @@ impl Egress {
     }
 
     /// Makes a valid packet of the other leg one of this stream; `rate` is its payload type's clock in
-    /// Hz. Gives its index.
+    /// Hz. Gives its source and index.
     pub(crate) fn adopt(
         &mut self,
         packet: &mut [u8],
         rate: u32,
         now: Instant,
-    ) -> Result<u64, Discard> {
+    ) -> Result<(u32, u64), Discard> {
         let header = rtp::read(packet)?;
         let (sequence_offset, timestamp_offset) = self.follow(&header, rate, now);
         let index = self.indices.index_of(header.sequence.wrapping_add(sequence_offset));
@@ -72,7 +72,7 @@ impl Egress {
         }
         self.indices.mark(index);
         rtp::renumber(packet, index as u16, timestamp, self.ssrc);
-        Ok(index)
+        Ok((self.ssrc, index))
     }
 
     /// The offsets for a packet of the other leg: those of its run, or of a new one that goes on where
@@ -97,14 +97,20 @@ impl Egress {
         (sequence_offset, timestamp_offset)
     }
 
+    /// The stream goes on under a new key: its wraps are counted from zero again (RFC 4568 §6.1).
+    pub(crate) fn rekey(&mut self) {
+        let next = self.indices.highest().wrapping_add(1) & 0xffff;
+        self.indices = Window::starting_at(next.max(1));
+    }
+
     /// What the stream's clock of `rate` Hz says now.
     pub(crate) fn timestamp(&self, rate: u32, now: Instant) -> u32 {
         self.clock.map_or_else(|| units(now, rate), |clock| clock.now(rate, now))
     }
 
-    /// Numbers for a packet of our own with this timestamp, next in the stream; gives its index. What the
-    /// other leg sends from now on comes after it.
-    pub(crate) fn originate(&mut self, timestamp: u32, now: Instant) -> (u64, u32) {
+    /// Source and index for a packet of our own with this timestamp, next in the stream. What the other leg
+    /// sends from now on comes after it.
+    pub(crate) fn originate(&mut self, timestamp: u32, now: Instant) -> (u32, u64) {
         let index = self.indices.highest().wrapping_add(1);
         self.indices.mark(index);
         if let Some(run) = &mut self.run {
@@ -113,7 +119,7 @@ impl Egress {
         if self.clock.is_none() {
             self.clock = Some(Clock { timestamp, at: now });
         }
-        (index, self.ssrc)
+        (self.ssrc, index)
     }
 }
 
@@ -175,8 +181,8 @@ mod tests {
         let now = START + Duration::from_millis(20);
         let timestamp = egress.timestamp(RATE, now);
         assert_eq!(timestamp, 1_160);
-        assert_eq!(egress.originate(timestamp, now), (102, 77));
-        assert_eq!(egress.originate(timestamp, now), (103, 77));
+        assert_eq!(egress.originate(timestamp, now), (77, 102));
+        assert_eq!(egress.originate(timestamp, now), (77, 103));
         assert_eq!(sent(&mut egress, &packet(1, 11, 1_160), 20), Ok((104, 1_160)));
         assert_eq!(sent(&mut egress, &packet(9, 1, 0), 40), Ok((105, 1_320)));
     }
@@ -185,7 +191,7 @@ mod tests {
     fn a_stream_begins_with_our_own_packet_just_as_well() {
         let mut egress = Egress::new(77, 101);
         let timestamp = egress.timestamp(RATE, START);
-        assert_eq!(egress.originate(timestamp, START), (101, 77));
+        assert_eq!(egress.originate(timestamp, START), (77, 101));
         let expected = timestamp.wrapping_add(160);
         assert_eq!(sent(&mut egress, &packet(1, 9, 1), 20), Ok((102, expected)));
     }

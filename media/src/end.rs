@@ -3,6 +3,7 @@
 use crate::EndKey;
 use crate::demux::Component;
 use crate::egress::Egress;
+use crate::guard::Guard;
 use crate::latch::Latch;
 use crate::media::MediaPort;
 use crate::plan::Plan;
@@ -31,7 +32,6 @@ pub(crate) enum News {
 }
 
 /// One leg's endpoint.
-#[derive(Debug)]
 pub(crate) struct End {
     pub(crate) ports: MediaPort,
     pub(crate) slot: u32,
@@ -46,6 +46,8 @@ pub(crate) struct End {
     pub(crate) reception: Reception,
     /// What we call ourselves towards the leg, where we send it packets of our own.
     pub(crate) ssrc: u32,
+    /// What protects the leg, and what keeps the rest out.
+    pub(crate) guard: Guard,
     /// Our own stream towards the leg, from the first plan on that asks for one.
     pub(crate) egress: Option<Box<Egress>>,
     pub(crate) sent: Sent,
@@ -121,6 +123,7 @@ impl End {
             news: News::Told,
             reception: Reception::default(),
             ssrc,
+            guard: Guard::Open,
             egress: None,
             sent: Sent::default(),
             discarded: 0,
@@ -134,7 +137,7 @@ impl End {
 
     /// Begins our own stream towards the leg if its plan asks for one and there is none.
     pub(crate) fn begin_stream(&mut self, secrets: &mut Secrets) {
-        if self.egress.is_none() && self.plan.as_ref().is_some_and(|plan| plan.own_stream) {
+        if self.egress.is_none() && self.plan.as_ref().is_some_and(Plan::has_own_stream) {
             let first = u16::from_be_bytes(secrets.draw());
             self.egress = Some(Box::new(Egress::new(self.ssrc, first)));
         }
@@ -172,14 +175,14 @@ impl End {
         &mut self,
         compound: &Compound,
         now: Instant,
-    ) -> Option<(PortId, SocketAddr)> {
+    ) -> Option<(&mut End, (PortId, SocketAddr))> {
         let plan = self.plan.as_ref()?;
         let to = self.latch.target(plan, Component::Rtcp)?;
         if let Some(sent) = compound.sent {
             self.round_trip.report_relayed(sent, now);
         }
         let from = if plan.rtcp_mux { self.ports.rtp } else { self.ports.rtcp };
-        Some((from, to))
+        Some((self, (from, to)))
     }
 
     /// Since when the leg is silent for longer than its plan allows.

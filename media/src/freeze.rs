@@ -6,16 +6,18 @@
 use crate::EndKey;
 use crate::egress;
 use crate::end::{End, Sent};
+use crate::guard::Guard;
 use crate::latch::Latch;
 use crate::media::Media;
 use crate::plan::Plan;
 use crate::reception::Reception;
 use crate::rtcp::{Block, RoundTrip};
+use crate::srtp::ShieldRecord;
 use base::Instant;
 use std::net::SocketAddr;
 
 /// An endpoint, frozen.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndRecord {
     /// The bound address of its RTP port.
     pub local: SocketAddr,
@@ -26,6 +28,7 @@ pub struct EndRecord {
     latch: Latch,
     reception: Reception,
     ssrc: u32,
+    shield: Option<Box<ShieldRecord>>,
     sent: Sent,
     discarded: u64,
     rtcp_received: u64,
@@ -34,12 +37,12 @@ pub struct EndRecord {
     last_heard: Option<Instant>,
     silence_told: bool,
 }
-base::plain!(struct EndRecord { local, peer, plan, programmed, latch, reception, ssrc, sent,
+base::plain!(struct EndRecord { local, peer, plan, programmed, latch, reception, ssrc, shield, sent,
     discarded, rtcp_received, round_trip, heard_by_leg, last_heard, silence_told });
 
 impl EndRecord {
     /// The most bytes a record takes, without the header of [`base::record::seal`].
-    pub const MAX_LEN: usize = 517;
+    pub const MAX_LEN: usize = 860;
 }
 
 base::cases! {
@@ -61,11 +64,12 @@ impl Media {
         Some(EndRecord {
             local: end.ports.address,
             peer: end.peer,
-            plan: end.plan,
+            plan: end.plan.clone(),
             programmed: end.programmed,
             latch: end.latch,
             reception: end.reception,
             ssrc: end.ssrc,
+            shield: end.guard.freeze(),
             sent: end.sent,
             discarded: end.discarded,
             rtcp_received: end.rtcp_received,
@@ -88,12 +92,13 @@ impl Media {
         let mut end = End::new(ports, slot, record.ssrc, record.programmed);
         end.peer = record.peer;
         end.plan = record.plan;
-        if record.plan.is_some_and(|plan| plan.own_stream) {
+        if end.plan.as_ref().is_some_and(Plan::has_own_stream) {
             // Nobody knows how far its numbers were: our stream begins anew, under another name.
             end.ssrc = egress::successor(record.ssrc);
             end.begin_stream(&mut self.secrets);
         }
         end.latch = record.latch;
+        end.guard = Guard::thaw(end.plan.as_ref(), record.shield);
         end.reception = record.reception;
         end.sent = record.sent;
         end.discarded = record.discarded;
@@ -116,7 +121,8 @@ impl Media {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Learn, List, MediaPort};
+    use crate::srtp::Keys;
+    use crate::{Learn, List, MediaPort, Security};
     use base::record::Plain;
     use base::{Now, Pool, PortId, Wall};
     use core::time::Duration;
@@ -137,7 +143,7 @@ mod tests {
         plan.inactivity = Some(Duration::from_secs(1));
         let same_ip = Some("2001:db8::1".parse().unwrap());
         plan.learn = Learn::First { window: Duration::from_secs(1), same_ip };
-        media.program(start, end, plan);
+        media.program(start, end, plan.clone());
         let (now, mut pool) = (Now { mono: start, wall: Wall(0) }, Pool::new(64));
         let rtp = base::Bytes { at: 0, len: 12 };
         pool.get_mut(rtp)[0] = 0x80;
@@ -145,9 +151,11 @@ mod tests {
         pool.get_mut(rtp)[..4].copy_from_slice(&[0x80, 201, 0, 1]);
         let rtcp = base::Bytes { at: 0, len: 8 };
         media.receive(now, PortId(1), leg.parse().unwrap(), rtcp, &mut pool, &mut Vec::new());
+        plan.security = Security::Keys(Box::new(Keys::longest()));
         plan.sources = List::from_slice(&["2001:db8::/32".parse().unwrap(); 8]).unwrap();
         media.program(start, end, plan);
         let mut record = media.freeze(end).unwrap();
+        record.shield = Some(Box::new(ShieldRecord::fullest()));
         record.peer = Some(end);
         record.heard_by_leg = Some(Block::default());
         record.round_trip.report_relayed(1, start);

@@ -39,15 +39,31 @@ impl Latch {
         source: SocketAddr,
         now: Instant,
     ) -> Source {
+        let verdict = self.judge(plan, programmed, component, source, now);
+        if verdict == Source::Learned {
+            match shared(plan, component) {
+                Component::Rtp => self.rtp = Some(source),
+                Component::Rtcp => self.rtcp = Some(source),
+            }
+        }
+        verdict
+    }
+
+    /// What `admit` would say, learning nothing.
+    #[inline(always)]
+    pub fn judge(
+        &self,
+        plan: &Plan,
+        programmed: Instant,
+        component: Component,
+        source: SocketAddr,
+        now: Instant,
+    ) -> Source {
         let component = shared(plan, component);
         if self.knows(plan, component, source) {
             return Source::Known;
         }
         if self.pinned(component).is_none() && self.may_learn(plan, programmed, source, now) {
-            match component {
-                Component::Rtp => self.rtp = Some(source),
-                Component::Rtcp => self.rtcp = Some(source),
-            }
             return Source::Learned;
         }
         Source::Stranger

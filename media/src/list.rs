@@ -37,6 +37,11 @@ impl<T: Copy, const N: usize> List<T, N> {
         self.items[..usize::from(self.len)].iter().flatten().copied()
     }
 
+    /// The values in order, to change them in place.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.items[..usize::from(self.len)].iter_mut().flatten()
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         usize::from(self.len)

@@ -8,6 +8,7 @@ use crate::latch::Latch;
 use crate::plan::Plan;
 use crate::port::{NoPort, Ports};
 use crate::secrets::Secrets;
+use crate::srtp::{MasterKey, Suite};
 use crate::sweep::Sweep;
 use crate::verdict::Discard;
 use base::{Instant, PortId, Slab, address};
@@ -102,6 +103,11 @@ impl Media {
         Ok(key)
     }
 
+    /// A new master key of a suite, for what we are to send.
+    pub fn draw_key(&mut self, suite: Suite) -> MasterKey {
+        MasterKey::drawn(suite, &mut self.secrets)
+    }
+
     /// The local addresses of an endpoint.
     pub fn local(&self, end: EndKey) -> Option<Local> {
         self.ends.get(end).map(End::local)
@@ -127,6 +133,7 @@ impl Media {
         if end.plan.as_ref().map(remotes) != Some(remotes(&plan)) {
             end.latch = Latch::default();
         }
+        end.protect(&plan.security, now);
         end.plan = Some(plan);
         end.begin_stream(&mut self.secrets);
         end.programmed = now;

@@ -38,13 +38,16 @@ impl Media {
         let end = self.ends.get_mut(end).ok_or(Discard::NoPeer)?;
         let to = end.rtp_target()?;
         let egress = end.egress.as_mut().ok_or(Discard::NoPlan)?;
-        let (index, ssrc) = egress.originate(frame.timestamp, now);
+        let (ssrc, index) = egress.originate(frame.timestamp, now);
+        let guard = &end.guard;
         let print = |out: &mut Vec<u8>| {
+            let at = out.len();
             out.extend_from_slice(&[0x80, u8::from(frame.marker) << 7 | frame.payload_type & 0x7f]);
             out.extend_from_slice(&(index as u16).to_be_bytes());
             out.extend_from_slice(&frame.timestamp.to_be_bytes());
             out.extend_from_slice(&ssrc.to_be_bytes());
             out.extend_from_slice(frame.payload);
+            guard.seal_text(out, at, (ssrc, index));
         };
         out.push(end.ports.rtp, to, print);
         end.sent.packets += 1;

@@ -4,6 +4,7 @@
 //! Signalling replaces it whole whenever an offer/answer changes something; it never edits one.
 
 use crate::list::List;
+use crate::srtp::Keys;
 use base::record::{Plain, Unreadable};
 use base::{Allow, Prefix};
 use core::time::Duration;
@@ -15,7 +16,7 @@ pub const MAX_SOURCES: usize = 8;
 pub const MAX_CLOCK_RATES: usize = 8;
 
 /// What one endpoint may do. The default refuses everything.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Where the leg's SDP wants RTP. Programming drops a target that [`base::address::permitted`]
     /// denies, that has port 0, or that is of another address family than the endpoint.
@@ -43,8 +44,20 @@ pub struct Plan {
     /// whatever changes on the other side. Otherwise packets go on as they came. Once a leg has had such
     /// a stream, it keeps it.
     pub own_stream: bool,
+    /// How what this leg sends and is sent is protected. Protection needs a stream of our own.
+    pub security: Security,
     /// What the endpoint's interface allows beyond ordinary unicast targets.
     pub allow: Allow,
+}
+
+/// How a leg is protected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Security {
+    /// Not at all.
+    #[default]
+    None,
+    /// SRTP under keys that signalling agreed upon (RFC 4568).
+    Keys(Box<Keys>),
 }
 
 /// Whether a leg's address may be learned from what it sends.
@@ -74,6 +87,11 @@ impl Plan {
             receive: true,
             ..Plan::default()
         }
+    }
+
+    /// Whether what is sent to the leg is a stream of our own.
+    pub fn has_own_stream(&self) -> bool {
+        self.own_stream || self.security != Security::None
     }
 
     /// The clock rate in Hz of payload type `payload_type`: the plan's, or RFC 3551 table 4 and 5's,
@@ -124,6 +142,25 @@ impl Plain for Learn {
     }
 }
 
+impl Plain for Security {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Security::None => out.push(0),
+            Security::Keys(keys) => {
+                out.push(1);
+                keys.put(out);
+            }
+        }
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        match u8::take(from)? {
+            0 => Ok(Security::None),
+            1 => Ok(Security::Keys(Plain::take(from)?)),
+            _ => Err(Unreadable::Value),
+        }
+    }
+}
+
 impl Plain for Plan {
     fn put(&self, out: &mut Vec<u8>) {
         self.remote_rtp.put(out);
@@ -134,6 +171,7 @@ impl Plain for Plan {
         self.clock_rates.put(out);
         self.inactivity.map(nanos).put(out);
         self.own_stream.put(out);
+        self.security.put(out);
         self.allow.put(out);
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
@@ -150,6 +188,7 @@ impl Plain for Plan {
             clock_rates: Plain::take(from)?,
             inactivity: <Option<u64> as Plain>::take(from)?.map(Duration::from_nanos),
             own_stream: Plain::take(from)?,
+            security: Plain::take(from)?,
             allow: Plain::take(from)?,
         })
     }

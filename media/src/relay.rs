@@ -2,8 +2,8 @@
 //!
 //! Port → endpoint → class (RFC 7983, RFC 5761) → header → source (RFC 7362) → quality → the other leg.
 //! Nothing here allocates, locks, logs or formats. A datagram is never copied: what leaves is a range of
-//! the buffer it arrived in, unchanged unless the other leg's plan asks for a stream of our own
-//! (`egress.rs`). Being held, unanswered or unjoined is a verdict of its own, and every discard is
+//! the buffer it arrived in, unchanged unless a leg is protected (`guard.rs`) or the other leg's plan
+//! asks for a stream of our own (`egress.rs`). Being held, unanswered or unjoined is a verdict of its own, and every discard is
 //! counted by name; no number of bad packets ends a call.
 
 use crate::EndKey;
@@ -18,9 +18,8 @@ use crate::verdict::{Discard, Verdict};
 use base::{Bytes, Instant, Now, PacketSend, Pool, PortId, Slab, address};
 use std::net::SocketAddr;
 
-/// A datagram and where it came from.
-struct Arrival<'a> {
-    datagram: &'a [u8],
+/// Where a datagram came from.
+struct Arrival {
     component: Component,
     source: SocketAddr,
     now: Instant,
@@ -32,9 +31,6 @@ enum Heard {
     Rtcp(Compound),
     Keepalive,
 }
-
-/// The port something leaves from, and where it goes.
-type Way = (PortId, SocketAddr);
 
 impl Media {
     /// Decides about one datagram and queues it in `out` if it is to be relayed. The bytes stay where
@@ -48,9 +44,9 @@ impl Media {
         pool: &mut Pool,
         out: &mut Vec<PacketSend>,
     ) -> Verdict {
-        match self.relay(now.mono, port, source, pool.get_mut(bytes)) {
-            Ok(Some((port, to))) => {
-                out.push(PacketSend { port, to, bytes });
+        match self.relay(now.mono, port, source, bytes, pool) {
+            Ok(Some(packet)) => {
+                out.push(packet);
                 Verdict::Forward
             }
             Ok(None) => Verdict::Absorb,
@@ -61,23 +57,19 @@ impl Media {
         }
     }
 
-    /// Where it goes on to; `None` when it was for us alone.
+    /// How it goes on; `None` when it was for us alone.
     fn relay(
         &mut self,
         now: Instant,
         port: PortId,
         source: SocketAddr,
-        datagram: &mut [u8],
-    ) -> Result<Option<Way>, Discard> {
+        mut bytes: Bytes,
+        pool: &mut Pool,
+    ) -> Result<Option<PacketSend>, Discard> {
         let (key, component) = self.find(port)?;
         let end = self.ends.get_mut(key).ok_or(Discard::IdlePort)?;
-        let arrival = Arrival {
-            datagram: &*datagram,
-            component,
-            source: address::canonical_socket(source),
-            now,
-        };
-        let heard = end.hear(&arrival, &self.counters)?;
+        let arrival = Arrival { component, source: address::canonical_socket(source), now };
+        let heard = end.hear(&arrival, &mut bytes, pool, &self.counters)?;
         if end.news == News::Fresh {
             // Queued once until told, so the queue never outgrows the endpoints.
             end.news = News::Queued;
@@ -86,8 +78,8 @@ impl Media {
         let peer = end.peer;
         match heard {
             Heard::Rtp if !end.receives() => Err(Discard::NotReceiving),
-            Heard::Rtp => self.pass_rtp(key, peer, datagram, now).map(Some),
-            Heard::Rtcp(compound) => Ok(self.pass_rtcp(key, peer, &compound, now)),
+            Heard::Rtp => self.pass_rtp(key, peer, bytes, pool, now).map(Some),
+            Heard::Rtcp(compound) => self.pass_rtcp(key, peer, &compound, (bytes, pool), now),
             Heard::Keepalive => Ok(None),
         }
     }
@@ -98,20 +90,20 @@ impl Media {
         &mut self,
         from: EndKey,
         peer: Option<EndKey>,
-        datagram: &mut [u8],
+        mut bytes: Bytes,
+        pool: &mut Pool,
         now: Instant,
-    ) -> Result<Way, Discard> {
+    ) -> Result<PacketSend, Discard> {
         let peer = joined(&mut self.ends, from, peer).ok_or(Discard::NoPeer)?;
         let to = peer.rtp_target()?;
         if peer.egress.is_some() {
-            peer.adopt(datagram, now)?;
+            bytes = peer.adopt(bytes, pool, now)?;
         }
-        let octets = datagram.len();
         peer.sent.packets += 1;
-        peer.sent.octets += octets as u64;
+        peer.sent.octets += u64::from(bytes.len);
         self.counters.packets_relayed.add(1);
-        self.counters.octets_relayed.add(octets as u64);
-        Ok((peer.ports.rtp, to))
+        self.counters.octets_relayed.add(u64::from(bytes.len));
+        Ok(PacketSend { port: peer.ports.rtp, to, bytes })
     }
 
     /// RTCP goes on whatever the direction of the media (RFC 3264 §5.1), from the other leg's RTCP
@@ -121,15 +113,17 @@ impl Media {
         from: EndKey,
         peer: Option<EndKey>,
         what: &Compound,
+        (bytes, pool): (Bytes, &mut Pool),
         now: Instant,
-    ) -> Option<Way> {
+    ) -> Result<Option<PacketSend>, Discard> {
         let peer = joined(&mut self.ends, from, peer);
-        let way = peer.and_then(|peer| peer.rtcp_way(what, now));
-        match way {
-            Some(_) => self.counters.rtcp_relayed.add(1),
-            None => self.counters.rtcp_absorbed.add(1),
-        }
-        way
+        let Some((peer, (port, to))) = peer.and_then(|peer| peer.rtcp_way(what, now)) else {
+            self.counters.rtcp_absorbed.add(1);
+            return Ok(None);
+        };
+        let bytes = peer.guard.seal_rtcp(pool, bytes)?;
+        self.counters.rtcp_relayed.add(1);
+        Ok(Some(PacketSend { port, to, bytes }))
     }
 
     fn find(&self, port: PortId) -> Result<(EndKey, Component), Discard> {
@@ -159,17 +153,37 @@ fn joined(ends: &mut Slab<End>, from: EndKey, peer: Option<EndKey>) -> Option<&m
 
 impl End {
     /// Takes one datagram in: a valid packet, from a source that may send, counted. Validity comes
-    /// first, so that nothing is learned from noise.
-    fn hear(&mut self, arrival: &Arrival, counters: &Counters) -> Result<Heard, Discard> {
+    /// first, so that nothing is learned from noise; what is protected is opened, and its range shrinks.
+    #[inline(always)]
+    fn hear(
+        &mut self,
+        arrival: &Arrival,
+        bytes: &mut Bytes,
+        pool: &mut Pool,
+        counters: &Counters,
+    ) -> Result<Heard, Discard> {
         let plan = self.plan.as_ref().ok_or(Discard::NoPlan)?;
-        let datagram = arrival.datagram;
-        match classify(datagram, arrival.component, plan.rtcp_mux) {
+        let mut datagram = pool.get_mut(*bytes);
+        let (octets, class) =
+            (datagram.len(), classify(datagram, arrival.component, plan.rtcp_mux));
+        if !self.guard.is_open() && matches!(class, Class::Rtp | Class::Rtcp) {
+            // Strangers are turned away before any work is done for them, and nothing is learned before
+            // a packet has proved itself.
+            let Arrival { component, source, now } = *arrival;
+            let judged = self.latch.judge(plan, self.programmed, component, source, now);
+            if judged == Source::Stranger {
+                return Err(Discard::WrongSource);
+            }
+            datagram = self.guard.open(class, datagram, now)?;
+            bytes.len = datagram.len() as u32;
+        }
+        match class {
             Class::Refused(reason) => Err(reason),
             Class::Rtp => {
                 let header = rtp::read(datagram)?;
                 let rate = plan.clock_rate(header.payload_type);
                 self.admit(arrival, counters)?;
-                if self.reception.count(&header, datagram.len(), rate, arrival.now) {
+                if self.reception.count(&header, octets, rate, arrival.now) {
                     counters.restarts.add(1);
                 }
                 Ok(Heard::Rtp)
@@ -189,13 +203,16 @@ impl End {
         }
     }
 
-    /// Makes a packet for the leg one of our own stream. Kept out of the way of legs without.
+    /// Makes a packet for the leg one of our own stream, protected where the plan asks for it. Kept out
+    /// of the way of legs without.
     #[cold]
     #[inline(never)]
-    fn adopt(&mut self, datagram: &mut [u8], now: Instant) -> Result<(), Discard> {
-        let (Some(egress), Some(plan)) = (&mut self.egress, &self.plan) else { return Ok(()) };
+    fn adopt(&mut self, bytes: Bytes, pool: &mut Pool, now: Instant) -> Result<Bytes, Discard> {
+        let (Some(egress), Some(plan)) = (&mut self.egress, &self.plan) else { return Ok(bytes) };
+        let datagram = pool.get_mut(bytes);
         let payload_type = datagram.get(1).copied().unwrap_or_default() & 0x7f;
-        egress.adopt(datagram, plan.clock_rate(payload_type), now).map(drop)
+        let id = egress.adopt(datagram, plan.clock_rate(payload_type), now)?;
+        self.guard.seal_rtp(pool, bytes, id)
     }
 
     /// Lets a valid packet of a permitted source in.

@@ -27,7 +27,7 @@ pub fn read(datagram: &[u8]) -> Result<Header, Discard> {
     let (fixed, rest) = datagram.split_first_chunk::<FIXED>().ok_or(Discard::Short)?;
     let [first, second, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3] = *fixed;
     if first & 0x3f != 0 {
-        check_options(first, rest)?;
+        check_padding(first, past_options(first, rest)?)?;
     }
     Ok(Header {
         payload_type: second & 0x7f,
@@ -47,7 +47,13 @@ pub(crate) fn renumber(packet: &mut [u8], sequence: u16, timestamp: u32, ssrc: u
     }
 }
 
-fn check_options(first: u8, rest: &[u8]) -> Result<(), Discard> {
+/// Bytes of header, CSRC list and extension: where the payload begins.
+pub(crate) fn header_len(datagram: &[u8]) -> Result<usize, Discard> {
+    let (fixed, rest) = datagram.split_first_chunk::<FIXED>().ok_or(Discard::Short)?;
+    Ok(datagram.len() - past_options(fixed[0], rest)?.len())
+}
+
+fn past_options(first: u8, rest: &[u8]) -> Result<&[u8], Discard> {
     let sources = usize::from(first & 0x0f) * 4;
     let mut rest = rest.get(sources..).ok_or(Discard::Malformed)?;
     if first & 0x10 != 0 {
@@ -55,6 +61,10 @@ fn check_options(first: u8, rest: &[u8]) -> Result<(), Discard> {
         let words = usize::from(u16::from_be_bytes([l0, l1]));
         rest = body.get(words * 4..).ok_or(Discard::Malformed)?;
     }
+    Ok(rest)
+}
+
+fn check_padding(first: u8, rest: &[u8]) -> Result<(), Discard> {
     if first & 0x20 != 0 {
         let padding = usize::from(*rest.last().ok_or(Discard::Malformed)?);
         if padding == 0 || padding > rest.len() {

@@ -44,6 +44,16 @@ base::cases! {
         UnexpectedRtcp = "unexpected_rtcp",
         /// Neither the leg's SDP address, nor one of its networks, nor one that may be learned now.
         WrongSource = "wrong_source",
+        /// The leg is protected, and there are no keys yet.
+        NoKeys = "no_keys",
+        /// Its authentication tag is not its sender's (RFC 3711 §3.3): altered, forged, or under another key.
+        Unauthentic = "unauthentic",
+        /// Its index was used before, or is too far behind to tell (RFC 3711 §3.3.2).
+        Replayed = "replayed",
+        /// No room behind it for what protection adds.
+        TooLong = "too_long",
+        /// Every SRTCP index of the key was used (RFC 3711 §9.2).
+        KeySpent = "key_spent",
         /// The plan does not take RTP from this leg (hold, or before the answer).
         NotReceiving = "not_receiving",
         /// No other leg is joined.

@@ -10,7 +10,6 @@ pub(crate) struct Window {
     /// Bit `n`: `highest - n` was used. Empty before the first.
     used: u128,
 }
-base::plain!(struct Window { highest, used });
 
 /// Why an index may not be used.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -27,9 +26,19 @@ impl Window {
         Window { highest: next.wrapping_sub(1), used: u128::from(next > 0) }
     }
 
+    /// A window in which nothing up to `highest` may be used any more.
+    pub(crate) fn closed_at(highest: u64) -> Window {
+        Window { highest, used: u128::MAX }
+    }
+
     /// The highest index used.
     pub(crate) fn highest(&self) -> u64 {
         self.highest
+    }
+
+    /// The highest index used, if any was.
+    pub(crate) fn last(&self) -> Option<u64> {
+        (!self.is_empty()).then_some(self.highest)
     }
 
     /// Whether none was used yet.

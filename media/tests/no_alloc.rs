@@ -5,7 +5,8 @@ mod world;
 
 use core::cell::Cell;
 use core::time::Duration;
-use media::{Learn, Verdict};
+use media::srtp::{Keys, MasterKey, Suite};
+use media::{Learn, Security, Verdict};
 use std::alloc::{GlobalAlloc, Layout, System};
 use world::{ALICE, BOB, World, report, voice};
 
@@ -30,6 +31,35 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn protecting_takes_no_memory() {
+    for suite in Suite::ALL {
+        let mut w = World::new();
+        let (alice, bob) = (w.alice, w.bob);
+        // One key both ways: what was sealed for Bob can come back from him.
+        let bytes = [7; 46];
+        let key = || MasterKey::new(suite, &bytes[..suite.key_len() + suite.salt_len()]);
+        let (ingress, egress) = (key().expect("it fits"), key().expect("it fits"));
+        let keys = Keys { suite, ingress, egress, mki_len: 0 };
+        w.program(bob, |plan| plan.security = Security::Keys(Box::new(keys)));
+        let packets: Vec<Vec<u8>> = (0..1_000).map(voice).collect();
+        let (reports, mut sealed) = (report(1, 1, 0), [0; 256]);
+        let before = TAKEN.with(Cell::get);
+        for packet in &packets {
+            w.pass(20);
+            assert_eq!(w.rtp(alice, ALICE, packet), Verdict::Forward);
+            let sent = w.out.pop().expect("it was forwarded").bytes;
+            let sealed = &mut sealed[..sent.len as usize];
+            sealed.copy_from_slice(w.pool.get(sent));
+            assert_eq!(w.rtp(bob, BOB, sealed), Verdict::Forward);
+            assert!(matches!(w.rtp(bob, BOB, sealed), Verdict::Discard(_)));
+            assert_eq!(w.rtcp(alice, "192.0.2.1:4001", &reports), Verdict::Forward);
+            w.out.clear();
+        }
+        assert_eq!(TAKEN.with(Cell::get) - before, 0, "{suite:?}");
+    }
+}
 
 #[test]
 fn receiving_takes_no_memory() {

@@ -52,6 +52,14 @@ cases! {
         BadSdp = "bad_sdp",
         /// The session description offers no media that can be relayed.
         NotAcceptable = "not_acceptable",
+        /// The trunk's media is to be encrypted, and the peer offers or answers otherwise.
+        SrtpRequired = "srtp_required",
+        /// The peer wants encrypted media, and the trunk has `srtp = "off"`.
+        SrtpForbidden = "srtp_forbidden",
+        /// None of the peer's SRTP keys is of a suite that the trunk lists.
+        NoSrtpSuite = "no_srtp_suite",
+        /// SRTP keys would stand in SIP that is not encrypted, and the trunk has no `srtp_over_plain_sip`.
+        SrtpKeysExposed = "srtp_keys_exposed",
         /// The trunks leave no codec of the offer: one may not offer them, or the other not be offered them.
         NoCodec = "no_codec",
         /// The message is larger than a call record may be.
@@ -135,7 +143,12 @@ impl Refusal {
             Refusal::BadScheme => 416,
             Refusal::BadContentType => 415,
             Refusal::BadSdp => 400,
-            Refusal::NotAcceptable | Refusal::NoCodec => 488,
+            Refusal::NotAcceptable
+            | Refusal::NoCodec
+            | Refusal::SrtpRequired
+            | Refusal::SrtpForbidden
+            | Refusal::NoSrtpSuite
+            | Refusal::SrtpKeysExposed => 488,
             Refusal::TooLarge => 513,
             Refusal::RingTimeout => 480,
             Refusal::NoResponse
@@ -178,7 +191,11 @@ impl Refusal {
             | Refusal::SessionTooShort => 111,
             Refusal::TooLarge => 111,
             Refusal::NotAcceptable | Refusal::EarlyMediaConflict => 88,
-            Refusal::NoCodec => 65,
+            Refusal::NoCodec
+            | Refusal::SrtpRequired
+            | Refusal::SrtpForbidden
+            | Refusal::NoSrtpSuite
+            | Refusal::SrtpKeysExposed => 65,
             Refusal::NameUnresolved | Refusal::DialogLost | Refusal::Restart => 41,
             Refusal::RingTimeout => 19,
             Refusal::NoResponse => 18,

@@ -67,6 +67,7 @@ fn read_session(session: &sdp::Session<'_>) {
             rtcp_line: sdp::RtcpLine::WhenNeeded,
             ptime_ms: None,
             formats: None,
+            lines: sdp::Lines::default(),
         })
     };
     let mut out = Vec::new();

@@ -47,6 +47,7 @@ fn read(text: &str) -> Case {
                     rtcp_line: RtcpLine::WhenNeeded,
                     ptime_ms: None,
                     formats: None,
+                    lines: sbc::sdp::Lines::default(),
                 };
                 case.locals.insert(line.parse().unwrap(), local);
             }

@@ -15,6 +15,7 @@ mod read;
 mod report;
 mod route;
 mod routing;
+pub mod security;
 mod stock;
 mod succeed;
 mod tls;

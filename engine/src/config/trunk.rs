@@ -5,11 +5,13 @@ use super::node::Node;
 use super::profile::{Manners, SHARED, Shelf};
 use super::read::{At, Report, Section, number_of, quoted, wrong_type};
 use super::report::Problem;
+use super::security;
 use base::Prefix;
 use media::{Learn, MAX_SOURCES};
 use routing_trie::{DialPlan, Digits, MAX_DIGITS, Rewrite};
 use sbc::dialog::session_timer::{LEAST_MIN_SE_S, LONGEST_S, Mode, Refresher, Terms};
 use sbc::policy::methods::{Bodies, Methods};
+use sbc::policy::security::MediaSecurity;
 use sbc::policy::{CliRule, Large, Redirects, Refers, Source, Target, Transport, Trunk};
 use sbc::question::Query;
 use sbc::sdp::{Codec, CodecPolicy};
@@ -103,6 +105,7 @@ struct Settings {
     methods: Methods,
     bodies: Bodies,
     offers: bool,
+    media_security: MediaSecurity,
     codecs_in: CodecPolicy,
     codecs_out: CodecPolicy,
     redirects: Redirects,
@@ -157,7 +160,7 @@ impl Draft {
             domain: s.parsed(report, "domain", "a host name or an address", names::domain),
             media_sources: media_sources(s, network, report),
             manners: profile.map(|profile| profile.manners()).unwrap_or_default(),
-            settings: Settings::read(s, node, report),
+            settings: Settings::read(s, (node, transport), report),
         };
         if draft.name.is_none() {
             section.missing(report, "name", "a name routes refer to", "\"carrier-a\"");
@@ -224,6 +227,7 @@ impl Draft {
             session: settings.session,
             offers: settings.offers,
             methods: settings.told(self.manners.conceals()),
+            media_security: settings.media_security.clone(),
             codecs_in: settings.codecs_in.clone(),
             codecs_out: settings.codecs_out.clone(),
             profile: self.manners.on(trusted),
@@ -242,7 +246,11 @@ impl Settings {
         if self.refers == Refers::Execute { told.serving(b"REFER") } else { told }
     }
 
-    fn read(s: &mut Section<'_>, node: &Node, report: &mut Report) -> Settings {
+    fn read(
+        s: &mut Section<'_>,
+        (node, transport): (&Node, Transport),
+        report: &mut Report,
+    ) -> Settings {
         let (ms, seconds) = (Duration::from_millis, Duration::from_secs);
         let plain = DialPlan::default();
         let digits = |s: &mut Section<'_>, report: &mut Report, key, default| {
@@ -283,6 +291,7 @@ impl Settings {
             offers: s.flag(report, "offers", false),
             methods: methods(s, report),
             bodies: bodies(s, report),
+            media_security: security::read(s, transport, report),
             codecs_in: codecs(s, "codecs_in", report),
             codecs_out: codecs(s, "codecs_out", report),
             redirects: s.choice(report, "redirects", &REDIRECTS).unwrap_or_default(),

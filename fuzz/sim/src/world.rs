@@ -481,7 +481,8 @@ impl World {
             return;
         }
         self.steps += 1;
-        let mut inbox = Inbox::new(Pool::new(input.as_ref().map_or(0, |(_, f)| f.bytes.len())));
+        let mut inbox =
+            Inbox::new(Pool::new(input.as_ref().map_or(0, |(_, f)| f.bytes.len() + ROOM)));
         inbox.journal_room = self.options.journal_room;
         inbox.letters.append(&mut self.mail[shard]);
         if let Some((port, flight)) = input {
@@ -605,6 +606,9 @@ impl World {
 pub(crate) fn plain(outbox: &Outbox, bytes: Bytes) -> Vec<u8> {
     outbox.plain[bytes.at as usize..(bytes.at + bytes.len) as usize].to_vec()
 }
+
+/// What protection adds to a packet, at most.
+const ROOM: usize = media::srtp::MAX_GROWTH;
 
 /// A seed that no other life of a shard has.
 fn media_seed(seed: u64, epoch: u64, shard: usize) -> [u8; 32] {

@@ -424,7 +424,7 @@ fn refusals_say_why_and_leave_a_cdr() {
     let cases = [
         ("900", "", offer.as_str(), 404, "no_route"),
         ("44", "Require: 100rel, tango\r\n", &offer, 420, "bad_extension"),
-        ("44", "", &srtp, 488, "not_acceptable"),
+        ("44", "", &srtp, 488, "srtp_forbidden"),
         ("44", "", "v=1\r\n", 400, "bad_sdp"),
         ("abc", "", &offer, 484, "bad_number"),
     ];

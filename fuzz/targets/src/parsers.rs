@@ -5,7 +5,7 @@ use media::{Learn, Media, MediaPort, Plan};
 use sbc::message::{
     self, Framing, Index, Message, Method, Name, NameAddr, Print, Status, Uri, Via,
 };
-use sbc::sdp::{Local, Origin, RtcpLine};
+use sbc::sdp::{Crypto, Lines, Local, Origin, RtcpLine};
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -115,6 +115,9 @@ pub fn sdp(data: &[u8]) {
     let Ok(session) = sbc::sdp::parse(data) else { return };
     for media in session.media() {
         black_box((media.rtp(), media.rtcp(), media.is_held_by_address(), media.formats().count()));
+        media.attributes().for_each(|attribute| {
+            black_box(Crypto::read(attribute.value));
+        });
         media.payload_types().for_each(|pt| {
             black_box((media.rtpmap(pt), media.clock_rate(pt), media.fmtp(b"0")));
         });
@@ -129,6 +132,7 @@ pub fn sdp(data: &[u8]) {
         rtcp_line: RtcpLine::WhenNeeded,
         ptime_ms: None,
         formats: None,
+        lines: Lines::default(),
     };
     let mut out = Vec::new();
     let origin = Origin { id: 1, version: 2, address };

@@ -52,7 +52,7 @@ impl World {
     }
 
     pub fn program(&mut self, end: EndKey, change: impl FnOnce(&mut Plan)) {
-        let mut plan = *self.media.plan(end).unwrap();
+        let mut plan = self.media.plan(end).unwrap().clone();
         change(&mut plan);
         self.media.program(self.now.mono, end, plan);
     }

@@ -3,23 +3,38 @@
 //! Each leg has an endpoint of its own, so each sees our addresses only. What a leg's description says
 //! (where it listens, what it will send) becomes the plan of the endpoint that faces it.
 
+use super::secure::{self, Said, Secure};
 use super::{Call, Leg};
 use crate::core::{Core, Turn, allow};
+use crate::policy::Trunk;
+use crate::policy::security::{MediaSecurity, Srtp};
 use crate::refusal::Refusal;
-use crate::sdp::{self, Kind, Local, Media, Origin, Protocol, Session};
+use crate::sdp::{self, Kind, Lines, Local, Media, Origin, Protocol, Session};
 use base::PortId;
 use media::{Learn, Plan};
 use std::net::{IpAddr, SocketAddr};
 
-/// The media line that is relayed: the first audio line over plain RTP that is not refused.
-pub(crate) fn relayed(session: &Session) -> Option<usize> {
-    session.media().iter().position(|m| is_relayed(m))
+/// The media line that is relayed: of the audio lines over RTP that are not refused the first one, or the
+/// first of those that suit the trunk of its writer better.
+fn relayed(session: &Session, trunk: Option<&Trunk>) -> Option<usize> {
+    let lines = || session.media().iter().enumerate().filter(|(_, media)| is_relayed(media));
+    let suits = lines().find(|(_, media)| {
+        let srtp = trunk.map(|trunk| trunk.media_security.srtp).unwrap_or_default();
+        match srtp {
+            Srtp::Off => !secure::is_secure(media.protocol),
+            Srtp::Preferred => true,
+            Srtp::Required => secure::is_secure(media.protocol),
+        }
+    });
+    suits.or_else(|| lines().next()).map(|(at, _)| at)
 }
 
 fn is_relayed(media: &Media) -> bool {
-    media.kind == Kind::Audio
-        && matches!(media.protocol, Protocol::RtpAvp | Protocol::RtpAvpf)
-        && media.port != 0
+    let is_rtp = match media.protocol {
+        Protocol::RtpAvp | Protocol::RtpAvpf | Protocol::RtpSavp | Protocol::RtpSavpf => true,
+        Protocol::UdpTlsRtpSavpf | Protocol::UdpTl | Protocol::Other(_) => false,
+    };
+    media.kind == Kind::Audio && is_rtp && media.port != 0
 }
 
 /// Parses a body as a session description; it may have nothing to relay, as when all media is refused.
@@ -30,7 +45,18 @@ pub(crate) fn readable(body: &[u8]) -> Result<Session<'_>, Refusal> {
 /// Parses a body as a session description with something to relay.
 pub(crate) fn acceptable(body: &[u8]) -> Result<Session<'_>, Refusal> {
     let session = readable(body)?;
-    if relayed(&session).is_some() { Ok(session) } else { Err(Refusal::NotAcceptable) }
+    if relayed(&session, None).is_some() { Ok(session) } else { Err(Refusal::NotAcceptable) }
+}
+
+/// Whether the protection of a first offer is what its trunk wants.
+pub(crate) fn permitted(
+    core: &Core,
+    (trunk, port): (u16, PortId),
+    session: &Session,
+) -> Result<(), Refusal> {
+    let line = relayed(session, core.image.trunk(trunk)).and_then(|i| session.media().get(i));
+    let Some(line) = line else { return Ok(()) };
+    secure::judge(core, (trunk, port), &Secure::default(), line, Said::Offer).map(drop)
 }
 
 /// Takes an endpoint on the interface of a leg.
@@ -39,17 +65,30 @@ pub(crate) fn reserve(core: &Core, turn: &mut Turn, port: PortId) -> Result<base
     turn.media.reserve(interface, turn.now.mono).map_err(|_| Refusal::NoMediaPort)
 }
 
-/// Learns from a leg's description where it listens and programs the endpoint that faces it.
-pub(crate) fn program(call: &mut Call, core: &Core, turn: &mut Turn, place: u8, session: &Session) {
-    let Some(leg) = call.leg(place) else { return };
-    let Some(trunk) = core.image.trunk(leg.trunk) else { return };
-    let Some(interface) = core.image.interface_of(leg.port) else { return };
-    let Some(line) = relayed(session).and_then(|i| session.media().get(i)) else {
+/// Learns from a leg's description where it listens and programs the endpoint that faces it. Nothing
+/// changes when it is not protected as its trunk wants.
+pub(crate) fn program(
+    call: &mut Call,
+    core: &Core,
+    turn: &mut Turn,
+    place: u8,
+    (said, session): (Said, &Session),
+) -> Result<(), Refusal> {
+    let Some(leg) = call.leg(place) else { return Ok(()) };
+    let Some(trunk) = core.image.trunk(leg.trunk) else { return Ok(()) };
+    let Some(interface) = core.image.interface_of(leg.port) else { return Ok(()) };
+    let line = relayed(session, Some(trunk)).and_then(|i| session.media().get(i));
+    let Some(line) = line else {
         // Every line is refused: nobody sends and nobody is missed, until another offer.
         leg.both_ways = false;
-        leg.plan = leg.plan.map(|plan| Plan { send: false, receive: false, ..plan });
-        return apply(leg, turn);
+        if let Some(plan) = &mut leg.plan {
+            (plan.send, plan.receive) = (false, false);
+        }
+        apply(leg, turn);
+        return Ok(());
     };
+    let chosen = secure::judge(core, (leg.trunk, leg.port), &leg.secure, line, said)?;
+    let security = secure::take(&mut leg.secure, turn, line, said, chosen);
     let (sends, receives) = (line.direction.sends(), line.direction.receives());
     let held = line.is_held_by_address();
     let learn = match trunk.learn {
@@ -64,6 +103,7 @@ pub(crate) fn program(call: &mut Call, core: &Core, turn: &mut Turn, place: u8, 
         receive: sends,
         learn,
         inactivity: trunk.media_timeout,
+        security,
         allow: allow(interface.allow_loopback),
         ..Plan::default()
     };
@@ -74,17 +114,19 @@ pub(crate) fn program(call: &mut Call, core: &Core, turn: &mut Turn, place: u8, 
         plan.clock_rates.push((payload_type, rate));
     }
     leg.both_ways = sends && receives && !held;
-    if leg.plan != Some(plan) {
+    if leg.plan.as_ref() != Some(&plan) {
         leg.plan = Some(plan);
         apply(leg, turn);
     }
+    Ok(())
 }
 
 fn apply(leg: &mut Leg, turn: &mut Turn) {
     leg.planned_at = turn.now.mono;
-    if let (Some(end), Some(plan)) = (leg.media, leg.plan) {
+    if let (Some(end), Some(plan)) = (leg.media, &leg.plan) {
         let heard = !leg.muted;
-        let plan = Plan { send: plan.send && heard, receive: plan.receive && heard, ..plan };
+        let (send, receive) = (plan.send && heard, plan.receive && heard);
+        let plan = Plan { send, receive, ..plan.clone() };
         turn.media.program(turn.now.mono, end, plan);
     }
 }
@@ -119,7 +161,7 @@ pub(crate) fn differs(call: &Call, place: u8, answer: &Session) -> bool {
 
 /// Whether we can carry an offer: it has something to relay, or closes everything.
 pub(crate) fn is_offer(session: &Session) -> bool {
-    relayed(session).is_some() || session.media().iter().all(Media::is_refused)
+    relayed(session, None).is_some() || session.media().iter().all(Media::is_refused)
 }
 
 /// An offer of `from` as `to` is to see it: our address and ports in place of the other side's, and the
@@ -131,11 +173,23 @@ pub(crate) fn rewritten(
     (from, to): (u8, u8),
     session: &Session,
 ) -> Option<Vec<u8>> {
-    let formats = match relayed(session).and_then(|line| session.media().get(line)) {
-        Some(line) => Some(formats(call, core, (from, to), line)?),
+    let formats = match of(call, core, from, session) {
+        Some((_, line)) => Some(formats(call, core, (from, to), line)?),
         None => None,
     };
-    describe(call, core, turn, to, (session.media(), session), formats)
+    describe(call, core, turn, (from, to), (session.media(), session), formats, secure::offer)
+}
+
+/// The media line of `from`'s description that is relayed, and its place.
+fn of<'a, 's>(
+    call: &Call,
+    core: &Core,
+    from: u8,
+    session: &'s Session<'a>,
+) -> Option<(usize, &'s Media<'a>)> {
+    let trunk = call.legs.get(usize::from(from)).and_then(|leg| core.image.trunk(leg.trunk));
+    let at = relayed(session, trunk)?;
+    Some((at, session.media().get(at)?))
 }
 
 /// The formats of an offered line that both trunks leave.
@@ -144,10 +198,24 @@ fn formats(call: &Call, core: &Core, (from, to): (u8, u8), line: &Media) -> Opti
     sdp::choose(line, &boundary.near.codecs_in, &boundary.far.codecs_out)
 }
 
-/// Whether an offer of `from` leaves a codec for `to`.
-pub(crate) fn has_codec(call: &Call, core: &Core, sides: (u8, u8), session: &Session) -> bool {
-    let line = relayed(session).and_then(|line| session.media().get(line));
-    line.is_none_or(|line| formats(call, core, sides, line).is_some())
+/// Whether an offer of `from` is protected as its trunk wants, and leaves a codec for `to`.
+pub(crate) fn fits(
+    call: &Call,
+    core: &Core,
+    (from, to): (u8, u8),
+    session: &Session,
+) -> Result<(), Refusal> {
+    let Some((_, line)) = of(call, core, from, session) else { return Ok(()) };
+    let leg = call.legs.get(usize::from(from)).ok_or(Refusal::InternalError)?;
+    secure::judge(core, (leg.trunk, leg.port), &leg.secure, line, Said::Offer)?;
+    formats(call, core, (from, to), line).map(drop).ok_or(Refusal::NoCodec)
+}
+
+/// Whether an offer may be made to a leg: the keys its trunk requires may be said over its listener.
+pub(crate) fn may_offer(call: &Call, core: &Core, to: u8) -> Result<(), Refusal> {
+    let leg = call.legs.get(usize::from(to)).ok_or(Refusal::InternalError)?;
+    let trunk = core.image.trunk(leg.trunk).ok_or(Refusal::NoRoute)?;
+    secure::may_offer(&leg.secure, &trunk.media_security)
 }
 
 /// The answer of `from` as `to` is to see it. It has the media lines that were offered to `from`,
@@ -162,23 +230,26 @@ pub(crate) fn answered(
     let said = call.leg(from)?.said.clone();
     let offer = sdp::parse(&said).ok();
     let media = offer.as_ref().map_or(session.media(), Session::media);
-    describe(call, core, turn, to, (media, session), None)
+    describe(call, core, turn, (from, to), (media, session), None, secure::answer)
 }
 
 fn describe(
     call: &mut Call,
     core: &Core,
     turn: &Turn,
-    place: u8,
+    (from, to): (u8, u8),
     (offer, session): (&[Media], &Session),
     formats: Option<Vec<u8>>,
+    lines: fn(&Secure, &MediaSecurity, &Media) -> Lines,
 ) -> Option<Vec<u8>> {
-    let line = relayed(session);
-    let leg = call.leg(place)?;
+    let (at, media) = of(call, core, from, session).unzip();
+    let leg = call.leg(to)?;
     let interface = core.image.interface_of(leg.port)?;
     let local = turn.media.local(leg.media?)?;
     let advertised = |a: SocketAddr| SocketAddr::new(interface.advertise, a.port());
-    let profile = &core.image.trunk(leg.trunk)?.profile;
+    let trunk = core.image.trunk(leg.trunk)?;
+    let profile = &trunk.profile;
+    let lines = media.map(|media| lines(&leg.secure, &trunk.media_security, media));
     let local = Local {
         rtp: advertised(local.rtp),
         rtcp: advertised(local.rtcp),
@@ -186,11 +257,12 @@ fn describe(
         rtcp_line: profile.rtcp,
         ptime_ms: profile.ptime_ms,
         formats,
+        lines: lines.unwrap_or_default(),
     };
     let print = |version| {
         let mut out = Vec::with_capacity(512);
         let origin = origin(leg.sdp_id, version, interface.advertise);
-        let local = |i| (Some(i) == line).then(|| local.clone());
+        let local = |i| (Some(i) == at).then(|| local.clone());
         sdp::rewrite_answer(&mut out, offer, session, origin, local);
         out
     };

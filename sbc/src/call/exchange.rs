@@ -5,6 +5,7 @@
 //! which is carried across as well. A side that does not know UPDATE gets a re-INVITE.
 
 use super::offer_answer::{Carrier, Negotiation, Role};
+use super::secure::Said;
 use super::{Call, Phase, answer, body, bridge, early, hunt, release, send, session};
 use crate::core::{Core, Reply, Turn};
 use crate::dialog::Contact;
@@ -106,7 +107,7 @@ pub(crate) fn begin(
     }
     let offer = bridge::readable(body::sdp(message)).ok();
     let offer = offer.filter(|session| has_body && bridge::is_offer(session));
-    let offer = offer.filter(|session| bridge::has_codec(call, core, (from, to), session));
+    let offer = offer.filter(|session| bridge::fits(call, core, (from, to), session).is_ok());
     if has_body && offer.is_none() {
         // The session stays as it is (RFC 3261 14.2).
         return core.respond(turn, served, Reply::plain(488, None), |_| {});
@@ -280,15 +281,24 @@ fn accepted(
     leg.before = Box::default();
     session::granted(leg, core, turn.now.mono, message);
     let role = leg.offer.role(Carrier::Success);
-    let Ok(session) = bridge::readable(body::sdp(message)) else {
+    let said = if role == Role::Offer { Said::Offer } else { Said::Answer };
+    let session = bridge::readable(body::sdp(message)).and_then(|session| {
+        bridge::program(call, core, turn, place, (said, &session)).map(|()| session)
+    });
+    let Ok(session) = session else {
         // A 2xx without a usable description ends the exchange; the session stays as it was.
         if by_invite {
             answer::acknowledge(call, core, turn, place, None);
         }
         return refused(call, core, turn, 488);
     };
-    bridge::program(call, core, turn, place, &session);
     let from = exchange.from;
+    if role != Role::Offer
+        && let Ok(offer) = bridge::readable(&offer_of(core, exchange.served))
+    {
+        // It was acceptable when it was passed on.
+        let _programmed = bridge::program(call, core, turn, from, (Said::Offer, &offer));
+    }
     let sdp = if role == Role::Offer {
         bridge::rewritten(call, core, turn, (place, from), &session)
     } else {
@@ -304,10 +314,6 @@ fn accepted(
         }
         call.exchange = Some(Exchange { answer_awaited: true, ..exchange });
     } else {
-        let offer = offer_of(core, exchange.served);
-        if let Ok(session) = bridge::readable(&offer) {
-            bridge::program(call, core, turn, exchange.from, &session);
-        }
         if by_invite {
             answer::acknowledge(call, core, turn, place, None);
         }
@@ -363,12 +369,14 @@ pub(crate) fn acknowledged(
     let was_asked = call.leg(exchange.to).is_some_and(|leg| !leg.offer.is_stable());
     end(call);
     let answer = bridge::readable(body::sdp(message)).ok().filter(|_| role == Role::Answer);
+    let answer = answer.filter(|session| {
+        bridge::program(call, core, turn, place, (Said::Answer, session)).is_ok()
+    });
     let Some(session) = answer else {
         // No answer to the offer we passed on: there is no session (RFC 3261 13.2.1).
         answer::acknowledge(call, core, turn, exchange.to, None);
         return release::release(call, core, turn, Refusal::NotAcceptable);
     };
-    bridge::program(call, core, turn, place, &session);
     if !was_asked {
         // The other side answered an offer of ours. It hears of what was chosen, if that is less.
         if bridge::differs(call, place, &session) {

@@ -8,7 +8,7 @@
 use super::branch::{self, Branch};
 use super::invite::{self, Offer};
 use super::{Call, MAX_LEGS, Phase, answer, body, bridge, early, exchange, outcome, redirect};
-use super::{release, session, transfer};
+use super::{release, secure, session, transfer};
 use crate::billing::{Attempt, Frame};
 use crate::core::{Core, Turn};
 use crate::dialog::Dialog;
@@ -124,7 +124,8 @@ fn attempt(
     call.holds.push(candidate.trunk);
     let place = call.legs.len() as u8;
     let ends = (place, port, media);
-    let leg = invite::leg(call, core, candidate, ends, (&message, &boundary));
+    let mut leg = invite::leg(call, core, candidate, ends, (&message, &boundary));
+    leg.secure = secure::fresh(core, turn, candidate.trunk, port);
     call.legs.push(leg);
     core.own(media, call.key, place);
     let offer = Offer::of(&message, trunk.offers || forks);

@@ -2,6 +2,7 @@
 
 use super::early::Unconfirmed;
 use super::offer_answer::Negotiation;
+use super::secure::Secure;
 use crate::dialog::Dialog;
 use crate::dialog::prack::RAck;
 use crate::dialog::session_timer::SessionTimer;
@@ -96,6 +97,8 @@ pub struct Leg {
     pub(crate) media: Option<Key>,
     /// What its last session description said.
     pub(crate) plan: Option<Plan>,
+    /// Where its protection stands.
+    pub(crate) secure: Secure,
     /// It hears nothing and is not heard, whatever its description says: it has not answered.
     pub(crate) muted: bool,
     /// Neither direction of its last session description is on hold.
@@ -139,6 +142,7 @@ impl Leg {
             bye_owed: false,
             media: Some(media),
             plan: None,
+            secure: Secure::default(),
             muted: false,
             both_ways: false,
             planned_at: Instant::NEVER,
@@ -175,6 +179,6 @@ plain!(
 );
 plain!(struct Leg {
     trunk, port, dialog, phase, invite, invite_cseq, others, peer, offer, asked, rseq, unconfirmed,
-    prack_owed, cancel_owed, bye_owed, media, plan, muted, both_ways, planned_at,
+    prack_owed, cancel_owed, bye_owed, media, plan, secure, muted, both_ways, planned_at,
     sdp_id, sdp_version, said, before, timer, refresh, offers,
 });

@@ -21,6 +21,7 @@ pub(crate) mod pass;
 pub(crate) mod record;
 mod redirect;
 pub(crate) mod release;
+mod secure;
 pub(crate) mod send;
 pub(crate) mod session;
 pub(crate) mod setup;

@@ -5,6 +5,7 @@
 //! what was said last.
 
 use super::offer_answer::Negotiation;
+use super::secure::Said;
 use super::{CALLER, Call, Leg, Phase, answer, body, bridge, hunt, release, send, transfer};
 use crate::core::{Core, Turn};
 use crate::dialog::session_timer::{Mode, Terms};
@@ -135,7 +136,8 @@ pub(crate) fn heard(
             let was_offer = call.leg(place).is_some_and(|leg| leg.offers);
             let session = bridge::acceptable(body::sdp(message));
             if let Ok(session) = &session {
-                bridge::program(call, core, turn, place, session);
+                // An answer that breaks the terms changes nothing.
+                let _kept = bridge::program(call, core, turn, place, (Said::Answer, session));
             }
             concluded(call, core, turn, place, message);
             if let (true, Ok(session)) = (was_offer, &session) {

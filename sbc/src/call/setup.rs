@@ -1,6 +1,7 @@
 //! An INVITE that begins a call: checks, decision, first candidate.
 
 use super::offer_answer::Negotiation;
+use super::secure::{self, Said};
 use super::{Call, Leg, body, bridge, hunt, release, session, transfer};
 use crate::billing::{Cdr, CdrId, Frame, Party};
 use crate::core::{Core, Reply, Turn, respond_stateless, unsupported};
@@ -109,7 +110,8 @@ fn check(
         if body::is_strange(message) || is_barred {
             return refuse(Refusal::BadContentType);
         }
-        bridge::acceptable(body::sdp(message)).map_err(|r| (Some(trunk), r))?;
+        let offer = bridge::acceptable(body::sdp(message)).map_err(|r| (Some(trunk), r))?;
+        bridge::permitted(core, (trunk, at.port), &offer).map_err(|r| (Some(trunk), r))?;
     }
     if calls.is_full() {
         return refuse(Refusal::CallsFull);
@@ -276,7 +278,8 @@ fn begin(
     let media = bridge::reserve(core, turn, at.port)?;
     let cdr = new_cdr(core, turn, at, message, Some(trunk));
     let draw = core.random.next();
-    let leg = Leg::new(trunk, at.port, dialog, media, draw);
+    let mut leg = Leg::new(trunk, at.port, dialog, media, draw);
+    leg.secure = secure::fresh(core, turn, trunk, at.port);
     let call = Call {
         home: at.home,
         key: Key::default(),
@@ -334,7 +337,8 @@ fn begin(
         let _agreed = session::asked(leg, core, message);
     }
     if let Ok(session) = bridge::acceptable(body::sdp(message)) {
-        bridge::program(call, core, turn, super::CALLER, &session);
+        // It was acceptable when it was checked.
+        let _programmed = bridge::program(call, core, turn, super::CALLER, (Said::Offer, &session));
     }
     core.journal(turn, &Frame::Start(call.cdr.clone()));
     if let Some(invite) = served {

@@ -14,6 +14,7 @@ pub mod profile;
 pub mod realm;
 pub mod redirects;
 mod refers;
+pub mod security;
 mod sources;
 mod succession;
 pub mod transport;
@@ -34,6 +35,7 @@ use base::{PortId, Prefix};
 use media::Learn;
 use plan::{Book, Routing};
 use routing_trie::{DialPlan, Digits, Rewrite};
+use security::MediaSecurity;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,6 +158,8 @@ pub struct Trunk {
     pub methods: Methods,
     /// Types of bodies that may come with them.
     pub bodies: Bodies,
+    /// How its media is protected.
+    pub media_security: MediaSecurity,
     /// Codecs it may offer.
     pub codecs_in: CodecPolicy,
     /// Codecs it may be offered.
@@ -204,6 +208,7 @@ impl Default for Trunk {
             offers: false,
             methods: Methods::default(),
             bodies: Bodies::default(),
+            media_security: MediaSecurity::default(),
             codecs_in: CodecPolicy::default(),
             codecs_out: CodecPolicy::default(),
             profile: Profile::default(),

@@ -5,6 +5,7 @@
 
 mod codec_policy;
 mod compare;
+mod crypto;
 mod media;
 mod parse;
 mod print;
@@ -12,9 +13,10 @@ mod rewrite;
 
 pub use codec_policy::{Codec, CodecPolicy, choose};
 pub use compare::compatible;
+pub use crypto::Crypto;
 pub use media::{Attribute, Direction, Kind, Media, Protocol};
 pub use parse::{Originator, Session, parse};
-pub use rewrite::{Local, Origin, RtcpLine, rewrite, rewrite_answer};
+pub use rewrite::{Lines, Local, Origin, RtcpLine, rewrite, rewrite_answer};
 
 /// Most media lines of one description.
 pub const MAX_MEDIA: usize = 8;

@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use crate::message::{digits, ip};
 
 /// Appends whole lines to a buffer.
-pub(crate) struct Lines<'o> {
+pub(crate) struct Printer<'o> {
     pub(crate) out: &'o mut Vec<u8>,
 }
 
-impl Lines<'_> {
+impl Printer<'_> {
     /// A line as it is.
     pub(crate) fn raw(&mut self, line: &[u8]) {
         self.out.extend_from_slice(line);

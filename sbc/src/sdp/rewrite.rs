@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::codec_policy::is_about_another;
 use super::media::{Attribute, Direction, Media};
 use super::parse::{Line, Session, lines};
-use super::print::Lines;
+use super::print::Printer;
 
 /// What our `o=` line says.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,24 @@ pub struct Local {
     pub ptime_ms: Option<u16>,
     /// The formats that stay, in this order; `None`: as they were said.
     pub formats: Option<Vec<u8>>,
+    /// What the transport of the line is on our side.
+    pub lines: Lines,
+}
+
+/// The protocol of a media line and the attributes that belong to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lines {
+    /// As `m=` has it; empty: as it was said.
+    pub protocol: Vec<u8>,
+    /// Whole `a=` lines.
+    pub attributes: Vec<Vec<u8>>,
+}
+
+impl Lines {
+    /// Whether feedback may be said of this line while the other side's had it (RFC 4585 §3).
+    fn has_feedback(&self) -> bool {
+        self.protocol.is_empty() || self.protocol.ends_with(b"F")
+    }
 }
 
 /// When `a=rtcp` is said (RFC 3605).
@@ -72,7 +90,7 @@ pub fn rewrite_answer(
     origin: Origin,
     local: impl Fn(usize) -> Option<Local>,
 ) {
-    let mut print = Lines { out };
+    let mut print = Printer { out };
     head(&mut print, session, origin);
     for (i, offered) in offer.iter().enumerate() {
         let answered = session.media().get(i).filter(|m| m.raw_kind == offered.raw_kind);
@@ -85,7 +103,7 @@ pub fn rewrite_answer(
     }
 }
 
-fn head(print: &mut Lines<'_>, session: &Session<'_>, origin: Origin) {
+fn head(print: &mut Printer<'_>, session: &Session<'_>, origin: Origin) {
     print.raw(b"v=0");
     print.origin(origin.id, origin.version, origin.address);
     print.raw(b"s=-");
@@ -118,14 +136,18 @@ fn is_kept_in_head(line: &Line<'_>) -> bool {
 }
 
 fn section(
-    print: &mut Lines<'_>,
+    print: &mut Printer<'_>,
     session: &Session<'_>,
     media: &Media<'_>,
     origin: Origin,
     local: Local,
 ) {
     let formats = local.formats.as_deref().unwrap_or(media.raw_formats);
-    print.media(media.raw_kind, local.rtp.port(), media.raw_protocol, formats);
+    let protocol = match local.lines.protocol.as_slice() {
+        b"" => media.raw_protocol,
+        protocol => protocol,
+    };
+    print.media(media.raw_kind, local.rtp.port(), protocol, formats);
     for line in lines(media.lines).filter(|line| line.kind == b'i') {
         print.raw(line.raw);
     }
@@ -140,6 +162,9 @@ fn section(
             b"rtcp" => true,
             b"ptime" | b"maxptime" => local.ptime_ms.is_some(),
             b"rtcp-mux" => !local.rtcp_mux,
+            b"rtcp-fb" if !local.lines.has_feedback() => true,
+            // Of a line with keys the sources are ours.
+            b"ssrc" | b"ssrc-group" if !local.lines.attributes.is_empty() => true,
             name if local.formats.is_some() && is_about_another(name, attribute.value, formats) => {
                 true
             }
@@ -163,6 +188,7 @@ fn section(
     if is_said {
         print.rtcp(rtp, rtcp);
     }
+    local.lines.attributes.iter().for_each(|line| print.raw(line));
     if let Some(ptime_ms) = local.ptime_ms {
         print.ptime(ptime_ms);
     }

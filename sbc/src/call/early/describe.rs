@@ -3,6 +3,7 @@
 
 use super::Early;
 use crate::call::offer_answer::{Carrier, Negotiation, Role};
+use crate::call::secure::Said;
 use crate::call::{CALLER, Call, MAX_FORKS, body, bridge};
 use crate::core::{Core, Turn};
 use crate::message::Message;
@@ -36,7 +37,7 @@ pub(crate) fn described(
                 place_answer(call, at, &session)?;
             }
             agree(call, (place, at), role, body::sdp(message));
-            bridge::program(call, core, turn, place, &session);
+            bridge::program(call, core, turn, place, (Said::Answer, &session))?;
             if is_owed {
                 // The offer was ours: its answer becomes one for the caller, in the 2xx.
                 let is_final = carrier == Carrier::Success;
@@ -51,11 +52,9 @@ pub(crate) fn described(
         Role::Offer => {
             let session = bridge::acceptable(body::sdp(message))?;
             leg.offer = Negotiation::OfferReceived;
-            if !bridge::has_codec(call, core, (place, CALLER), &session) {
-                return Err(Refusal::NoCodec);
-            }
+            bridge::fits(call, core, (place, CALLER), &session)?;
             place_offer(call)?;
-            bridge::program(call, core, turn, place, &session);
+            bridge::program(call, core, turn, place, (Said::Offer, &session))?;
             Ok(bridge::rewritten(call, core, turn, (place, CALLER), &session))
         }
         Role::Repeat | Role::Misplaced | Role::Crossed | Role::Overlapping => Ok(None),
@@ -79,7 +78,7 @@ pub(crate) fn noted(
     if !body::sdp(message).is_empty() && matches!(role, Role::Answer | Role::Preview) {
         let session = bridge::acceptable(body::sdp(message))?;
         agree(call, (place, at), role, body::sdp(message));
-        bridge::program(call, core, turn, place, &session);
+        bridge::program(call, core, turn, place, (Said::Answer, &session))?;
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ pub(crate) use reliable::{Unconfirmed, confirmed, is_confirmed_by, unconfirmed};
 
 use super::branch::Standing;
 use super::offer_answer::{Carrier, Negotiation};
+use super::secure::Said;
 use super::{CALLER, Call, Leg, Phase, answer, branch, bridge, hunt, release, transfer};
 use crate::core::{Core, Turn};
 use crate::counters::Unheard;
@@ -255,7 +256,8 @@ fn switch(call: &mut Call, core: &Core, turn: &mut Turn, place: u8, at: usize) {
     leg.dialog.remote_cseq = 0;
     leg.prack_owed = None;
     if let Ok(session) = bridge::acceptable(&early.answer) {
-        bridge::program(call, core, turn, place, &session);
+        // An answer that breaks the terms changes nothing.
+        let _kept = bridge::program(call, core, turn, place, (Said::Answer, &session));
         if !caller_is_owed(call) && call.callee == Some(place) {
             listen(call, &early);
         }

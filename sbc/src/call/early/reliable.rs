@@ -3,6 +3,7 @@
 
 use super::{find, resume};
 use crate::call::offer_answer::{Carrier, Negotiation, Role};
+use crate::call::secure::Said;
 use crate::call::{CALLER, Call, answer, body, bridge, exchange, hunt, release, send};
 use crate::core::{Core, Reply, Turn};
 use crate::dialog::prack::RAck;
@@ -129,7 +130,9 @@ fn answered_offer(
     let Ok(session) = bridge::acceptable(body::sdp(message)) else {
         return hunt::give_up(call, core, turn, callee, Refusal::NotAcceptable);
     };
-    bridge::program(call, core, turn, CALLER, &session);
+    if let Err(why) = bridge::program(call, core, turn, CALLER, (Said::Answer, &session)) {
+        return hunt::give_up(call, core, turn, callee, why);
+    }
     let sdp = bridge::answered(call, core, turn, (CALLER, callee), &session);
     for place in [CALLER, callee] {
         if let Some(leg) = call.leg(place) {
@@ -153,7 +156,7 @@ fn offered(
     message: &Message,
 ) {
     let session = bridge::readable(body::sdp(message)).ok();
-    let fits = |s: &Session, callee| bridge::has_codec(call, core, (place, callee), s);
+    let fits = |s: &Session, callee| bridge::fits(call, core, (place, callee), s).is_ok();
     let session = session.filter(|s| bridge::is_offer(s));
     let session = session.filter(|s| owed.as_ref().is_none_or(|(callee, _)| fits(s, *callee)));
     let (Some((callee, rack)), Some(session)) = (owed, session) else {

@@ -1,0 +1,301 @@
+//! Encrypted media as it is agreed upon in SIP: who is offered what, what is refused, and that what was
+//! agreed is what is sent. The peers' ends are endpoints of our own relay, keyed by what SIP said.
+
+use base::{Bytes, Instant, Now, Pool, PortId, Wall};
+use media::srtp::{Keys, MasterKey, Suite};
+use media::{EndKey, Media, MediaPort, Plan, Security, Verdict};
+use sbc::policy::security::{MediaSecurity, Srtp};
+use sbc::sdp::Crypto;
+use sim::Options;
+use sim::scene::{CALLEE, CALLEE_MEDIA, CALLER_MEDIA, Scene, image};
+use sim::wire::{self, Text};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const SUITE: Suite = Suite::AesCm128HmacSha1_80;
+
+/// A world of one shard: what the caller's trunk and the callees' want.
+fn world(caller: Srtp, callee: Srtp) -> Scene {
+    let security = |srtp| MediaSecurity { srtp, over_plain_sip: true, ..Default::default() };
+    let mut image = image();
+    image.trunks[0].media_security = security(caller);
+    image.trunks[1].media_security = security(callee);
+    image.trunks[2].media_security = security(callee);
+    Scene::with(image, Options { shards: 1, ..Default::default() })
+}
+
+fn key(seed: u8) -> MasterKey {
+    MasterKey::new(SUITE, &[seed; 30]).expect("of its length")
+}
+
+fn line(tag: usize, seed: u8) -> String {
+    String::from_utf8(Crypto::line(tag, SUITE, &key(seed))).expect("ASCII")
+}
+
+/// A description with or without keys.
+fn description(at: &str, protocol: &str, crypto: Option<String>) -> String {
+    let body = wire::sdp(at.parse().expect("an address"), 1, "0", "sendrecv");
+    let crypto = crypto.map(|line| format!("{line}\r\n")).unwrap_or_default();
+    format!("{}{crypto}", body.replace("RTP/AVP", protocol))
+}
+
+/// The lines of keys in a description.
+fn keys(text: &Text) -> Vec<Crypto> {
+    let values = text.body().lines().filter_map(|l| l.trim_end().strip_prefix("a=crypto:"));
+    values.map(|value| Crypto::read(value.as_bytes()).expect("well made")).collect()
+}
+
+fn protocol(text: &Text) -> &str {
+    let line = text.body().lines().find_map(|l| l.strip_prefix("m=audio "));
+    line.and_then(|line| line.split(' ').nth(1)).unwrap_or_default()
+}
+
+/// What a peer protects and opens packets with.
+struct Cipher {
+    media: Media,
+    pool: Pool,
+    sent: Vec<base::PacketSend>,
+    plain: EndKey,
+}
+
+const INSIDE: &str = "192.0.2.7:7000";
+const OUTSIDE: &str = "192.0.2.8:8000";
+
+impl Cipher {
+    fn new(suite: Suite, theirs: MasterKey, ours: MasterKey) -> Cipher {
+        let port = |i: u32| MediaPort {
+            rtp: PortId(2 * i),
+            rtcp: PortId(2 * i + 1),
+            address: SocketAddr::from(([192, 0, 2, 9], 9_000 + 2 * i as u16)),
+            interface: 0,
+        };
+        let mut media = Media::new((0..2).map(port).collect(), [3; 32], Instant(0));
+        let ends = [INSIDE, OUTSIDE].map(|leg| {
+            let end = media.reserve(0, Instant(0)).expect("a port");
+            media.program(Instant(0), end, Plan::towards(leg.parse().expect("an address")));
+            end
+        });
+        let [plain, wire] = ends;
+        let keys = Keys { suite, ingress: theirs, egress: ours, mki_len: 0 };
+        let security = Security::Keys(Box::new(keys));
+        let plan = Plan::towards(OUTSIDE.parse().expect("an address"));
+        media.program(Instant(0), wire, Plan { security, ..plan });
+        media.join(plain, wire);
+        Cipher { media, pool: Pool::new(4_096), sent: Vec::new(), plain }
+    }
+
+    fn pass(&mut self, port: u32, source: &str, packet: &[u8]) -> Option<Vec<u8>> {
+        let (now, source) = (Now { mono: Instant(0), wall: Wall(0) }, source.parse().ok()?);
+        let bytes = Bytes { at: 0, len: packet.len() as u32 };
+        self.pool.get_mut(bytes).copy_from_slice(packet);
+        let (pool, sent) = (&mut self.pool, &mut self.sent);
+        match self.media.receive(now, PortId(port), source, bytes, pool, sent) {
+            Verdict::Forward => Some(self.pool.get(self.sent.pop()?.bytes).to_vec()),
+            Verdict::Absorb | Verdict::Discard(_) => None,
+        }
+    }
+
+    fn seal(&mut self, packet: &[u8]) -> Vec<u8> {
+        assert_eq!(self.plain.index, 0);
+        self.pass(0, INSIDE, packet).expect("sealed")
+    }
+
+    fn open(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
+        self.pass(2, OUTSIDE, packet)
+    }
+}
+
+/// A packet from one peer to the other; how it arrives.
+fn carry(s: &mut Scene, from: &str, to: &Text, packet: &[u8], at: &str) -> Option<Vec<u8>> {
+    let (from, at) = (from.parse().expect("an address"), at.parse().expect("an address"));
+    s.world.send(from, to.media().expect("our address"), packet);
+    s.world.wait(at, Duration::from_secs(1)).map(|arrived| arrived.bytes.to_vec())
+}
+
+/// A call from a caller who offers `offer` to a callee who answers what `answer` makes of its INVITE.
+fn call(s: &mut Scene, offer: &str, answer: impl Fn(&Text) -> String) -> (Text, Text) {
+    let text = s.request("INVITE", "c1", "442079460000", "", offer);
+    s.world.send(s.caller, s.node, text);
+    s.expect_status(s.caller, 100);
+    let invite = s.expect(s.callee, "INVITE");
+    let contact = format!("Contact: <sip:{CALLEE}>\r\n");
+    s.world.send(s.callee, s.node, invite.reply(200, "b", &contact, &answer(&invite)));
+    s.expect(s.callee, "ACK");
+    let ok = s.expect_status(s.caller, 200);
+    s.acknowledge(&ok);
+    (invite, ok)
+}
+
+#[test]
+fn an_encrypted_caller_talks_to_a_plain_callee_and_back() {
+    let mut s = world(Srtp::Required, Srtp::Off);
+    let offer = description(CALLER_MEDIA, "RTP/SAVP", Some(line(7, 1)));
+    let plain = description(CALLEE_MEDIA, "RTP/AVP", None);
+    let (invite, ok) = call(&mut s, &offer, |_| plain.clone());
+    assert_eq!((protocol(&invite), keys(&invite).len()), ("RTP/AVP", 0));
+    let ours = keys(&ok);
+    assert_eq!((protocol(&ok), ours.len(), ours[0].tag), ("RTP/SAVP", 1, 7));
+    assert_ne!(ours[0].key, key(1), "our key is our own");
+    let mut caller = Cipher::new(SUITE, ours[0].key.clone(), key(1));
+    let packet = wire::rtp(1, 1, b'm');
+    let heard = carry(&mut s, CALLER_MEDIA, &ok, &caller.seal(&packet), CALLEE_MEDIA);
+    assert_eq!(heard.expect("it was opened")[12..], packet[12..]);
+    let unprotected = carry(&mut s, CALLER_MEDIA, &ok, &packet, CALLEE_MEDIA);
+    assert_eq!(unprotected, None, "what is not encrypted is not heard");
+    let back = carry(&mut s, CALLEE_MEDIA, &invite, &packet, CALLER_MEDIA).expect("it was sealed");
+    assert_ne!(back[12..28], packet[12..28]);
+    assert_eq!(caller.open(&back).expect("it is ours")[12..], packet[12..]);
+    // The same keys again, on hold and off: nothing begins anew.
+    for (number, direction) in [(2, "sendonly"), (3, "sendrecv")] {
+        let again = offer.replace("a=sendrecv", &format!("a={direction}"));
+        let text = s.in_dialog("INVITE", number, &ok, &again);
+        s.world.send(s.caller, s.node, text);
+        s.expect_status(s.caller, 100);
+        let inner = s.expect(s.callee, "INVITE");
+        s.world.send(s.callee, s.node, inner.reply(200, "b", "", &plain));
+        s.expect(s.callee, "ACK");
+        let held = s.expect_status(s.caller, 200);
+        assert_eq!(keys(&held)[0].key, ours[0].key);
+        let ack = s.in_dialog("ACK", number, &ok, "");
+        s.world.send(s.caller, s.node, ack);
+        s.world.run(Duration::from_millis(10));
+    }
+    let sealed = caller.seal(&wire::rtp(2, 1, b'm'));
+    assert!(carry(&mut s, CALLER_MEDIA, &ok, &sealed, CALLEE_MEDIA).is_some());
+    assert_eq!(carry(&mut s, CALLER_MEDIA, &ok, &sealed, CALLEE_MEDIA), None, "a replay");
+    // The process goes, the call stays: our packets come from another source, under the same key.
+    s.world.hand_over(0);
+    let sealed = caller.seal(&wire::rtp(3, 1, b'm'));
+    assert!(carry(&mut s, CALLER_MEDIA, &ok, &sealed, CALLEE_MEDIA).is_some());
+    let packet = wire::rtp(2, 1, b'm');
+    let next = carry(&mut s, CALLEE_MEDIA, &invite, &packet, CALLER_MEDIA).expect("sealed");
+    assert_ne!(next[8..12], back[8..12]);
+    assert!(caller.open(&next).is_some());
+    s.finish(&ok);
+}
+
+#[test]
+fn a_callee_that_requires_keys_is_offered_every_suite_and_chooses() {
+    let mut s = world(Srtp::Off, Srtp::Required);
+    let offer = description(CALLER_MEDIA, "RTP/AVP", None);
+    let choose = |invite: &Text| {
+        let (protocol, offered) = (protocol(invite), keys(invite));
+        assert_eq!(protocol, "RTP/SAVP");
+        let suites: Vec<Suite> = offered.iter().map(|crypto| crypto.suite).collect();
+        assert_eq!(suites, MediaSecurity::SUITES);
+        assert!(offered[0].key != offered[1].key && offered[1].key != offered[2].key);
+        description(CALLEE_MEDIA, "RTP/SAVP", Some(line(3, 2)))
+    };
+    let (invite, ok) = call(&mut s, &offer, choose);
+    assert_eq!((protocol(&ok), keys(&ok).len()), ("RTP/AVP", 0));
+    let mut callee = Cipher::new(SUITE, keys(&invite)[2].key.clone(), key(2));
+    let packet = wire::rtp(1, 1, b'm');
+    let heard = carry(&mut s, CALLER_MEDIA, &ok, &packet, CALLEE_MEDIA).expect("sealed");
+    assert_eq!(callee.open(&heard).expect("ours")[12..], packet[12..]);
+    let sealed = callee.seal(&packet);
+    assert!(carry(&mut s, CALLEE_MEDIA, &invite, &sealed, CALLER_MEDIA).is_some());
+    // The callee takes new keys: what it sends under them is heard.
+    let again = description(CALLEE_MEDIA, "RTP/SAVP", Some(line(1, 9)));
+    let text = s.from_callee("INVITE", 1, &invite, "b", &again);
+    s.world.send(s.callee, s.node, text);
+    s.expect_status(s.callee, 100);
+    let inner = s.expect(s.caller, "INVITE");
+    s.world.send(s.caller, s.node, inner.reply(200, "x", "", &offer));
+    s.expect(s.caller, "ACK");
+    let rekeyed = s.expect_status(s.callee, 200);
+    let ours = keys(&rekeyed);
+    assert_ne!(ours[0].key, keys(&invite)[2].key, "new keys are answered with a new key");
+    s.world.run(Duration::from_millis(10));
+    let mut callee = Cipher::new(SUITE, ours[0].key.clone(), key(9));
+    let sealed = callee.seal(&wire::rtp(5, 1, b'm'));
+    assert!(carry(&mut s, CALLEE_MEDIA, &invite, &sealed, CALLER_MEDIA).is_some());
+    let heard = carry(&mut s, CALLER_MEDIA, &ok, &wire::rtp(2, 1, b'm'), CALLEE_MEDIA);
+    assert!(callee.open(&heard.expect("sealed")).is_some());
+}
+
+#[test]
+fn keys_are_preferred_where_both_have_them() {
+    for keyed in [true, false] {
+        let mut s = world(Srtp::Preferred, Srtp::Preferred);
+        let offer = description(CALLER_MEDIA, "RTP/AVP", keyed.then(|| line(1, 1)));
+        let answer = description(CALLEE_MEDIA, "RTP/AVP", keyed.then(|| line(3, 2)));
+        let (invite, ok) = call(&mut s, &offer, |_| answer.clone());
+        assert_eq!((protocol(&invite), keys(&invite).len()), ("RTP/AVP", 3), "RFC 8643");
+        assert_eq!((protocol(&ok), keys(&ok).len()), ("RTP/AVP", usize::from(keyed)));
+        let packet = wire::rtp(1, 1, b'm');
+        if !keyed {
+            let heard = carry(&mut s, CALLER_MEDIA, &ok, &packet, CALLEE_MEDIA);
+            assert_eq!(heard, Some(packet), "as it came");
+            continue;
+        }
+        let mut caller = Cipher::new(SUITE, keys(&ok)[0].key.clone(), key(1));
+        let mut callee = Cipher::new(SUITE, keys(&invite)[2].key.clone(), key(2));
+        let heard = carry(&mut s, CALLER_MEDIA, &ok, &caller.seal(&packet), CALLEE_MEDIA);
+        assert_eq!(callee.open(&heard.expect("sealed")).expect("ours")[12..], packet[12..]);
+    }
+}
+
+#[test]
+fn what_breaks_the_terms_is_refused_by_name() {
+    let plain = description(CALLER_MEDIA, "RTP/AVP", None);
+    let keyed = description(CALLER_MEDIA, "RTP/SAVP", Some(line(1, 1)));
+    let strange = keyed.replace("AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32");
+    let keyless = description(CALLER_MEDIA, "RTP/SAVP", None);
+    let cases = [
+        (Srtp::Required, &plain, "srtp_required"),
+        (Srtp::Required, &strange, "no_srtp_suite"),
+        (Srtp::Preferred, &keyless, "no_srtp_suite"),
+        (Srtp::Off, &keyed, "srtp_forbidden"),
+    ];
+    for (policy, offer, reason) in cases {
+        let mut s = world(policy, Srtp::Off);
+        let text = s.request("INVITE", "c1", "442079460000", "", offer);
+        s.world.send(s.caller, s.node, text);
+        let refused = s.expect_status(s.caller, 488);
+        assert!(refused.get("Reason").contains(reason), "{}", refused.raw);
+    }
+}
+
+#[test]
+fn keys_do_not_cross_in_sip_that_anybody_reads() {
+    let keyed = description(CALLER_MEDIA, "RTP/SAVP", Some(line(1, 1)));
+    for (near, far) in [(Srtp::Required, Srtp::Off), (Srtp::Off, Srtp::Required)] {
+        let mut image = image();
+        image.trunks[0].media_security.srtp = near;
+        image.trunks[1].media_security.srtp = far;
+        image.trunks[2].media_security.srtp = far;
+        let mut s = Scene::with(image, Options { shards: 1, ..Default::default() });
+        let plain = description(CALLER_MEDIA, "RTP/AVP", None);
+        let offer = if near == Srtp::Required { &keyed } else { &plain };
+        let text = s.request("INVITE", "c1", "442079460000", "", offer);
+        s.world.send(s.caller, s.node, text);
+        if near == Srtp::Required {
+            let refused = s.expect_status(s.caller, 488);
+            assert!(refused.get("Reason").contains("srtp_keys_exposed"), "{}", refused.raw);
+        } else {
+            s.expect_status(s.caller, 100);
+            s.expect_status(s.caller, 503);
+            s.world.run(Duration::from_secs(40));
+            let attempts = &s.world.cdrs()[0].attempts;
+            assert!(attempts.iter().all(|attempt| *attempt.reason == *b"srtp_keys_exposed"));
+        }
+        assert!(s.within(s.callee, Duration::ZERO).is_none(), "nobody is told a key");
+    }
+}
+
+#[test]
+fn an_answer_without_the_keys_that_were_required_ends_the_attempt() {
+    let mut s = world(Srtp::Off, Srtp::Required);
+    let text =
+        s.request("INVITE", "c1", "442079460000", "", &description(CALLER_MEDIA, "RTP/AVP", None));
+    s.world.send(s.caller, s.node, text);
+    s.expect_status(s.caller, 100);
+    let invite = s.expect(s.callee, "INVITE");
+    let contact = format!("Contact: <sip:{CALLEE}>\r\n");
+    let plain = description(CALLEE_MEDIA, "RTP/AVP", None);
+    s.world.send(s.callee, s.node, invite.reply(200, "b", &contact, &plain));
+    s.expect(s.callee, "ACK");
+    s.expect(s.callee, "BYE");
+    let refused = s.expect_status(s.caller, 488);
+    assert!(refused.get("Reason").contains("srtp_required"), "{}", refused.raw);
+}

@@ -1,0 +1,155 @@
+//! libsrtp2 as the other end: it opens what we seal and we open what it seals, in every suite.
+//!
+//! A small program around the library (`data/libsrtp.c`) is compiled by the test (packages gcc and
+//! libsrtp2-dev: `tools/packages.sh peers`).
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the oracle is a process")]
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+mod world;
+
+use media::srtp::{Keys, MasterKey, Suite};
+use media::{Security, Verdict};
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
+use world::{ALICE, BOB, World, report, voice};
+
+/// Rollovers are passed: the library counts them as we do.
+const PACKETS: u32 = 66_000;
+
+fn program() -> &'static PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let name = format!("tandem-libsrtp-{}", std::process::id());
+        let program = std::env::temp_dir().join(name);
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/libsrtp.c");
+        let compiled = Command::new("gcc")
+            .args(["-O1", "-o"])
+            .arg(&program)
+            .args([source, "-lsrtp2"])
+            .status()
+            .expect("gcc is missing: run tools/packages.sh peers");
+        assert!(compiled.success(), "run tools/packages.sh peers (Debian package libsrtp2-dev)");
+        program
+    })
+}
+
+/// The library at work under one key.
+struct Oracle {
+    child: Child,
+    asks: ChildStdin,
+    says: BufReader<ChildStdout>,
+}
+
+impl Oracle {
+    fn new(direction: &str, suite: Suite, key: &MasterKey) -> Oracle {
+        let mut child = Command::new(program())
+            .args([direction, suite.name(), &hex(key.expose())])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (asks, says) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Oracle { child, asks, says: BufReader::new(says) }
+    }
+
+    fn pass(&mut self, kind: &str, packet: &[u8]) -> Result<Vec<u8>, String> {
+        writeln!(self.asks, "{kind} {}", hex(packet)).unwrap();
+        self.asks.flush().unwrap();
+        let mut line = String::new();
+        self.says.read_line(&mut line).unwrap();
+        let line = line.trim_end();
+        if line.starts_with("error") { Err(line.to_owned()) } else { Ok(unhex(line)) }
+    }
+}
+
+impl Drop for Oracle {
+    fn drop(&mut self) {
+        let _killed = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+    (0..text.len()).step_by(2).map(byte).collect()
+}
+
+fn key(suite: Suite, seed: u8) -> MasterKey {
+    let bytes: Vec<u8> = (0..46u8).map(|i| i.wrapping_mul(7).wrapping_add(seed)).collect();
+    MasterKey::new(suite, &bytes[..suite.key_len() + suite.salt_len()]).unwrap()
+}
+
+/// A world whose Bob is protected, and the library on both of his directions.
+fn world(suite: Suite) -> (World, Oracle, Oracle) {
+    let mut w = World::new();
+    let (ingress, egress, bob) = (key(suite, 1), key(suite, 2), w.bob);
+    let (seals, opens) =
+        (Oracle::new("seal", suite, &ingress), Oracle::new("open", suite, &egress));
+    let keys = Keys { suite, ingress, egress, mki_len: 0 };
+    w.program(bob, |plan| plan.security = Security::Keys(Box::new(keys)));
+    (w, seals, opens)
+}
+
+fn sent(w: &mut World) -> Vec<u8> {
+    let sent = w.out.pop().expect("it was forwarded");
+    w.pool.get(sent.bytes).to_vec()
+}
+
+/// RTP with a CSRC list, an extension and padding.
+fn ornate(sequence: u16) -> Vec<u8> {
+    let mut bytes = voice(sequence);
+    bytes[0] = 0xb1;
+    bytes.splice(12..12, [0, 0, 0, 9, 0xbe, 0xde, 0, 1, 1, 2, 3, 4]);
+    bytes.extend([0, 0, 0, 4]);
+    bytes
+}
+
+#[test]
+fn libsrtp_and_we_understand_each_other_in_every_suite() {
+    for suite in Suite::ALL {
+        let (mut w, mut seals, mut opens) = world(suite);
+        let (alice, bob) = (w.alice, w.bob);
+        for i in 0..200 {
+            w.pass(20);
+            let packet = if i % 2 == 0 { voice(i) } else { ornate(i) };
+            assert_eq!(w.rtp(alice, ALICE, &packet), Verdict::Forward);
+            let opened = opens.pass("rtp", &sent(&mut w)).expect("they agree");
+            assert_eq!(opened[12..], packet[12..], "{suite:?}");
+            let sealed = seals.pass("rtp", &packet).expect("they agree");
+            assert_eq!(w.rtp(bob, BOB, &sealed), Verdict::Forward, "{suite:?}");
+            assert_eq!(sent(&mut w), packet, "{suite:?}");
+            let rtcp = report(u32::from(i), 0, 0);
+            assert_eq!(w.rtcp(alice, "192.0.2.1:4001", &rtcp), Verdict::Forward);
+            assert_eq!(opens.pass("rtcp", &sent(&mut w)).expect("they agree"), rtcp);
+            let sealed = seals.pass("rtcp", &rtcp).expect("they agree");
+            assert_eq!(w.rtcp(bob, "198.51.100.1:6001", &sealed), Verdict::Forward, "{suite:?}");
+            assert_eq!(sent(&mut w), rtcp, "{suite:?}");
+        }
+        assert_eq!(w.media.report(bob).unwrap().discarded, 0);
+    }
+}
+
+#[test]
+fn libsrtp_follows_a_change_of_source_and_the_rollovers_of_our_stream() {
+    let (mut w, mut seals, mut opens) = world(Suite::AesCm128HmacSha1_80);
+    let (alice, bob) = (w.alice, w.bob);
+    for i in 0..PACKETS {
+        w.pass(20);
+        let mut packet = voice(i as u16);
+        if i > PACKETS / 2 {
+            packet[8..12].copy_from_slice(&[7; 4]);
+        }
+        assert_eq!(w.rtp(alice, ALICE, &packet), Verdict::Forward);
+        let opened = opens.pass("rtp", &sent(&mut w)).expect("ours");
+        assert_eq!(opened[12..], packet[12..]);
+        let sealed = seals.pass("rtp", &voice(i as u16)).expect("theirs");
+        assert_eq!(w.rtp(bob, BOB, &sealed), Verdict::Forward, "packet {i}");
+        w.out.clear();
+    }
+}
