@@ -2,12 +2,12 @@
 //!
 //! A message is its own address: our branch says whose it was. A request within a dialog is tried once
 //! more at the peer's Contact, since the connection the peer came by is gone; any other is over, as if it
-//! had timed out. One that went over TCP for its size is sent as datagrams. Responses need nothing: what repeats them is still running, or nobody waits for them.
+//! had timed out. A CANCEL bears its INVITE's branch, which is still answered. One that went over TCP for its size is sent as datagrams. Responses need nothing: what repeats them is still running, or nobody waits for them.
 
 use super::{Outcome, Signal};
 use crate::core::Turn;
 use crate::errand;
-use crate::message::{self, Index};
+use crate::message::{self, Index, Method};
 use crate::transaction::{Branch, Machine};
 use base::Key;
 
@@ -24,6 +24,15 @@ impl Signal {
         }
         let key = branch.transaction;
         let tx = self.core.transactions.get(key).filter(|tx| tx.hash == branch.secret);
+        if message.method() == Some(Method::Cancel) {
+            if let Some(key) = tx.and_then(|tx| tx.cancel) {
+                self.core.counters.transport_errors.add(1);
+                let owner = tx.and_then(|tx| tx.owner);
+                self.timed_out(turn, key);
+                self.settle_owner(turn, owner);
+            }
+            return Outcome::Handled;
+        }
         if tx.is_some_and(is_waiting) {
             self.core.counters.transport_errors.add(1);
             let owner = tx.and_then(|tx| tx.owner);
