@@ -63,7 +63,8 @@ pub(crate) fn carry(
         print.body(kind, message.body());
     });
     core.counters.passed.add(1);
-    if method == Method::Notify {
+    // The last one leaves it to its time: it may not get through.
+    if method == Method::Notify && means(message) != Means::Ends {
         first::live(errand, turn, subscription_expires(message));
     }
     errand.under_way.push(UnderWay { from: side, served, sent, method: means(message) });
