@@ -48,7 +48,8 @@ fn value(node: &str, cdr: &Cdr) -> Value {
     put("decision", cdr.taken.as_ref().map_or(Value::Null, |taken| decision(taken, cdr.money())));
     put("why", why(&cdr.why));
     put("attempts", attempts(cdr));
-    put("transfers", (0..cdr.transfers.len()).map(|n| transfer(cdr, n)).collect());
+    put("transferred_to", cdr.transferred_to.map_or(Value::Null, |to| json!(id(node, to))));
+    put("transfers", (0..cdr.transfers.len()).map(|n| transfer(node, cdr, n)).collect());
     put("media", json!({ "caller": media(&cdr.media[0]), "callee": media(&cdr.media[1]) }));
     put("recovered", json!(cdr.recovered));
     Value::Object(out)
@@ -103,7 +104,7 @@ fn decimal(taken: &Taken, units: i64) -> String {
 }
 
 /// A transfer, and what it came to.
-fn transfer(cdr: &Cdr, n: usize) -> Value {
+fn transfer(node: &str, cdr: &Cdr, n: usize) -> Value {
     let one = &cdr.transfers[n];
     let answered = cdr.attempts_of(Some(n)).iter().find(|attempt| attempt.answer.is_some());
     let taken = one.taken.as_ref();
@@ -112,6 +113,8 @@ fn transfer(cdr: &Cdr, n: usize) -> Value {
         "by": one.by.name(),
         "trunk": text(&one.trunk),
         "number": text(&one.number),
+        "call_id": text(&one.call_id),
+        "joined": one.joined.map(|joined| id(node, joined)),
         "first_attempt": one.first,
         "status": one.status,
         "answer_at": at(answered.and_then(|attempt| attempt.answer)),

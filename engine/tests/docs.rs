@@ -298,7 +298,10 @@ fn sample() -> Cdr {
         released_by: Party::Caller,
         taken: Some(taken()),
         why: Default::default(),
+        transferred_to: None,
         transfers: vec![sbc::billing::Transferred {
+            call_id: Default::default(),
+            joined: None,
             at,
             by: sbc::billing::Party::Caller,
             trunk: text("in"),

@@ -6,7 +6,7 @@
 //! records, packets, texts, mesh, events; a send that fails is an input of a later turn, an `Err` ends
 //! the shard.
 
-use base::{Bytes, Instant, Now, PacketSend, Pool, PortId, ShardId, Texts};
+use base::{Bytes, Instant, Key, Now, PacketSend, Pool, PortId, ShardId, Texts};
 use control::{Command, Event};
 use sbc::policy::Proved;
 use std::net::SocketAddr;
@@ -56,6 +56,21 @@ pub enum Letter {
         /// The whole message.
         bytes: Box<[u8]>,
     },
+    /// A SIP message that a sign of another shard's says is for a call of ours.
+    Signed {
+        /// The listener it arrived on.
+        port: PortId,
+        /// Who sent it.
+        source: SocketAddr,
+        /// The names its sender has proved.
+        proved: Option<Proved>,
+        /// The whole message.
+        bytes: Box<[u8]>,
+        /// The call.
+        call: Key,
+    },
+    /// What one call has to say to another when a leg goes from one to the other.
+    Move(Box<sbc::Move>),
     /// A SIP message for another shard, which takes no more of them: it is refused here, or dropped.
     Returned {
         /// The listener it arrived on.

@@ -5,10 +5,10 @@ use crate::journal::Ledger;
 use crate::limits::{Limits, Role, ShardLimits};
 use crate::quarantine::Quarantine;
 use base::page::Page;
-use base::{Instant, Now, Pool, ShardId};
+use base::{Instant, Now, Pool, PortId, ShardId};
 use control::Event;
 use media::{Media, MediaPort, Notice};
-use sbc::policy::Image;
+use sbc::policy::{Image, Proved};
 use sbc::{CallRecord, Outcome, Sender, Setup, Signal, Turn};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -143,6 +143,11 @@ impl Shard {
         self.notice(now, room, outbox);
         let (signal, mut turn) = self.turn(now, outbox, room);
         signal.expire(&mut turn);
+        let mut moves = Vec::new();
+        signal.deliver(&mut turn, |shard, letter| moves.push((shard, letter)));
+        for (shard, letter) in moves {
+            outbox.mesh.push((shard, Letter::Move(Box::new(letter))));
+        }
         self.write_records(now, outbox);
         if self.signal.is_drained() && !self.told_drained {
             self.told_drained = true;
@@ -155,9 +160,11 @@ impl Shard {
         for letter in inbox.letters.drain(..) {
             let source = match &letter {
                 Letter::Signal { source, .. }
+                | Letter::Signed { source, .. }
                 | Letter::Stream { source, .. }
                 | Letter::Returned { source, .. } => Some(*source),
                 Letter::Forward { .. }
+                | Letter::Move(_)
                 | Letter::Unsent { .. }
                 | Letter::Answer(_)
                 | Letter::Command(_)
@@ -232,10 +239,7 @@ impl Shard {
         let (port, source) = (packet.port, packet.source);
         let outcome =
             signal.receive(&mut turn, Sender { port, source, proved: None }, bytes, false);
-        if let Outcome::Elsewhere(shard) = outcome {
-            let (proved, bytes) = (None, bytes.into());
-            outbox.mesh.push((shard, Letter::Signal { port, source, proved, bytes }));
-        }
+        send_on(outbox, outcome, (port, source, None), || bytes.into());
     }
 
     /// A packet made us fail. Its call is closed; its source is heard no more after the second time; the
@@ -291,14 +295,19 @@ impl Shard {
         match letter {
             Letter::Signal { port, source, proved, bytes } => {
                 let from = Sender { port, source, proved: proved.as_ref() };
-                signal.receive(&mut turn, from, &bytes, true);
+                let outcome = signal.receive(&mut turn, from, &bytes, true);
+                send_on(outbox, outcome, (port, source, proved), || bytes);
             }
+            Letter::Signed { port, source, proved, bytes, call } => {
+                let from = Sender { port, source, proved: proved.as_ref() };
+                let outcome = signal.signed(&mut turn, from, &bytes, call);
+                send_on(outbox, outcome, (port, source, proved), || bytes);
+            }
+            Letter::Move(letter) => signal.moved(*letter),
             Letter::Stream { port, source, proved, bytes } => {
                 let from = Sender { port, source, proved: proved.as_ref() };
                 let outcome = signal.receive(&mut turn, from, &bytes, false);
-                if let Outcome::Elsewhere(shard) = outcome {
-                    outbox.mesh.push((shard, Letter::Signal { port, source, proved, bytes }));
-                }
+                send_on(outbox, outcome, (port, source, proved), || bytes);
             }
             Letter::Returned { port, source, proved, bytes } => {
                 let from = Sender { port, source, proved: proved.as_ref() };
@@ -356,6 +365,26 @@ impl Shard {
             journal_room: room.saturating_sub(written),
         };
         (&mut self.signal, turn)
+    }
+}
+
+/// A message that is for another shard goes there.
+fn send_on(
+    outbox: &mut Outbox,
+    outcome: Outcome,
+    (port, source, proved): (PortId, SocketAddr, Option<Proved>),
+    bytes: impl FnOnce() -> Box<[u8]>,
+) {
+    match outcome {
+        Outcome::Handled => {}
+        Outcome::Elsewhere(shard) => {
+            let bytes = bytes();
+            outbox.mesh.push((shard, Letter::Signal { port, source, proved, bytes }));
+        }
+        Outcome::Signed(shard, call) => {
+            let bytes = bytes();
+            outbox.mesh.push((shard, Letter::Signed { port, source, proved, bytes, call }));
+        }
     }
 }
 

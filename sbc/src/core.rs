@@ -3,10 +3,13 @@
 //! Calls are kept apart, so that a call and the core can be changed side by side.
 
 use crate::billing::Frame;
+use crate::call::Whereabouts;
+use crate::call::join::Move;
 use crate::counters::{ClassCase, Counters, MethodCase};
+use crate::dialog::session_timer::Mode;
 use crate::dialog::{Contact, Dialog, Tag};
 use crate::message::{self, Index, Message, Method, Name, Print, Status, response_head};
-use crate::policy::{Face, Image, Proved, realm};
+use crate::policy::{Face, Image, Proved, Refers, realm};
 use crate::quality::Standing;
 use crate::question::{Names, Ported, Question};
 use crate::transaction::{
@@ -19,15 +22,17 @@ use base::wheel::Wheel;
 use base::{Bytes, Home, Instant, Key, Now, PortId, ShardId, TextSend, Texts};
 use control::Event;
 use media::Media;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Extensions we know: the Supported header (RFC 3261 20.37). Of these only those that may be used in this
-/// dialog: `100rel`, `timer` where the trunk has session timers, `199` where somebody wants to know.
-pub(crate) fn supported(print: &mut Print, known: [bool; 3]) {
+/// dialog: `100rel`, `timer` where the trunk has session timers, `199` where somebody wants to know, `replaces`
+/// where we execute transfers.
+pub(crate) fn supported(print: &mut Print, known: [bool; 4]) {
     if known.contains(&true) {
         print.line(Name::Supported, |v| {
-            let names = [&b"100rel"[..], b"timer", b"199"];
+            let names = [&b"100rel"[..], b"timer", b"199", b"replaces"];
             let known = names.iter().zip(known).filter(|(_, is_known)| *is_known);
             for (place, (name, _)) in known.enumerate() {
                 v.bytes(if place == 0 { b"" } else { b", " }).bytes(name);
@@ -36,14 +41,37 @@ pub(crate) fn supported(print: &mut Print, known: [bool; 3]) {
     }
 }
 
+/// Extensions that are known on some trunks only.
+#[derive(Copy, Clone)]
+pub(crate) struct Known {
+    /// Session timers (RFC 4028).
+    pub(crate) timer: bool,
+    /// INVITEs that replace a dialog (RFC 3891).
+    pub(crate) replaces: bool,
+}
+
+impl Known {
+    /// Those of a trunk; where there is none, of some trunk.
+    pub(crate) fn on(image: &Image, trunk: Option<u16>) -> Known {
+        match trunk.map(|trunk| image.trunk(trunk)) {
+            Some(Some(trunk)) => Known {
+                timer: trunk.session.mode != Mode::Off,
+                replaces: trunk.refers == Refers::Execute,
+            },
+            Some(None) | None => Known { timer: true, replaces: true },
+        }
+    }
+}
+
 /// What a request requires and we do not know (RFC 3261 8.2.2.3).
 pub(crate) fn unsupported<'m>(
     message: &Message<'m>,
-    timers: bool,
+    known: Known,
 ) -> impl Iterator<Item = &'m [u8]> {
     let is_known = move |option: &[u8]| {
         let knows = |name: &[u8]| option.eq_ignore_ascii_case(name);
-        knows(b"100rel") || knows(b"199") || (timers && knows(b"timer"))
+        let always = knows(b"100rel") || knows(b"199");
+        always || (known.timer && knows(b"timer")) || (known.replaces && knows(b"replaces"))
     };
     message.options(Name::Require).filter(move |option| !is_known(option))
 }
@@ -57,6 +85,8 @@ pub(crate) enum Alarm {
     Call(Key),
     /// An errand's.
     Errand(Key),
+    /// A sign for CANCELs fades.
+    Sign(u64),
     /// A merged-request memory fades.
     Merged(u64),
     /// The memory of a call of an earlier process fades.
@@ -100,6 +130,10 @@ pub(crate) struct Core {
     pub(crate) merged: HashedMap<First>,
     /// Hashed Call-IDs of calls that an earlier process has written CDRs of, right after a start.
     pub(crate) past: HashedMap<()>,
+    /// What calls have to say to each other at the end of the step.
+    pub(crate) moves: VecDeque<Move>,
+    /// Hashed Call-IDs of INVITEs that went where their Replaces said: there their CANCELs go.
+    pub(crate) signs: HashedMap<Whereabouts>,
     /// Calls with an open question.
     pub(crate) waiting: Vec<Key>,
     /// Whose media endpoint is whose, by place.

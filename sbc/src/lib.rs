@@ -20,6 +20,7 @@ pub mod signal;
 pub mod steer;
 pub mod transaction;
 
+pub use call::join::Move;
 pub use call::record::CallRecord;
 pub use core::Turn;
 pub use refusal::Refusal;

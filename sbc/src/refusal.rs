@@ -84,6 +84,14 @@ cases! {
         NoPrack = "no_prack",
         /// A transfer failed when the side that had asked for it was gone.
         TransferFailed = "transfer_failed",
+        /// The INVITE is to replace a dialog that is not here, or that only rings (RFC 3891 3).
+        ReplacesUnknown = "replaces_unknown",
+        /// The INVITE is to replace a dialog only while it rings, and it was answered.
+        ReplacesAnswered = "replaces_answered",
+        /// The INVITE is to replace a dialog that has ended.
+        ReplacesOver = "replaces_over",
+        /// The INVITE is to replace a dialog of a call in which something else is under way.
+        ReplacesPending = "replaces_pending",
         /// Neither side sent media for longer than allowed.
         MediaTimeout = "media_timeout",
         /// The call reached its maximum duration.
@@ -164,6 +172,10 @@ impl Refusal {
             | Refusal::DialogLost
             | Refusal::InternalError => 500,
             Refusal::CalleeHungUp => 480,
+            Refusal::ReplacesUnknown => 481,
+            Refusal::ReplacesAnswered => 486,
+            Refusal::ReplacesOver => 603,
+            Refusal::ReplacesPending => 500,
         }
     }
 
@@ -208,6 +220,10 @@ impl Refusal {
             | Refusal::MediaTimeout
             | Refusal::MaxDuration => 102,
             Refusal::Operator | Refusal::TransferFailed => 31,
+            Refusal::ReplacesUnknown
+            | Refusal::ReplacesAnswered
+            | Refusal::ReplacesOver
+            | Refusal::ReplacesPending => 31,
             Refusal::InternalError => 41,
         }
     }

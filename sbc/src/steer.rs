@@ -1,10 +1,12 @@
-//! Whose message is this? The home in our branch, in our tag, or in the hash of the Call-ID.
+//! Whose message is this? The home in our branch, in our tag, in a tag of ours that a Replaces names, or in
+//! the hash of the Call-ID.
 //!
 //! A pure reading of the message, the same on every shard, so that retransmissions, CANCEL, ACK and
 //! merged copies of a request agree with its first arrival.
 
 use crate::dialog::Tag;
-use crate::message::Message;
+use crate::dialog::replaces::Replaces;
+use crate::message::{Message, Method};
 use crate::transaction::Branch;
 use base::Home;
 use base::random::Random;
@@ -15,8 +17,19 @@ pub fn owner(message: &Message, keyed: &Random) -> Option<Home> {
         let via = message.via().ok()?;
         return Some(Branch::parse(via.branch?)?.home);
     }
-    let tag = message.to().ok().and_then(|to| to.tag()).and_then(Tag::parse);
+    let tag = match message.to().ok().and_then(|to| to.tag()) {
+        Some(tag) => Tag::parse(tag),
+        None => replaced(message),
+    };
     Some(tag.map_or_else(|| of_call_id(message.call_id(), keyed), |tag| tag.home()))
+}
+
+/// The tag of the dialog that an INVITE is to replace, if it is one of ours (RFC 3891).
+fn replaced(message: &Message) -> Option<Tag> {
+    if message.method() != Some(Method::Invite) {
+        return None;
+    }
+    Some(Replaces::asked(message)?.ok()?.named()?.tag())
 }
 
 /// The home of calls with this Call-ID.

@@ -80,6 +80,7 @@ pub(crate) mod tests {
         Cdr {
             call: None,
             why: Default::default(),
+            transferred_to: None,
             transfers: Vec::new(),
             id: CdrId { epoch: 1, shard: 0, sequence },
             call_id_in: b"call@caller".as_slice().into(),

@@ -304,6 +304,11 @@ fn returned(letter: Letter) -> Option<Letter> {
         Letter::Signal { port, source, proved, bytes } => {
             Some(Letter::Returned { port, source, proved, bytes })
         }
+        Letter::Signed { port, source, proved, bytes, .. } => {
+            Some(Letter::Returned { port, source, proved, bytes })
+        }
+        // It is sent again: what calls say to each other must not be lost.
+        Letter::Move(letter) => Some(Letter::Move(letter)),
         Letter::Returned { .. }
         | Letter::Stream { .. }
         | Letter::Forward { .. }

@@ -5,7 +5,7 @@ use crate::world::{Options, World};
 use base::Prefix;
 use routing_trie::{Builder, Digits, Rewrite};
 use sbc::policy::plan::Routing;
-use sbc::policy::{Image, Interface, Route, RouteTarget, Source, Target, Trunk};
+use sbc::policy::{Image, Interface, Refers, Route, RouteTarget, Source, Target, Trunk};
 use sbc::transaction::Timers;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -71,6 +71,25 @@ pub fn image() -> Image {
         timers: Timers::default(),
         software: "".into(),
     }
+}
+
+/// The same with trunks whose transfers we execute; numbers beginning with 7 go to the second alone.
+pub fn executing() -> Image {
+    let mut image = image();
+    for trunk in &mut image.trunks {
+        trunk.refers = Refers::Execute;
+        trunk.methods = trunk.methods.clone().serving(b"REFER");
+    }
+    let mut prefixes = Builder::new();
+    for (digit, route) in [("4", 0), ("7", 1)] {
+        let digits = Digits::parse(digit.as_bytes()).expect("digits");
+        prefixes.insert(digits, route).expect("a new prefix");
+    }
+    image.prefixes = prefixes.build();
+    let mut other = image.routes[0].clone();
+    other.targets.remove(0);
+    image.routes.push(other);
+    image
 }
 
 /// A world with peers whose messages are written by hand.

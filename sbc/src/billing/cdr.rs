@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Version of the frames' layout.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// Identity of a CDR: boot epoch of the process, shard, and a sequence number on that shard.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -85,17 +85,21 @@ pub struct Attempt {
     pub buy: Option<Quote>,
 }
 
-/// A transfer that we executed.
+/// A leg that took the place of another: by a transfer that we executed, or because its peer asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transferred {
     /// When it was asked for.
     pub at: Stamp,
-    /// Which side asked.
+    /// The side that made way.
     pub by: Party,
-    /// Its trunk: it pays for the new leg.
+    /// The trunk that asked: for a call to a new number it pays.
     pub trunk: Box<[u8]>,
-    /// The number it asked for.
+    /// The number it asked for; that of the new leg where it came from another call or by itself.
     pub number: Box<[u8]>,
+    /// Call-ID of the new leg; empty while there is none.
+    pub call_id: Box<[u8]>,
+    /// The CDR of the call the new leg was part of before: that one goes on paying for it.
+    pub joined: Option<CdrId>,
     /// Its first attempt, from 0; the next transfer's are not its own.
     pub first: u8,
     /// What it came to; 0 when it was not over before the call was.
@@ -164,7 +168,9 @@ pub struct Cdr {
     pub taken: Option<Taken>,
     /// Why it went where it went: a sealed [`crate::policy::plan::Record`]; empty when nothing was decided.
     pub why: Arc<[u8]>,
-    /// Routes tried, in order; those of transfers come last.
+    /// The CDR of the call that one of its legs became part of; this one goes on for as long as that leg.
+    pub transferred_to: Option<CdrId>,
+    /// Routes tried, in order; the legs of transfers come last.
     pub attempts: Vec<Attempt>,
     /// Transfers that we executed.
     pub transfers: Vec<Transferred>,
@@ -293,11 +299,11 @@ plain!(
     }
 );
 plain!(struct Attempt { trunk, endpoint, number, at, answer, end, status, reason, buy });
-plain!(struct Transferred { at, by, trunk, number, first, status, taken, media });
+plain!(struct Transferred { at, by, trunk, number, call_id, joined, first, status, taken, media });
 plain!(struct LegMedia { packets, octets, lost, discarded, jitter_us, mos_centi });
 plain!(struct Cdr {
     id, call, call_id_in, call_id_out, from, to, source, trunk_in, trunk_out, setup, ringing, answer, end,
-    status, q850, reason, released_by, taken, why, attempts, transfers, media, recovered,
+    status, q850, reason, released_by, taken, why, transferred_to, attempts, transfers, media, recovered,
 });
 
 #[cfg(test)]
@@ -337,6 +343,7 @@ pub(crate) mod tests {
                 reason: Box::default(),
                 buy: Some(crate::billing::quote::tests::quote(10_000_000)),
             }],
+            transferred_to: None,
             transfers: Vec::new(),
             media: [LegMedia { packets: 7, mos_centi: Some(441), ..LegMedia::default() }; 2],
             recovered: false,

@@ -8,8 +8,8 @@ use crate::billing::Frame;
 use crate::core::{Core, MAX_FORWARDS, Reply, Turn, dialog_request};
 use crate::dialog::{Contact, Dialog};
 use crate::identity;
-use crate::message::{self, Message, Method, Print};
-use crate::policy::manipulate;
+use crate::message::{self, Message, Method, Name, Print};
+use crate::policy::{Refers, manipulate};
 use crate::refusal::Refusal;
 use crate::transaction::Owner;
 use base::{Instant, Key, PortId};
@@ -26,14 +26,14 @@ pub(crate) fn success(
     let tag = message.to().ok().and_then(|t| t.tag()).unwrap_or_default();
     let wanted = branch::is_tried(call, place) && !call.has_ended();
     let Some(leg) = call.leg(place) else { return };
-    if leg.phase == Phase::Confirmed && *leg.dialog.remote_tag == *tag {
+    if matches!(leg.phase, Phase::Confirmed | Phase::Moved) && *leg.dialog.remote_tag == *tag {
         // A retransmitted 2xx: the ACK was lost, or is not due yet.
         if core.transactions.get(key).is_some_and(|tx| tx.text.starts_with(b"ACK ")) {
             core.send_again(turn, key);
         }
         return;
     }
-    if leg.phase == Phase::Confirmed || leg.phase == Phase::Over || !wanted {
+    if matches!(leg.phase, Phase::Confirmed | Phase::Moved | Phase::Over) || !wanted {
         return decline(call, core, turn, (place, key), message);
     }
     if transfer::is_target(call, place) {
@@ -163,6 +163,9 @@ pub(crate) fn tell_caller(
     };
     core.respond(turn, invite, reply, |print| {
         fill(print);
+        if boundary.far.refers == Refers::Execute && line.status.is_success() {
+            print.header(Name::Supported, b"replaces");
+        }
         manipulate::pass(message, &boundary, print);
         identity::pass(message, &boundary, None, print);
         print.in_order(profile.header_order.as_ref());

@@ -53,7 +53,7 @@ pub(crate) fn standing(call: &Call, place: u8) -> Standing {
     match phase {
         _ if call.early.iter().any(|early| early.is_described_by(place)) => Standing::Heard,
         Some(Phase::Early | Phase::Confirmed) => Standing::Ringing,
-        Some(Phase::Trying | Phase::Over) | None => Standing::Silent,
+        Some(Phase::Trying | Phase::Over | Phase::Moved) | None => Standing::Silent,
     }
 }
 

@@ -121,7 +121,8 @@ pub(crate) fn program(
     Ok(())
 }
 
-fn apply(leg: &mut Leg, turn: &mut Turn) {
+/// Programs a leg's endpoint with the plan the leg has.
+pub(crate) fn apply(leg: &mut Leg, turn: &mut Turn) {
     leg.planned_at = turn.now.mono;
     if let (Some(end), Some(plan)) = (leg.media, &leg.plan) {
         let heard = !leg.muted;

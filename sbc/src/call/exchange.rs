@@ -6,9 +6,9 @@
 
 use super::offer_answer::{Carrier, Negotiation, Role};
 use super::secure::Said;
-use super::{Call, Phase, answer, body, bridge, early, hunt, release, send, session};
+use super::{Call, Phase, answer, body, bridge, early, hunt, release, replace, send, session};
 use crate::core::{Core, Reply, Turn};
-use crate::dialog::Contact;
+use crate::dialog::{Contact, Tag};
 use crate::message::{self, Message, Method, Name};
 use crate::refusal::Refusal;
 use crate::transaction::Heard;
@@ -72,10 +72,18 @@ pub(crate) fn may_begin(call: &Call, core: &Core, place: u8, method: Method) -> 
     }
     // Towards a side that is not ready, our own request is what is pending.
     let by_invite = carrier(call, other, method) == Method::Invite;
-    let is_ready = far.offer.is_stable()
-        && far.phase != Phase::Over
-        && !(by_invite && (open(other) || !confirmed(far.phase)));
+    let is_free = far.offer.is_stable() && !matches!(far.phase, Phase::Over | Phase::Moved);
+    let is_ready = if by_invite { is_ready(call, core, other) } else { is_free };
     if is_ready { Ok(other) } else { Err(Busy::Pending) }
+}
+
+/// Whether a side may be sent a re-INVITE now.
+pub(super) fn is_ready(call: &Call, core: &Core, place: u8) -> bool {
+    call.exchange.is_none()
+        && call.legs.get(usize::from(place)).is_some_and(|leg| {
+            let is_inviting = leg.invite.is_some_and(|key| core.is_open(key));
+            leg.offer.is_stable() && confirmed(leg.phase) && !is_inviting
+        })
 }
 
 fn confirmed(phase: Phase) -> bool {
@@ -103,14 +111,14 @@ pub(crate) fn begin(
         let accept = |print: &mut message::Print| {
             print.header(Name::Accept, b"application/sdp");
         };
-        return core.respond(turn, served, Reply::plain(415, None), accept);
+        return core.respond(turn, served, Reply::plain(415, tag_on(call, from)), accept);
     }
     let offer = bridge::readable(body::sdp(message)).ok();
     let offer = offer.filter(|session| has_body && bridge::is_offer(session));
     let offer = offer.filter(|session| bridge::fits(call, core, (from, to), session).is_ok());
     if has_body && offer.is_none() {
         // The session stays as it is (RFC 3261 14.2).
-        return core.respond(turn, served, Reply::plain(488, None), |_| {});
+        return core.respond(turn, served, Reply::plain(488, tag_on(call, from)), |_| {});
     }
     remember(call, to);
     let sdp = offer.and_then(|s| bridge::rewritten(call, core, turn, (from, to), &s));
@@ -142,7 +150,7 @@ pub(crate) fn begun(
     has_offer: bool,
 ) {
     let Some(sent) = sent else {
-        return core.respond(turn, served, Reply::plain(500, None), |_| {});
+        return core.respond(turn, served, Reply::plain(500, tag_on(call, from)), |_| {});
     };
     let is_invite = core.transactions.get(served).is_some_and(|tx| tx.is_invite());
     if let Some(leg) = call.leg(from) {
@@ -226,7 +234,8 @@ pub(crate) fn refused(call: &mut Call, core: &mut Core, turn: &mut Turn, status:
     let is_invite = core.transactions.get(exchange.served).is_some_and(|tx| tx.is_invite());
     // RFC 4320 4.2: no 408 to anything but an INVITE.
     let told = if status == 408 && !is_invite { 504 } else { status };
-    core.respond(turn, exchange.served, Reply::plain(told, None), |_| {});
+    core.respond(turn, exchange.served, Reply::plain(told, tag_on(call, exchange.from)), |_| {});
+    replace::refused(call, core, turn, told);
     // 12.2.1.2: these two mean that the dialog is gone.
     if matches!(status, 408 | 481) {
         if let Some(leg) = call.leg(exchange.to)
@@ -319,6 +328,7 @@ fn accepted(
         }
         end(call);
     }
+    replace::answered(call, core, turn);
     answer_sender(call, core, turn, exchange, sdp.as_deref());
     early::resume(call, core, turn);
 }
@@ -338,13 +348,19 @@ fn answer_sender(
     let local = leg.dialog.local.clone();
     let contact = Contact { face: &face, local: &local, profile: &trunk.profile };
     let allow = trunk.methods.allow();
-    let reply = Reply { contact: Some(contact), allow, sdp, ..Reply::plain(200, None) };
+    let tag = Some(leg.dialog.tag);
+    let reply = Reply { contact: Some(contact), allow, sdp, ..Reply::plain(200, tag) };
     let is_prack =
         core.transactions.get(exchange.served).is_some_and(|tx| tx.serves(Method::Prack));
     match is_prack {
         true => core.respond(turn, exchange.served, reply, |_| {}),
         false => core.respond(turn, exchange.served, reply, session::grant(leg, turn.now.mono)),
     }
+}
+
+/// Our tag on a leg: a response says it where its request does not.
+fn tag_on(call: &Call, place: u8) -> Option<Tag> {
+    call.legs.get(usize::from(place)).map(|leg| leg.dialog.tag)
 }
 
 /// The offer in the request that is being served; empty if it had none.

@@ -7,10 +7,10 @@ use crate::dialog::session_timer::Mode;
 use crate::dialog::{Contact, Dialog, Tag};
 use crate::identity;
 use crate::message::{Message, Method, Name};
-use crate::policy::Trunk;
 use crate::policy::decide::Candidate;
 use crate::policy::manipulate::{self, Boundary};
 use crate::policy::profile::EarlyMedia;
+use crate::policy::{Refers, Trunk};
 use crate::refusal::Refusal;
 use crate::transaction::Owner;
 use base::{Key, PortId};
@@ -92,6 +92,7 @@ pub(super) fn send(
     // An offer in a reliable response is answered in the caller's PRACK, or it must not be made.
     let asker = transfer::asker(call);
     let is_transfer = call.transfer.is_some();
+    let replaced = call.transfer.as_ref().and_then(|transfer| transfer.replaces.clone());
     let caller = call.legs.first().filter(|_| !is_transfer);
     let wants = caller.map(|caller| caller.peer).unwrap_or_default();
     let reliable = sdp.is_some() || wants.reliable;
@@ -118,13 +119,18 @@ pub(super) fn send(
         Contact { face: &face, local: &dialog.local, profile }.print(&mut print);
         print.header(Name::Allow, trunk.methods.allow());
         let reliable = reliable && trunk.methods.tells_of(b"PRACK");
-        supported(&mut print, [reliable, terms.mode != Mode::Off, wants.early_end]);
+        let replaces = trunk.refers == Refers::Execute;
+        supported(&mut print, [reliable, terms.mode != Mode::Off, wants.early_end, replaces]);
         timer.ask(&terms, &mut print);
         if !image.software.is_empty() {
             print.header(Name::UserAgent, image.software.as_bytes());
         }
         if trunk.profile.early_media == EarlyMedia::Authorized {
             print.header(Name::PEarlyMedia, b"supported");
+        }
+        if let Some(replaces) = &replaced {
+            print.header(Name::Require, b"replaces");
+            print.line(Name::Replaces, |v| replaces.print(v));
         }
         if let Some(by) = invite.get(Name::ReferredBy).filter(|_| is_transfer) {
             print.header(Name::ReferredBy, by);

@@ -1,5 +1,6 @@
 //! A leg: one dialog and one media endpoint.
 
+use super::Whereabouts;
 use super::early::Unconfirmed;
 use super::offer_answer::Negotiation;
 use super::secure::Secure;
@@ -23,6 +24,8 @@ pub enum Phase {
     Confirmed,
     /// Over: refused, cancelled, or a BYE went either way.
     Over,
+    /// It has become a leg of another call; what is here is a sign that says where.
+    Moved,
 }
 
 /// What a leg's peer says it can do.
@@ -119,6 +122,10 @@ pub struct Leg {
     pub(crate) refresh: Option<Key>,
     /// What was said last is an offer of ours: the refresh is to carry it.
     pub(crate) offers: bool,
+    /// The call it has moved to.
+    pub(crate) sign: Option<Whereabouts>,
+    /// The call it came from, where a sign leads here.
+    pub(crate) origin: Option<Whereabouts>,
 }
 
 impl Leg {
@@ -153,6 +160,8 @@ impl Leg {
             timer: SessionTimer::default(),
             refresh: None,
             offers: false,
+            sign: None,
+            origin: None,
         }
     }
 
@@ -175,10 +184,11 @@ plain!(
         Early = 1,
         Confirmed = 2,
         Over = 3,
+        Moved = 4,
     }
 );
 plain!(struct Leg {
     trunk, port, dialog, phase, invite, invite_cseq, others, peer, offer, asked, rseq, unconfirmed,
     prack_owed, cancel_owed, bye_owed, media, plan, secure, muted, both_ways, planned_at,
-    sdp_id, sdp_version, said, before, timer, refresh, offers,
+    sdp_id, sdp_version, said, before, timer, refresh, offers, sign, origin,
 });

@@ -3,7 +3,8 @@
 //! `setup` takes an INVITE in, `hunt` tries candidates, each a `branch`, with an INVITE of `invite`'s, and
 //! follows `redirect`ions; `early` and `answer` hear what they say, `bridge`
 //! turns session descriptions into media plans, `exchange` carries offers across, `session` keeps dialogs alive, `pass`
-//! carries what is about neither, `transfer` gives it another leg, `release` ends it all.
+//! carries what is about neither, `transfer` gives it another leg, which may come from another call (`join`), `replace`
+//! puts whoever asks in a side's place, `release` ends it all.
 //! Which description is an offer and which an answer is for `offer_answer` to say. A call is plain data: `freeze` writes it with its transactions and media, `thaw` brings it back.
 
 pub(crate) mod answer;
@@ -14,6 +15,7 @@ pub(crate) mod early;
 pub(crate) mod exchange;
 pub(crate) mod hunt;
 pub(crate) mod invite;
+pub mod join;
 pub(crate) mod leg;
 pub(crate) mod offer_answer;
 mod outcome;
@@ -21,6 +23,7 @@ pub(crate) mod pass;
 pub(crate) mod record;
 mod redirect;
 pub(crate) mod release;
+pub(crate) mod replace;
 mod secure;
 pub(crate) mod send;
 pub(crate) mod session;
@@ -30,6 +33,7 @@ pub(crate) mod transfer;
 pub use leg::{Leg, Phase};
 
 use crate::billing::Cdr;
+use crate::dialog::Tag;
 use crate::policy::Image;
 use crate::policy::decide::Candidate;
 use crate::policy::manipulate::Boundary;
@@ -49,6 +53,17 @@ pub(crate) const MAX_LEGS: usize = 24;
 /// The most early dialogs the caller may get (RFC 3261 12.1.1): answers that do not fit each other.
 pub(crate) const MAX_FORKS: u8 = 4;
 
+/// Where a call is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// Its home.
+    pub home: u8,
+    /// Its place on the home's shard.
+    pub call: Key,
+}
+
+plain!(struct Whereabouts { home, call });
+
 /// A call.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -66,6 +81,8 @@ pub struct Call {
     pub(crate) carried: Vec<(u8, u8)>,
     /// A transfer under way.
     pub(crate) transfer: Option<transfer::Transfer>,
+    /// Somebody who is to take the place of one side.
+    pub(crate) replacing: Option<replace::Replacing>,
     /// What the last one left to do.
     pub(crate) aftermath: transfer::Aftermath,
     /// The leg the caller hears: of those being tried the one in front, or the one that answered.
@@ -126,6 +143,21 @@ impl Call {
     /// Whether the CDR is closed.
     pub(crate) fn has_ended(&self) -> bool {
         self.state == CallState::Ended
+    }
+
+    /// Where it is.
+    pub(crate) fn whereabouts(&self) -> Whereabouts {
+        Whereabouts { home: self.home.0, call: self.key }
+    }
+
+    /// The leg whose dialog has this tag of ours; one that has moved away only if there is no other.
+    pub(crate) fn place_of(&self, tag: Tag) -> Option<u8> {
+        let is_it = |leg: &Leg| Tag { fork: tag.fork, ..leg.dialog.tag } == tag;
+        let moved = |leg: &Leg| leg.phase == Phase::Moved;
+        let mut places = (0..).zip(&self.legs).filter(|(_, leg)| is_it(leg));
+        let first = places.next()?;
+        let here = if moved(first.1) { places.find(|(_, leg)| !moved(leg)) } else { None };
+        Some(here.unwrap_or(first).0)
     }
 
     /// The earliest of its deadlines.

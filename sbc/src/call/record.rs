@@ -12,7 +12,7 @@ use control::event::CallState;
 use media::{EndRecord, Media};
 
 /// Version of the layout. A new version reads its predecessor.
-pub(crate) const VERSION: u16 = 10;
+pub(crate) const VERSION: u16 = 11;
 
 /// A call as it stands in the region.
 pub struct CallRecord {
@@ -102,6 +102,7 @@ impl Plain for Call {
         self.near.put(out);
         self.carried.put(out);
         self.transfer.put(out);
+        self.replacing.put(out);
         self.aftermath.put(out);
         self.callee.put(out);
         self.branches.put(out);
@@ -133,6 +134,7 @@ impl Plain for Call {
             near: Plain::take(from)?,
             carried: Plain::take(from)?,
             transfer: Plain::take(from)?,
+            replacing: Plain::take(from)?,
             aftermath: Plain::take(from)?,
             callee: Plain::take(from)?,
             branches: Plain::take(from)?,

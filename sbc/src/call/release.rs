@@ -2,7 +2,8 @@
 //!
 //! The CDR closes when the end is known; the call itself stays until its last BYE is answered.
 
-use super::{CALLER, Call, Phase, answer, branch, early, hunt, outcome, send, transfer};
+use super::transfer;
+use super::{CALLER, Call, Phase, answer, branch, early, hunt, join, outcome, replace, send};
 use crate::billing::{Frame, LegMedia, Party, Stamp};
 use crate::core::{Core, Reply, Turn};
 use crate::message::{self, Message, Method, Name, Print};
@@ -29,6 +30,7 @@ pub(crate) fn release(call: &mut Call, core: &mut Core, turn: &mut Turn, why: Re
 
 /// The process that carried the call died: both sides are told, the CDR ends at the last moment known.
 pub(crate) fn after_restart(call: &mut Call, core: &mut Core, turn: &mut Turn) {
+    join::forget_signs(call);
     if call.has_ended() {
         return;
     }
@@ -68,8 +70,10 @@ pub(crate) fn hung_up(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
         // One of several that are tried; the others go on.
         return hunt::give_up(call, core, turn, place, Refusal::CalleeHungUp);
     }
-    if transfer::hung_up(call, place) || call.other(place).is_none() {
-        // It has asked for a transfer, or has been left behind by one.
+    let other = call.other(place).and_then(|other| call.legs.get(usize::from(other)));
+    let is_left = other.is_none_or(|other| other.phase == Phase::Moved);
+    if transfer::hung_up(call, place) || replace::is_leaving(call, place) || is_left {
+        // It has asked for a transfer, or makes way for somebody, or has been left behind.
         return;
     }
     let (party, why) = match place == call.near {
@@ -92,7 +96,14 @@ fn reason_q850(message: &Message) -> Option<u8> {
 }
 
 /// Closes the CDR, the media and the trunks' places, and takes leave of every leg.
-fn finish(call: &mut Call, core: &mut Core, turn: &mut Turn, party: Party, why: Refusal, q850: u8) {
+pub(super) fn finish(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    party: Party,
+    why: Refusal,
+    q850: u8,
+) {
     if call.has_ended() {
         return;
     }
@@ -125,9 +136,16 @@ fn finish(call: &mut Call, core: &mut Core, turn: &mut Turn, party: Party, why: 
         core.journal(turn, &Frame::Stop(call.cdr.clone()));
     }
     for place in 0..call.legs.len() as u8 {
+        let by = match party {
+            Party::Engine => join::Ender::Engine,
+            Party::Caller if place == call.near => join::Ender::Peer,
+            Party::Callee if Some(place) == call.callee => join::Ender::Peer,
+            Party::Caller | Party::Callee => join::Ender::Other,
+        };
+        join::tell_over(call, core, place, (why, q850), by);
         end_leg(call, core, turn, place, why);
     }
-    call.exchange = None;
+    (call.exchange, call.replacing) = (None, None);
     call.held = Box::default();
     leave_unserved(call, core, turn);
 }
@@ -192,7 +210,9 @@ pub(crate) fn end_leg(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
         (Phase::Trying | Phase::Early, Some(Machine::ServerInvite(m))) if m.awaits_final() => {
             leg.phase = Phase::Over;
             let Some(key) = leg.invite else { return };
-            let reply = Reply::plain(status.max(300), Some(tag));
+            // Of an answered call only who was to replace one of its sides waits (RFC 3891 3).
+            let status = if status < 300 { 603 } else { status };
+            let reply = Reply::plain(status, Some(tag));
             let contacts = core::mem::take(&mut call.contacts);
             core.respond(turn, key, reply, |print| {
                 contacts.iter().filter(|_| status < 400).for_each(|contact| {
@@ -231,6 +251,7 @@ pub(crate) fn end_leg(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
                 false => send_bye(call, core, turn, place),
             }
         }
+        (Phase::Moved, _) => join::tell_end(call, core, place, why),
         (Phase::Over, Some(Machine::ClientInvite(_))) => {
             // The peer has ended the dialog and owes the answer of a re-INVITE: not forever.
             if let Some(key) = leg.invite {

@@ -46,6 +46,13 @@ struct Agreed {
     keys: Keys,
 }
 
+impl Secure {
+    /// Whether packets are protected under keys that both sides know.
+    pub(crate) fn is_agreed(&self) -> bool {
+        self.agreed.is_some()
+    }
+}
+
 plain!(struct Secure { protocol, ours, agreed });
 plain!(struct OurKey { suite, key });
 plain!(struct Agreed { tag, keys });

@@ -8,7 +8,7 @@ use super::offer_answer::Negotiation;
 use super::secure::Said;
 use super::{CALLER, Call, Leg, Phase, answer, body, bridge, hunt, release, send, transfer};
 use crate::core::{Core, Turn};
-use crate::dialog::session_timer::{Mode, Terms};
+use crate::dialog::session_timer::Terms;
 use crate::message::{Message, Method, Print};
 use crate::refusal::Refusal;
 use crate::transaction::Heard;
@@ -22,11 +22,6 @@ const BUSY: Duration = Duration::from_secs(1);
 /// The terms of a trunk.
 pub(crate) fn terms(core: &Core, trunk: u16) -> Terms {
     core.image.trunk(trunk).map_or_else(Terms::default, |t| t.session)
-}
-
-/// Whether a trunk's calls know session timers.
-pub(crate) fn is_known(core: &Core, trunk: u16) -> bool {
-    terms(core, trunk).mode != Mode::Off
 }
 
 /// When something is due on any leg.
@@ -171,7 +166,10 @@ pub(crate) fn concluded(
         422 if again => leg.timer.refresh_at = now,
         491 => leg.timer.refresh_at = now + wait,
         // What we offered was refused: what was agreed before still holds.
-        _ if core::mem::take(&mut leg.offers) => leg.said = core::mem::take(&mut leg.before),
+        _ if core::mem::take(&mut leg.offers) => {
+            leg.said = core::mem::take(&mut leg.before);
+            transfer::declined(call, core, turn, place);
+        }
         // The session is still on: once more, half way to its end.
         _ => leg.timer.refresh_at = now + (leg.timer.ends_at.since(now) / 2).max(BUSY),
     }

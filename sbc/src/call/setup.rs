@@ -4,7 +4,7 @@ use super::offer_answer::Negotiation;
 use super::secure::{self, Said};
 use super::{Call, Leg, body, bridge, hunt, release, session, transfer};
 use crate::billing::{Cdr, CdrId, Frame, Party};
-use crate::core::{Core, Reply, Turn, respond_stateless, unsupported};
+use crate::core::{Core, Known, Reply, Turn, respond_stateless, unsupported};
 use crate::dialog::session_timer::{LEAST_MIN_SE_S, SessionTimer};
 use crate::dialog::{Dialog, Tag};
 use crate::message::{Message, Name, Print, Scheme, Uri};
@@ -34,6 +34,8 @@ pub(crate) struct Arrival {
     pub(crate) port: PortId,
     pub(crate) source: SocketAddr,
     pub(crate) hash: u64,
+    /// The call a sign on another shard says it is for.
+    pub(crate) call: Option<Key>,
 }
 
 /// Takes an INVITE outside any dialog: a call begins, or is refused with a CDR.
@@ -88,8 +90,7 @@ fn check(
     if message.max_forwards().is_ok_and(|m| m == Some(0)) {
         return refuse(Refusal::TooManyHops);
     }
-    let timers = trunk.is_none_or(|t| session::is_known(core, t));
-    if unsupported(message, timers).next().is_some() {
+    if unsupported(message, Known::on(&core.image, trunk)).next().is_some() {
         return refuse(Refusal::BadExtension);
     }
     if let Some(trunk) = trunk
@@ -140,8 +141,13 @@ fn dialled(uri: &Uri) -> Option<Box<[u8]>> {
     (!number.is_empty()).then(|| number.into())
 }
 
+/// The number an INVITE asks for; empty where it asks for none.
+pub(crate) fn dialled_in(message: &Message) -> Box<[u8]> {
+    message.request_uri().ok().as_ref().and_then(dialled).unwrap_or_default()
+}
+
 /// The calling number, or whatever stands for it.
-fn calling(message: &Message) -> Box<[u8]> {
+pub(super) fn calling(message: &Message) -> Box<[u8]> {
     let uri = message.from().ok().and_then(|f| Uri::parse(f.uri).ok());
     uri.and_then(|u| u.user_name()).unwrap_or_default().into()
 }
@@ -176,12 +182,25 @@ fn new_cdr(
         reason: Box::default(),
         released_by: Party::Engine,
         taken: None,
+        transferred_to: None,
         transfers: Vec::new(),
         why: Default::default(),
         attempts: Vec::new(),
         media: Default::default(),
         recovered: false,
     }
+}
+
+/// Refuses an INVITE that was to replace a side of a call.
+pub(crate) fn refuse_replacing(
+    core: &mut Core,
+    turn: &mut Turn,
+    at: Arrival,
+    message: &Message,
+    (trunk, refusal): (u16, Refusal),
+) {
+    core.counters.calls.add(1);
+    refuse(core, turn, at, message, Some(trunk), refusal);
 }
 
 /// Refuses an INVITE that made no call: a response within a transaction if there is room, and a CDR.
@@ -213,10 +232,10 @@ fn refuse(
     let reply = Reply::plain(refusal.status(), Some(tag));
     match core.serve(at.hash, None, (at.port, at.source), message) {
         Some(key) => {
-            let timers = trunk.is_none_or(|t| session::is_known(core, t));
+            let known = Known::on(&core.image, trunk);
             let min_se = trunk.and_then(|t| too_short(core, t, message));
             core.respond(turn, key, reply, |print| {
-                explain(print, refusal, message, (timers, min_se));
+                explain(print, refusal, message, (known, min_se));
             });
         }
         None => respond_stateless(turn, (at.port, at.source), message, &reply, core),
@@ -247,7 +266,7 @@ fn explain(
     print: &mut Print,
     refusal: Refusal,
     message: &Message,
-    (timers, min_se): (bool, Option<u32>),
+    (known, min_se): (Known, Option<u32>),
 ) {
     if refusal == Refusal::SessionTooShort {
         print.line(Name::MinSe, |v| {
@@ -255,7 +274,7 @@ fn explain(
         });
     }
     if refusal == Refusal::BadExtension {
-        unsupported(message, timers).for_each(|option| {
+        unsupported(message, known).for_each(|option| {
             print.header(Name::Unsupported, option);
         });
     }
@@ -288,6 +307,7 @@ fn begin(
         near: super::CALLER,
         carried: Vec::new(),
         transfer: None,
+        replacing: None,
         aftermath: Default::default(),
         callee: None,
         branches: Vec::new(),
@@ -348,7 +368,11 @@ fn begin(
     Ok(key)
 }
 
-fn caller_dialog(core: &mut Core, at: Arrival, message: &Message) -> Result<Dialog, Refusal> {
+pub(super) fn caller_dialog(
+    core: &mut Core,
+    at: Arrival,
+    message: &Message,
+) -> Result<Dialog, Refusal> {
     let (Ok(from), Ok(to), Ok(Some(contact))) = (message.from(), message.to(), message.contact())
     else {
         return Err(Refusal::BadNumber);

@@ -7,14 +7,16 @@
 //! at once, the side that stays hears what was agreed in a re-INVITE, and the side that asked takes its
 //! leave: after its last NOTIFY it gets a BYE.
 //!
-//! A REFER that names a dialog to be replaced is not executed here; where its trunk lists REFER it crosses.
+//! A REFER may name a dialog to be replaced (RFC 3891): one of ours gives its other leg to this call (`join`);
+//! any other is for whoever is called to replace, and the INVITE says so.
 
 use super::offer_answer::{Carrier, Negotiation};
-use super::{CALLER, Call, Phase, answer, branch, bridge, early, exchange, hunt, release, send};
-use super::{session, setup};
+use super::{CALLER, Call, Phase, answer, branch, bridge, early, exchange, hunt, join, release};
+use super::{send, session, setup};
 use crate::billing::{Party, Transferred};
 use crate::core::{Core, Turn};
 use crate::counters::NotPassed;
+use crate::dialog::replaces::Replaces;
 use crate::dialog::session_timer::SessionTimer;
 use crate::message::{Message, Method, Name, NameAddr, Print, Scheme};
 use crate::policy::admission;
@@ -35,22 +37,31 @@ pub(crate) struct Transfer {
     /// The leg that asked for it.
     pub(crate) by: u8,
     /// The leg that stays.
-    stays: u8,
+    pub(super) stays: u8,
     /// CSeq number of the REFER: it tells subscriptions apart (RFC 3515 2.4.6).
-    refer: u32,
+    pub(super) refer: u32,
     /// Whoever asked wants to hear how it goes (RFC 4488).
     notifies: bool,
     /// The last status it was told.
     told: u16,
-    /// The number to be called.
+    /// The number to be called; it may be missing where a dialog is named.
     number: Box<[u8]>,
+    /// The dialog to be replaced.
+    pub(super) replaces: Option<Replaces>,
     /// The INVITE as the side that stays would have sent it.
     pub(crate) invite: Box<[u8]>,
     /// Its first attempt in the CDR.
     pub(crate) first: u8,
 }
 
-plain!(struct Transfer { by, stays, refer, notifies, told, number, invite, first });
+plain!(struct Transfer { by, stays, refer, notifies, told, number, replaces, invite, first });
+
+impl Transfer {
+    /// Whether the new leg is one of another call of ours.
+    fn joins(&self) -> bool {
+        self.replaces.as_ref().is_some_and(|replaces| replaces.named().is_some())
+    }
+}
 
 /// What follows a transfer that succeeded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,11 +70,28 @@ pub(crate) struct Aftermath {
     leaving: Option<(u8, Key)>,
     /// The side that is to hear what its new other side described, and that description.
     owed: Option<(u8, Box<[u8]>)>,
+    /// The other side, which hears next: what that one answers, or what this says if it answers nothing.
+    next: Option<(u8, Box<[u8]>)>,
+    /// A leg that has another endpoint than it knows of yet.
+    readdressed: Option<u8>,
     /// How often sides were told what the other chose.
     rounds: u8,
 }
 
-plain!(struct Aftermath { leaving, owed, rounds });
+plain!(struct Aftermath { leaving, owed, next, readdressed, rounds });
+
+impl Aftermath {
+    /// A leg has joined: it hears what its new other side described, then that one hears of it.
+    pub(super) fn join(
+        &mut self,
+        joined: (u8, Box<[u8]>),
+        stays: (u8, Box<[u8]>),
+        is_readdressed: bool,
+    ) {
+        self.readdressed = is_readdressed.then_some(joined.0);
+        (self.owed, self.next) = (Some(joined), Some(stays));
+    }
+}
 
 /// What a REFER asks for, or the status that refuses it.
 pub(crate) fn asked(call: &Call, place: u8, message: &Message) -> Result<Transfer, u16> {
@@ -77,7 +105,7 @@ pub(crate) fn asked(call: &Call, place: u8, message: &Message) -> Result<Transfe
     let Some(stays) = stays.filter(|stays| is_up(*stays) && is_up(place)) else {
         return Err(NotPassed::NoDialog.status());
     };
-    if call.transfer.is_some() {
+    if call.transfer.is_some() || call.replacing.is_some() {
         return Err(491);
     }
     if message.bytes().len() > MAX_REFER {
@@ -90,7 +118,9 @@ pub(crate) fn asked(call: &Call, place: u8, message: &Message) -> Result<Transfe
         return Err(501);
     }
     let mut digits = [0; 64];
-    let number: Box<[u8]> = uri.number(&mut digits).ok_or(484u16)?.into();
+    let number: Option<Box<[u8]>> = uri.number(&mut digits).map(Into::into);
+    let replaces = Replaces::of(&uri);
+    let is_ours = replaces.as_ref().is_some_and(|replaces| replaces.named().is_some());
     Ok(Transfer {
         by: place,
         stays,
@@ -98,7 +128,8 @@ pub(crate) fn asked(call: &Call, place: u8, message: &Message) -> Result<Transfe
         notifies: !is_unsubscribed(message),
         told: 100,
         invite: invite(call, (place, stays), target.uri, message),
-        number,
+        number: number.or_else(|| is_ours.then(Box::default)).ok_or(484u16)?,
+        replaces,
         first: call.cdr.attempts.len() as u8,
     })
 }
@@ -138,7 +169,7 @@ fn invite(call: &Call, (by, stays): (u8, u8), target: &[u8], refer: &Message) ->
 }
 
 /// A description without directions: media flows both ways (RFC 3264 5.1).
-fn both_ways(sdp: &[u8]) -> Vec<u8> {
+pub(super) fn both_ways(sdp: &[u8]) -> Vec<u8> {
     let directions: [&[u8]; 4] = [b"a=sendonly", b"a=recvonly", b"a=inactive", b"a=sendrecv"];
     let lines = sdp.split_inclusive(|byte| *byte == b'\n');
     lines.filter(|line| !directions.contains(&line.trim_ascii())).flatten().copied().collect()
@@ -152,20 +183,30 @@ pub(crate) fn begin(call: &mut Call, core: &mut Core, turn: &mut Turn, transfer:
         by: if transfer.by == call.near { Party::Caller } else { Party::Callee },
         trunk: trunk.map(|trunk| trunk.name.as_bytes().into()).unwrap_or_default(),
         number: transfer.number.clone(),
+        call_id: Box::default(),
+        joined: None,
         first: transfer.first,
         status: 0,
         taken: None,
         media: Default::default(),
     });
     core.counters.transfers.add(1);
+    let joins = transfer.joins();
     call.transfer = Some(transfer);
     notify(call, core, turn, (100, b"Trying"), true);
-    route(call, core, turn);
+    match joins {
+        true => join::ask(call, core, turn),
+        false => route(call, core, turn),
+    }
 }
 
 /// Decides, from the top, and acts upon it: a call from the trunk that asked.
 pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
     let Some(transfer) = &call.transfer else { return };
+    if transfer.joins() {
+        // Who was asked for the leg has not answered.
+        return refused(call, core, turn, 504);
+    }
     let Some(leg) = call.legs.get(usize::from(transfer.by)) else { return };
     let calling = NameAddr::parse(&leg.dialog.remote).ok().and_then(|name| name.read_uri().ok());
     let facts = Facts {
@@ -243,9 +284,26 @@ pub(crate) fn answered(
     let Some(leg) = call.leg(place) else { return };
     leg.offer = Negotiation::Stable;
     session::granted(leg, core, turn.now.mono, message);
+    let call_id = leg.dialog.call_id.clone();
+    if let Some(record) = call.cdr.transfers.last_mut() {
+        record.call_id = call_id;
+    }
+    let stays = succeed(call, core, turn, place, status);
+    call.aftermath.owed = stays.map(|stays| (stays, said.into()));
+    resume(call, core, turn);
+}
+
+/// The new leg is there: it takes the place of the side that asked. The side that stays.
+pub(super) fn succeed(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    place: u8,
+    status: u16,
+) -> Option<u8> {
     book(call, core, turn, place, status);
     notify(call, core, turn, (200, b"OK"), false);
-    let Some(transfer) = call.transfer.take() else { return };
+    let transfer = call.transfer.take()?;
     // What the side that stays is being asked, it answers first.
     let asks = call.exchange.filter(|e| e.to == transfer.stays && !e.answer_awaited);
     if asks.is_none() {
@@ -254,9 +312,8 @@ pub(crate) fn answered(
     (call.near, call.callee) = (transfer.stays, Some(place));
     leave(call, core, turn, transfer.by);
     bridge::join(call, turn);
-    call.aftermath.rounds = 0;
-    call.aftermath.owed = Some((transfer.stays, said.into()));
-    resume(call, core, turn);
+    call.aftermath = Aftermath { leaving: call.aftermath.leaving, ..Aftermath::default() };
+    Some(transfer.stays)
 }
 
 /// Nothing is under way any more between the old sides: the one that stayed hears of the new one.
@@ -291,7 +348,9 @@ fn book(call: &mut Call, core: &Core, turn: &Turn, place: u8, status: u16) {
 
 /// The side that asked is out: its media and its place are given back, and it gets its BYE when it knows
 /// how it went.
-fn leave(call: &mut Call, core: &mut Core, turn: &mut Turn, by: u8) {
+pub(super) fn leave(call: &mut Call, core: &mut Core, turn: &mut Turn, by: u8) {
+    let cleared = (Refusal::CallerHungUp, Refusal::CallerHungUp.q850());
+    join::tell_over(call, core, by, cleared, join::Ender::Peer);
     release::close_leg_media(call, turn, by);
     let carried = call.carried.iter().find(|(leg, _)| *leg == by).map(|(_, attempt)| *attempt);
     if let Some(attempt) = carried.and_then(|at| call.cdr.attempts.get_mut(usize::from(at))) {
@@ -398,11 +457,30 @@ pub(crate) fn agreed(
     place: u8,
     session: &crate::sdp::Session,
 ) {
+    if call.aftermath.readdressed == Some(place) {
+        call.aftermath.readdressed = None;
+    }
+    if let Some((other, _)) = call.aftermath.next.take_if(|(next, _)| *next != place) {
+        return tell(call, core, turn, other, session);
+    }
     let is_transferred = call.carried.len() > 1 && call.aftermath.rounds < MAX_ROUNDS;
     let Some(other) = call.other(place).filter(|_| is_transferred) else { return };
     if bridge::differs(call, place, session) {
         call.aftermath.rounds += 1;
         tell(call, core, turn, other, session);
+    }
+}
+
+/// A side refused such an offer: what was agreed with it before holds, and the other hears of that. A side
+/// that does not know where its media is to go now cannot stay.
+pub(crate) fn declined(call: &mut Call, core: &mut Core, turn: &mut Turn, place: u8) {
+    if call.aftermath.readdressed == Some(place) {
+        return release::release(call, core, turn, Refusal::NotAcceptable);
+    }
+    if let Some((other, said)) = call.aftermath.next.take_if(|(next, _)| *next != place)
+        && let Ok(session) = bridge::acceptable(&said)
+    {
+        tell(call, core, turn, other, &session);
     }
 }
 

@@ -1,6 +1,9 @@
-//! The dialog a Replaces names (RFC 3891), as it stands among the headers of a URI (RFC 3261 19.1.1).
+//! The dialog a Replaces names (RFC 3891): a header field of an INVITE, or one among the headers of a URI
+//! (RFC 3261 19.1.1).
 
-use crate::message::Uri;
+use super::Tag;
+use crate::message::{Message, Name, Uri, Value};
+use base::plain;
 
 /// A Replaces, escapes decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,12 +18,51 @@ pub struct Replaces {
     pub early_only: bool,
 }
 
+plain!(struct Replaces { call_id, to_tag, from_tag, early_only });
+
+/// Whose dialog of ours a Replaces names.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// That with the peer who is to be replaced, as its peer knows it.
+    Replaced(Tag),
+    /// That with the peer who stays, as its own peer knows it: who is to be replaced is on its other side.
+    Staying(Tag),
+}
+
+impl Named {
+    /// Our tag of that dialog.
+    pub fn tag(&self) -> Tag {
+        match self {
+            Named::Replaced(tag) | Named::Staying(tag) => *tag,
+        }
+    }
+}
+
 impl Replaces {
+    /// What an INVITE outside any dialog asks for: `None` for nothing, `Err` for what cannot be read: no
+    /// dialog, several, or one to be joined besides (RFC 3891 3, RFC 3911 4).
+    pub fn asked(invite: &Message) -> Option<Result<Replaces, ()>> {
+        let mut values = invite.all(Name::Replaces);
+        let value = values.next()?;
+        let is_one = values.next().is_none() && invite.get(Name::Join).is_none();
+        Some(Replaces::read(value).filter(|_| is_one).ok_or(()))
+    }
+
+    /// Our dialog that it names, to judge by its tags: the sender writes what its reader is to find.
+    pub fn named(&self) -> Option<Named> {
+        let ours = Tag::parse(&self.to_tag).map(Named::Replaced);
+        ours.or_else(|| Tag::parse(&self.from_tag).map(Named::Staying))
+    }
+
     /// Reads the Replaces of a URI; `None` if it has none, or one that cannot be read.
     pub fn of(uri: &Uri) -> Option<Replaces> {
         let mut headers = headers(uri.headers);
         let (_, value) = headers.find(|(name, _)| name.eq_ignore_ascii_case(b"Replaces"))?;
-        let value = decoded(value)?;
+        Replaces::read(&decoded(value)?)
+    }
+
+    /// Reads the value of the header field.
+    fn read(value: &[u8]) -> Option<Replaces> {
         let mut parts = value.split(|byte| *byte == b';');
         let call_id = parts.next()?.trim_ascii().to_vec();
         let mut found =
@@ -37,6 +79,15 @@ impl Replaces {
         let is_whole =
             ![&found.call_id, &found.to_tag, &found.from_tag].iter().any(|p| p.is_empty());
         is_whole.then_some(found)
+    }
+
+    /// Writes the value of the header field.
+    pub fn print(&self, value: &mut Value) {
+        value.bytes(&self.call_id).param(b"to-tag", Some(&self.to_tag));
+        value.param(b"from-tag", Some(&self.from_tag));
+        if self.early_only {
+            value.param(b"early-only", None);
+        }
     }
 
     /// Appends `Replaces=...` as it stands in a URI.

@@ -108,6 +108,9 @@ impl Signal {
                 Alarm::Transaction(key) => self.transaction_due(turn, key),
                 Alarm::Call(key) => self.call_due(turn, key),
                 Alarm::Errand(key) => self.errand_due(turn, key),
+                Alarm::Sign(hash) => {
+                    self.core.signs.remove(&hash);
+                }
                 Alarm::Merged(hash) => {
                     self.core.merged.remove(&hash);
                 }

@@ -5,6 +5,7 @@
 
 mod errand;
 mod event;
+mod join;
 mod pass;
 mod record;
 mod refer;
@@ -71,6 +72,8 @@ pub enum Outcome {
     Handled,
     /// It belongs to a call of this shard.
     Elsewhere(ShardId),
+    /// A sign says that it belongs to this call of that shard.
+    Signed(ShardId, Key),
 }
 
 /// A shard's signalling.
@@ -107,6 +110,8 @@ impl Signal {
             transactions: Transactions::new(setup.transactions),
             merged: HashedMap::default(),
             past: HashedMap::default(),
+            moves: Default::default(),
+            signs: HashedMap::default(),
             waiting: Vec::new(),
             ends: Vec::new(),
             wheel: Wheel::new(now),
@@ -183,12 +188,34 @@ impl Signal {
         bytes: &[u8],
         relayed: bool,
     ) -> Outcome {
+        self.read_message(turn, from, bytes, |signal, turn, message| {
+            signal.steered(turn, from, message, relayed)
+        })
+    }
+
+    /// A message that a sign on another shard says is for this call.
+    pub fn signed(&mut self, turn: &mut Turn, from: Sender, bytes: &[u8], call: Key) -> Outcome {
+        let Sender { port, source, .. } = from;
+        self.read_message(turn, from, bytes, |signal, turn, message| {
+            let home = steer::owner(message, &signal.steer).unwrap_or(base::Home(0));
+            let at = setup::Arrival { home, port, source, hash: 0, call: Some(call) };
+            signal.request(turn, at, message)
+        })
+    }
+
+    fn read_message(
+        &mut self,
+        turn: &mut Turn,
+        from: Sender,
+        bytes: &[u8],
+        act: impl FnOnce(&mut Signal, &mut Turn, &Message) -> Outcome,
+    ) -> Outcome {
         let Sender { port, source, proved } = from;
         self.core.proved = proved.cloned();
         self.at_work = None;
         let mut index = core::mem::replace(&mut self.index, Box::new(Index::new()));
         let outcome = match message::parse(bytes, &mut index) {
-            Ok(message) => self.steered(turn, port, source, &message, relayed),
+            Ok(message) => act(self, turn, &message),
             Err(rejected) => {
                 self.malformed(turn, port, source, rejected.error, rejected.reply);
                 Outcome::Handled
@@ -244,8 +271,7 @@ impl Signal {
     fn steered(
         &mut self,
         turn: &mut Turn,
-        port: PortId,
-        source: SocketAddr,
+        Sender { port, source, .. }: Sender,
         message: &Message,
         relayed: bool,
     ) -> Outcome {
@@ -262,9 +288,10 @@ impl Signal {
             self.core.counters.steered.add(1);
             return Outcome::Elsewhere(seat);
         }
+        let at = setup::Arrival { home, port, source, hash: 0, call: None };
         match message.status() {
             Some(status) => self.response(turn, message, status.code()),
-            None => self.request(turn, setup::Arrival { home, port, source, hash: 0 }, message),
+            None => return self.request(turn, at, message),
         }
         Outcome::Handled
     }

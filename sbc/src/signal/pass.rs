@@ -2,6 +2,7 @@
 //! said in the words of the other side (RFC 3515, RFC 3891).
 
 use super::Signal;
+use super::join::Found;
 use crate::call::{pass, setup};
 use crate::core::Turn;
 use crate::counters::NotPassed;
@@ -63,7 +64,8 @@ impl Signal {
     }
 
     /// The Refer-To of a REFER as the other side is to see it: our address there in place of our address
-    /// here, and the dialog of ours that its Replaces names by the one on that dialog's other side.
+    /// here. Its Replaces stays what it is where the INVITE that will bear it comes to us, who know the dialog;
+    /// for anybody else it is that dialog as its other side knows it.
     fn refer_to(
         &self,
         key: Key,
@@ -100,8 +102,8 @@ impl Signal {
             out.push(separator);
             separator = b'&';
             match Replaces::of(&uri).filter(|_| name.eq_ignore_ascii_case(b"Replaces")) {
-                Some(replaces) => self.other_side(replaces)?.escape(&mut out),
-                None => out.extend_from_slice(&[name, b"=", value].concat()),
+                Some(replaces) if !is_ours => self.other_side(replaces)?.escape(&mut out),
+                Some(_) | None => out.extend_from_slice(&[name, b"=", value].concat()),
             }
         }
         out.push(b'>');
@@ -109,10 +111,14 @@ impl Signal {
         Ok(Some(out))
     }
 
-    /// A dialog of ours as it is named on its call's other side; one that is not ours stays as it is.
+    /// A dialog of ours as it is named on its call's other side; one that is not ours, or of another shard's,
+    /// stays as it is: should the INVITE that bears it come this way, we know it.
     fn other_side(&self, replaces: Replaces) -> Result<Replaces, NotPassed> {
         // The sender writes what its own peer is to read: our tag is the one of the receiver.
         let Some(tag) = Tag::parse(&replaces.to_tag) else { return Ok(replaces) };
+        if tag.home().seat(self.shards) != self.core.shard {
+            return Ok(replaces);
+        }
         let call = self.calls.get(tag.call).ok_or(NotPassed::UnknownDialog)?;
         let leg = |place: u8| call.legs.get(usize::from(place));
         let named = leg(tag.leg).ok_or(NotPassed::UnknownDialog)?;
@@ -132,7 +138,10 @@ impl Signal {
     /// The Allow header a peer gets (RFC 3261 20.5): that of its dialog's trunk, or of its own.
     pub(super) fn allow_for(&self, turn: &Turn, at: setup::Arrival, message: &Message) -> Vec<u8> {
         let tag = message.to().ok().and_then(|to| to.tag()).and_then(Tag::parse);
-        let leg = tag.and_then(|tag| self.locate(tag, message)).and_then(|leg| self.leg(leg));
+        let leg = match tag.and_then(|tag| self.locate(at.call, tag, message)) {
+            Some(Found::Here(key, place)) => self.leg((key, place)),
+            Some(Found::There(_)) | None => None,
+        };
         let image = &self.core.image;
         let trunk = match leg {
             Some(leg) => image.trunk(leg.trunk),

@@ -3,8 +3,8 @@
 use super::Signal;
 use crate::billing::{Cdr, Frame, Stamp};
 use crate::call::record::{self, CallRecord};
-use crate::call::release;
 use crate::call::setup::MERGED_FOR;
+use crate::call::{join, release};
 use crate::core::{Alarm, Turn};
 use crate::errand;
 use crate::policy::Image;
@@ -33,13 +33,19 @@ impl Signal {
         let core = &mut self.core;
         call.legs.iter_mut().for_each(|leg| leg.others.retain(|tx| core.is_open(*tx)));
         let at_work = call.legs.iter().any(|leg| {
-            leg.bye_owed || !leg.others.is_empty() || leg.invite.is_some_and(|tx| core.is_open(tx))
+            // Somebody may still ask the way.
+            leg.sign.is_some()
+                || leg.bye_owed
+                || !leg.others.is_empty()
+                || leg.invite.is_some_and(|tx| core.is_open(tx))
         });
         if call.has_ended() && !at_work {
             if let Some((_, timer)) = call.timer.take() {
                 core.wheel.cancel(timer);
             }
-            self.calls.remove(key);
+            if let Some(gone) = self.calls.remove(key) {
+                join::tell_gone(&gone, core);
+            }
             self.freed.push(key.index);
             return;
         }

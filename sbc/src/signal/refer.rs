@@ -4,7 +4,6 @@ use super::Signal;
 use crate::call::{setup, transfer};
 use crate::core::{Reply, Turn};
 use crate::dialog::Contact;
-use crate::dialog::replaces::Replaces;
 use crate::message::{Message, Name};
 use crate::policy::Refers;
 use base::Key;
@@ -19,10 +18,8 @@ impl Signal {
     ) {
         let trunk = self.leg((key, place)).and_then(|leg| self.core.image.trunk(leg.trunk));
         match trunk.map(|trunk| trunk.refers).unwrap_or_default() {
-            Refers::Execute if !names_a_dialog(message) => {
-                self.transfer(turn, at, (key, place), message);
-            }
-            Refers::Execute | Refers::Pass => self.pass(turn, at, (key, place), message),
+            Refers::Execute => self.transfer(turn, at, (key, place), message),
+            Refers::Pass => self.pass(turn, at, (key, place), message),
             Refers::Refuse => self.answer_now(turn, at, message, 603),
         }
     }
@@ -57,10 +54,4 @@ impl Signal {
         transfer::begin(call, &mut self.core, turn, transfer);
         self.settle(turn, key);
     }
-}
-
-/// Whether the call asked for is to take the place of another.
-fn names_a_dialog(message: &Message) -> bool {
-    let target = message.addresses(Name::ReferTo).next().and_then(Result::ok);
-    target.and_then(|t| t.read_uri().ok()).is_some_and(|uri| Replaces::of(&uri).is_some())
 }

@@ -1,9 +1,10 @@
 //! Requests: who may speak, which transaction or dialog they belong to, what is done (RFC 3261 8.2, 12.2.2,
 //! 17.2).
 
-use super::{Signal, stateless_tag};
+use super::join::Found;
+use super::{Outcome, Signal, stateless_tag};
 use crate::call::{Leg, MAX_FORKS, Phase, early, exchange, release, session, setup};
-use crate::core::{Alarm, First, Reply, Turn, method_case, respond_stateless, unsupported};
+use crate::core::{Alarm, First, Known, Reply, Turn, method_case, respond_stateless, unsupported};
 use crate::counters::Dropped;
 use crate::dialog::prack::RAck;
 use crate::dialog::{Contact, Tag};
@@ -15,45 +16,87 @@ use base::Key;
 use control::event::CallState;
 
 impl Signal {
-    pub(super) fn request(&mut self, turn: &mut Turn, mut at: setup::Arrival, message: &Message) {
-        let Some(method) = message.method() else { return };
-        self.core.counters.requests_in.add(method_case(method).index());
+    pub(super) fn request(
+        &mut self,
+        turn: &mut Turn,
+        mut at: setup::Arrival,
+        message: &Message,
+    ) -> Outcome {
+        let Some(method) = message.method() else { return Outcome::Handled };
         let tag = message.to().ok().and_then(|to| to.tag());
-        let dialog = tag.and_then(Tag::parse).and_then(|tag| self.locate(tag, message));
+        let dialog = match tag.and_then(Tag::parse).map(|tag| self.locate(at.call, tag, message)) {
+            Some(Some(Found::There(sign))) => {
+                // What the leg was asked before it went is repeated to where it was answered.
+                at.hash = self.hash(message, method);
+                let is_known = self.core.transactions.find(at.hash).is_some();
+                if is_known && self.absorb(turn, at, method) {
+                    return Outcome::Handled;
+                }
+                return self.elsewhere(sign);
+            }
+            Some(Some(Found::Here(key, place))) => Some((key, place)),
+            Some(None) if at.call.is_some() => {
+                // The leg has not come, or has gone back: if it matters it is repeated.
+                self.core.counters.dropped.add(Dropped::Misrouted.index());
+                return Outcome::Handled;
+            }
+            Some(None) | None => None,
+        };
+        self.core.counters.requests_in.add(method_case(method).index());
         self.at_work = dialog.map(|(call, _)| call);
         if !self.may_speak(turn, at, dialog) {
             let why = if dialog.is_some() { Dropped::WrongPeer } else { Dropped::UnknownSource };
-            return self.core.counters.dropped.add(why.index());
+            self.core.counters.dropped.add(why.index());
+            return Outcome::Handled;
         }
         if let Err(error) = readable(message) {
-            return self.malformed(turn, at.port, at.source, error, Some(*message));
+            self.malformed(turn, at.port, at.source, error, Some(*message));
+            return Outcome::Handled;
         }
         self.follow(at, dialog);
         at.hash = self.hash(message, method);
         if self.absorb(turn, at, method) {
-            return;
+            return Outcome::Handled;
         }
         // An ACK or CANCEL bears the number of its INVITE.
         let is_new = !matches!(method, Method::Ack | Method::Cancel);
         if let Some(leg) = dialog.filter(|_| is_new)
             && !self.in_order(leg, message)
         {
-            return self.answer_now(turn, at, message, 500);
+            self.answer_now(turn, at, message, 500);
+            return Outcome::Handled;
         }
+        if method == Method::Cancel {
+            return self.cancel(turn, at, message);
+        }
+        if method == Method::Invite && tag.is_none() {
+            return self.invite(turn, at, message);
+        }
+        self.act(turn, at, (tag, dialog), message);
+        Outcome::Handled
+    }
+
+    /// Any request but a CANCEL, and an INVITE that begins something.
+    fn act(
+        &mut self,
+        turn: &mut Turn,
+        at: setup::Arrival,
+        (tag, dialog): (Option<&[u8]>, Option<(Key, u8)>),
+        message: &Message,
+    ) {
+        let Some(method) = message.method() else { return };
         let errand = self.locate_errand(tag.and_then(Tag::parse), message);
         match (method, dialog) {
             (Method::Ack, Some(leg)) => self.ack(turn, leg, message),
             (Method::Ack, None) => self.core.counters.dropped.add(Dropped::StrayAck.index()),
-            (Method::Cancel, _) => self.cancel(turn, at, message),
             (_, None) if errand.is_some() => {
                 errand.into_iter().for_each(|e| self.follow_errand(turn, at, e, message));
             }
             (_, None) if tag.is_some() => self.answer_now(turn, at, message, 481),
-            (Method::Invite, None) => self.invite(turn, at, message),
-            (_, dialog) if unsupported(message, self.has_timers(dialog)).next().is_some() => {
-                let timers = self.has_timers(dialog);
+            (_, dialog) if unsupported(message, self.known(dialog)).next().is_some() => {
+                let known = self.known(dialog);
                 self.answer_with(turn, at, message, 420, |print| {
-                    unsupported(message, timers).for_each(|option| {
+                    unsupported(message, known).for_each(|option| {
                         print.header(Name::Unsupported, option);
                     });
                 })
@@ -66,7 +109,9 @@ impl Signal {
             (Method::Bye | Method::Prack | Method::Update, None) => {
                 self.answer_now(turn, at, message, 481)
             }
-            (Method::Register, _) => self.answer_now(turn, at, message, 405),
+            (Method::Invite | Method::Cancel, None) | (Method::Register, _) => {
+                self.answer_now(turn, at, message, 405)
+            }
             (Method::Refer, Some(leg)) => self.refer(turn, at, leg, message),
             (_, Some(leg)) => self.pass(turn, at, leg, message),
             (_, None) => self.begin_errand(turn, at, message),
@@ -113,15 +158,26 @@ impl Signal {
     }
 
     /// The live leg a tag of ours names, if Call-ID and the peer's tag are its dialog's (RFC 3261 12.2.2).
-    /// Before the dialog is confirmed the peer may be one of several, each with a tag of its own.
-    pub(super) fn locate(&self, tag: Tag, message: &Message) -> Option<(Key, u8)> {
-        let leg = self.leg((tag.call, tag.leg))?;
+    /// Before the dialog is confirmed the peer may be one of several, each with a tag of its own. `call`: where a
+    /// sign says it is.
+    pub(super) fn locate(&self, call: Option<Key>, tag: Tag, message: &Message) -> Option<Found> {
+        let found = match call {
+            None => (tag.call, tag.leg),
+            Some(call) => (call, self.calls.get(call)?.place_of(tag)?),
+        };
+        let leg = self.leg(found)?;
         let ours = leg.dialog.tag;
         let theirs = message.from().ok().and_then(|f| f.tag()).unwrap_or_default();
         let is_ours = ours.secret == tag.secret && tag.fork < MAX_FORKS;
-        let is_theirs = *leg.dialog.remote_tag == *theirs || leg.phase != Phase::Confirmed;
+        let is_settled = matches!(leg.phase, Phase::Confirmed | Phase::Moved);
+        let is_theirs = *leg.dialog.remote_tag == *theirs || !is_settled;
         let same_call = *leg.dialog.call_id == *message.call_id();
-        (is_ours && is_theirs && same_call).then_some((tag.call, tag.leg))
+        let is_it = is_ours && is_theirs && same_call;
+        match leg.sign {
+            _ if !is_it => None,
+            None => Some(Found::Here(found.0, found.1)),
+            Some(_) => self.find(Tag { fork: ours.fork, ..tag }, found.0),
+        }
     }
 
     /// Keyed hash of what matches a request to its server transaction (RFC 3261 17.2.3); ACK and CANCEL
@@ -174,7 +230,7 @@ impl Signal {
         true
     }
 
-    fn invite(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message) {
+    fn invite(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message) -> Outcome {
         let from = message.from().ok().and_then(|f| f.tag()).unwrap_or_default();
         let number = message.cseq().number.to_le_bytes();
         // 8.2.2.2: same From tag, Call-ID and CSeq, another branch: it came over two paths.
@@ -182,7 +238,8 @@ impl Signal {
         match self.core.merged.get(&merged) {
             Some(first) if first.hash != at.hash => {
                 self.core.counters.refusals.add(Refusal::LoopDetected.index());
-                return self.answer_now(turn, at, message, 482);
+                self.answer_now(turn, at, message, 482);
+                return Outcome::Handled;
             }
             Some(first) => {
                 // Its transaction is over, or there was no room for one: then it hears the same again.
@@ -192,7 +249,7 @@ impl Signal {
                     let reply = Reply::plain(status, Some(stateless_tag(&self.core, message)));
                     respond_stateless(turn, (at.port, at.source), message, &reply, &self.core);
                 }
-                return;
+                return Outcome::Handled;
             }
             None => {}
         }
@@ -200,14 +257,24 @@ impl Signal {
             self.core.counters.retransmissions_in.add(1);
             let tag = Some(stateless_tag(&self.core, message));
             let reply = Reply::plain(Refusal::Restart.status(), tag);
-            return respond_stateless(turn, (at.port, at.source), message, &reply, &self.core);
+            respond_stateless(turn, (at.port, at.source), message, &reply, &self.core);
+            return Outcome::Handled;
+        }
+        match self.replacing(turn, at, message) {
+            Some(Outcome::Handled) => {}
+            Some(elsewhere) => return elsewhere,
+            None => self.begin(turn, at, message),
         }
         self.core.wheel.schedule(turn.now.mono + setup::MERGED_FOR, Alarm::Merged(merged));
+        let stateless = self.core.transactions.find(at.hash).is_none();
+        self.core.merged.insert(merged, First { hash: at.hash, stateless });
+        Outcome::Handled
+    }
+
+    fn begin(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message) {
         if let Some(key) = setup::invite(&mut self.calls, &mut self.core, turn, at, message) {
             self.settle(turn, key);
         }
-        let stateless = self.core.transactions.find(at.hash).is_none();
-        self.core.merged.insert(merged, First { hash: at.hash, stateless });
     }
 
     /// Whether an earlier process has written the CDR of the call that this INVITE would begin.
@@ -234,7 +301,18 @@ impl Signal {
         self.settle(turn, key);
     }
 
-    fn cancel(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message) {
+    fn cancel(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message) -> Outcome {
+        let invite = self.hash_as(message, Method::Invite);
+        if self.core.transactions.find(invite).is_none()
+            && let Some(elsewhere) = self.cancels(message).filter(|_| at.call.is_none())
+        {
+            return elsewhere;
+        }
+        self.cancel_here(turn, at, message);
+        Outcome::Handled
+    }
+
+    fn cancel_here(&mut self, turn: &mut Turn, at: setup::Arrival, message: &Message) {
         let invite = self.hash_as(message, Method::Invite);
         let found =
             self.core.transactions.find(invite).and_then(|key| self.core.transactions.get(key));
@@ -338,10 +416,10 @@ impl Signal {
         });
     }
 
-    /// Whether a dialog's trunk has session timers; outside dialogs we know them.
-    fn has_timers(&self, dialog: Option<(Key, u8)>) -> bool {
+    /// The extensions known in a dialog, or outside any.
+    fn known(&self, dialog: Option<(Key, u8)>) -> Known {
         let leg = dialog.and_then(|leg| self.leg(leg));
-        leg.is_none_or(|leg| session::is_known(&self.core, leg.trunk))
+        Known::on(&self.core.image, leg.map(|leg| leg.trunk))
     }
 
     /// RFC 3262 3: it confirms our last reliable response, or nothing.

@@ -43,6 +43,8 @@ fn turns<D: Driver>(
                 | Letter::Command(_)
                 | Letter::Config(_)
                 | Letter::Standing(_)
+                | Letter::Signed { .. }
+                | Letter::Move(_)
                 | Letter::Ported(_) => panic!("nobody sent {letter:?}"),
             }
         }
