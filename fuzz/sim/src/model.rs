@@ -24,6 +24,8 @@ const SETTLED: Duration = Duration::from_secs(5);
 struct Invite {
     call_id: String,
     is_first: bool,
+    /// It is to take a place in a call, whose CDR it has then.
+    replaces: bool,
     /// Its sender wants to hear of early dialogs that end.
     hears_199: bool,
     finals: Vec<(u16, String)>,
@@ -67,6 +69,8 @@ pub struct Model {
     /// Those that were confirmed: an INVITE that is repeated may still draw them.
     confirmed: BTreeSet<(SocketAddr, String, String)>,
     last_into: Option<Passed>,
+    /// Calls that were to be joined.
+    links: Vec<BTreeSet<u32>>,
     /// Where connections lead.
     streams: Vec<SocketAddr>,
     restarts: usize,
@@ -103,6 +107,7 @@ impl Model {
             unconfirmed: BTreeSet::new(),
             confirmed: BTreeSet::new(),
             last_into: None,
+            links: Vec::new(),
             streams: image.streams.iter().filter_map(|s| s.face.sent_by.parse().ok()).collect(),
             restarts: 0,
             scarce,
@@ -121,6 +126,21 @@ impl Model {
             let text = Text { raw: String::from_utf8_lossy(bytes).into_owned() };
             self.tainted.insert(text.get("Call-ID").to_owned());
         }
+    }
+
+    /// Two calls are to be joined: media of one may reach the other.
+    pub fn link(&mut self, a: u32, b: u32) {
+        let (mut joined, others): (Vec<_>, _) = core::mem::take(&mut self.links)
+            .into_iter()
+            .partition(|set: &BTreeSet<u32>| set.contains(&a) || set.contains(&b));
+        joined.push(BTreeSet::from([a, b]));
+        self.links = others;
+        self.links.push(joined.into_iter().flatten().collect());
+    }
+
+    fn are_linked(&self, a: Option<u32>, b: Option<u32>) -> bool {
+        let (Some(a), Some(b)) = (a, b) else { return false };
+        a == b || self.links.iter().any(|set| set.contains(&a) && set.contains(&b))
     }
 
     fn wrong(&mut self, what: String) {
@@ -149,6 +169,7 @@ impl Model {
         for key in core::mem::take(&mut self.cancelled) {
             let Some(invite) = self.invites.get(&key) else { continue };
             let judged = invite.is_first
+                && !invite.replaces
                 && invite.restarts == self.restarts
                 && invite.revivals == 0
                 && !self.scarce
@@ -211,6 +232,7 @@ impl Model {
                 let invite = self.invites.entry(key).or_insert_with(|| Invite {
                     call_id: text.get("Call-ID").to_owned(),
                     is_first: text.tag("To").is_empty(),
+                    replaces: !text.get("Replaces").is_empty(),
                     hears_199: text.all("Supported").iter().any(|s| s.contains("199")),
                     first_at: passed.at,
                     restarts,
@@ -335,7 +357,7 @@ impl Model {
         let this = (status, text.tag("To").to_owned());
         let first = invite.finals.first().cloned();
         invite.finals.push(this.clone());
-        let (call_id, is_first) = (invite.call_id.clone(), invite.is_first);
+        let (call_id, is_first) = (invite.call_id.clone(), invite.is_first && !invite.replaces);
         let judged =
             invite.restarts == restarts && !self.tainted.contains(&call_id) && !self.scarce;
         if let Some(first) = first.filter(|f| *f != this && judged) {
@@ -365,11 +387,12 @@ impl Model {
             .map_or(0, |b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
         let source = self.last_into.as_ref().map(|p| p.from);
         let (from, to) = (source.and_then(owner), owner(passed.to));
-        let right = from == Some(ssrc / 2) && to == from;
+        let right = from == Some(ssrc / 2) && self.are_linked(from, to);
         if !right {
             self.wrong(format!("media of call {} from {source:?} to {}", ssrc / 2, passed.to));
         }
-        if source == Some(passed.to) {
+        // A broken copy of an INVITE may begin a call of its own, which may be joined with the first.
+        if source == Some(passed.to) && (self.mutants == 0 || self.links.is_empty()) {
             self.wrong(format!("media of call {} came back to its sender", ssrc / 2));
         }
         let rtp = SocketAddr::new(passed.to.ip(), passed.to.port() & !1);
@@ -425,6 +448,9 @@ impl Model {
         for (i, shard) in world.shards().iter().enumerate() {
             let left =
                 [shard.signal().calls(), shard.signal().transactions(), shard.media().in_use()];
+            if shard.signal().errands() != 0 {
+                self.wrong(format!("shard {i}: an errand is left"));
+            }
             if left != [0; 3] {
                 self.wrong(format!("shard {i}: calls, transactions, endpoints left: {left:?}"));
             }
@@ -468,7 +494,7 @@ impl Model {
             let many = cdrs.get(&invite.call_id).map_or(0, Vec::len);
             // What could not be parsed is answered, but no call.
             let parsed = !invite.finals.iter().all(|f| f.0 == 400);
-            let least = usize::from(undisturbed && parsed);
+            let least = usize::from(undisturbed && parsed && !invite.replaces);
             let most = 1 + invite.revivals + if undisturbed { 0 } else { self.restarts };
             if invite.is_first && !self.scarce && (many < least || many > most) {
                 wrong.push(format!("{many} CDRs of {}", invite.call_id));

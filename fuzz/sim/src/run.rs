@@ -1,13 +1,14 @@
 //! Runs a seed: the world, its phones, its script and its model, from event to event.
 
 use crate::model::Model;
-use crate::phone::Phone;
+use crate::phone::{Phone, plan};
 use crate::script::{self, Event, HOST, PHONES, STRANGER, Script};
 use crate::world::{Trace, World};
 use base::Instant;
 use base::random::Random;
 use control::{Command, Event as Told};
 use node::Letter;
+use sbc::billing::Transferred;
 use sbc::question::{Answer, Hop, Query, Question};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -20,6 +21,8 @@ pub struct Outcome {
     pub digest: u64,
     /// CDRs written.
     pub cdrs: usize,
+    /// Of them those of calls a leg of which went to another, and those with a side that was replaced.
+    pub joined: [usize; 2],
     /// Steps of shards.
     pub steps: u64,
     /// What went wrong, with the ladder around it.
@@ -49,10 +52,17 @@ pub fn run(seed: u64, steps: u64) -> Outcome {
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
         show.model.violations.push(format!("panic: {}", text.unwrap_or_default()));
     }
+    let cdrs = show.world.cdrs();
+    // Who takes a place is known by its name, who is called by its number.
+    let replaced = |t: &Transferred| t.status == 200 && t.number.starts_with(b"u");
     let failure = (!show.model.violations.is_empty()).then(|| show.complain(seed));
     Outcome {
         digest: show.model.digest,
-        cdrs: show.world.cdrs().len(),
+        cdrs: cdrs.len(),
+        joined: [
+            cdrs.iter().filter(|cdr| cdr.transferred_to.is_some()).count(),
+            cdrs.iter().filter(|cdr| cdr.transfers.iter().any(replaced)).count(),
+        ],
         steps: show.world.steps,
         failure,
     }
@@ -225,6 +235,13 @@ impl Show {
                 let peer = self.phones[phone].address();
                 self.world.break_connection(peer, Duration::from_millis(ms));
             }
+            Event::Race => self.race(now),
+            Event::Join => self.join(now),
+            Event::Replace(phone) => self.replace(now, phone),
+            Event::Errand(phone, number) => {
+                self.serial += 1;
+                self.phones[phone].errand(now, self.serial, &number);
+            }
             Event::Resync => self.every(|| Letter::Command(Command::Resync)),
             Event::Reload => {
                 let written = script::rewritten(&self.world.image());
@@ -235,6 +252,55 @@ impl Show {
                 self.phones.iter_mut().for_each(|p| p.calm(now));
             }
         }
+    }
+
+    /// Legs that stand: phone, place there, and number of their call.
+    fn up(&self) -> Vec<(usize, usize, u32)> {
+        let legs = self.phones.iter().enumerate();
+        legs.flat_map(|(phone, p)| p.up().into_iter().map(move |(at, serial)| (phone, at, serial)))
+            .collect()
+    }
+
+    /// One of these at random.
+    fn any<T: Copy>(&mut self, of: &[T]) -> Option<T> {
+        let most = u32::try_from(of.len()).ok().filter(|most| *most > 0)?;
+        of.get(self.random.below(most) as usize).copied()
+    }
+
+    /// Both ends of a call act at once.
+    fn race(&mut self, now: Instant) {
+        let up = self.up();
+        let facing = |a: &(usize, usize, u32)| up.iter().find(|b| a.2 == b.2 && a != *b).copied();
+        let pairs: Vec<_> = up.iter().filter_map(|a| Some((*a, facing(a)?))).collect();
+        let Some((one, other)) = self.any(&pairs) else { return };
+        let [first, second] = plan::race(&mut self.random);
+        self.phones[one.0].provoke(now, one.1, first);
+        self.phones[other.0].provoke(now, other.1, second);
+    }
+
+    /// A phone asks for two of its calls to be joined.
+    fn join(&mut self, now: Instant) {
+        let up = self.up();
+        let pairs: Vec<_> = up
+            .iter()
+            .flat_map(|a| up.iter().map(move |b| (*a, *b)))
+            .filter(|(a, b)| a.0 == b.0 && a.1 != b.1)
+            .collect();
+        let Some((one, other)) = self.any(&pairs) else { return };
+        self.model.link(one.2, other.2);
+        self.phones[one.0].join(now, one.1, other.1);
+    }
+
+    /// A phone calls to take the place of a side in somebody's call.
+    fn replace(&mut self, now: Instant, phone: usize) {
+        let up = self.up();
+        let Some((whose, place, serial)) = self.any(&up) else { return };
+        let Some([call_id, to, from]) = self.phones[whose].named(place) else { return };
+        self.serial += 1;
+        self.model.link(self.serial, serial);
+        let early = if self.random.below(10) == 0 { ";early-only" } else { "" };
+        let replaces = format!("Replaces: {call_id};to-tag={to};from-tag={from}{early}");
+        self.phones[phone].call(now, self.serial, "42079460000", &replaces);
     }
 
     fn every(&mut self, letter: impl Fn() -> Letter) {

@@ -60,6 +60,14 @@ pub enum Event {
     Reload,
     /// The connection of a phone breaks, and nothing passes for so many milliseconds.
     Break(usize, u64),
+    /// Both ends of a call act at once.
+    Race,
+    /// A phone asks for two of its calls to be joined.
+    Join,
+    /// A phone calls to take a side's place in somebody's call.
+    Replace(usize),
+    /// A phone sends a request outside calls.
+    Errand(usize, String),
     /// Everything bad stops.
     Calm,
 }
@@ -149,10 +157,30 @@ impl Script {
             let time = own.pick(&[0, 20, 3_000, 15_000]);
             events.push((own.at(69_000), Event::Break(phone, time)));
         }
+        let mut extra = Dice(Random::new((seed, 0x6578_7472_6173)));
+        extras(&mut extra, &mut events);
         events.push((CALM, Event::Calm));
         events.sort_by_key(|e| e.0);
         let names = (dice.pick(&[1, 50, 1_900, 2_100, 6_000]), !dice.chance(15));
         Script { image, options, hostile, events, scarce, nodes, names }
+    }
+}
+
+/// Races, attended transfers, requests outside calls: each in some of the worlds.
+fn extras(dice: &mut Dice, events: &mut Vec<(Instant, Event)>) {
+    for _ in 0..if dice.chance(40) { dice.below(16) } else { 0 } {
+        events.push((dice.at(40_000), Event::Race));
+    }
+    // Mostly nobody has two calls, and nothing happens.
+    for _ in 0..if dice.chance(50) { dice.below(80) } else { 0 } {
+        let phone = dice.below(PHONES.len() as u32) as usize;
+        let event = if dice.chance(85) { Event::Join } else { Event::Replace(phone) };
+        events.push((dice.at(40_000), event));
+    }
+    for _ in 0..if dice.chance(30) { dice.below(10) } else { 0 } {
+        let phone = dice.below(PHONES.len() as u32) as usize;
+        let first = dice.pick(&["3", "4", "5", "6", "7", "8", "9"]);
+        events.push((dice.at(40_000), Event::Errand(phone, format!("{first}2079460000"))));
     }
 }
 
@@ -226,7 +254,8 @@ fn image(dice: &mut Dice) -> Image {
         trunk.refers = dice.pick(&[Refers::Execute, Refers::Execute, Refers::Pass, Refers::Refuse]);
         trunk.redirects =
             dice.pick(&[Redirects::Refuse, Redirects::Follow, Redirects::Follow, Redirects::Pass]);
-        trunk.methods = Methods::new([b"INFO".as_slice(), b"NOTIFY"]);
+        let listed = [b"INFO".as_slice(), b"NOTIFY", b"MESSAGE", b"PUBLISH", b"SUBSCRIBE"];
+        trunk.methods = Methods::new(listed);
         trunk.session = Terms {
             mode: dice.pick(&[Mode::Serve, Mode::Serve, Mode::Ask, Mode::Off]),
             expires_s: dice.pick(&[20, 60, 1_800]),

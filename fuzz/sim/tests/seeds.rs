@@ -1,18 +1,28 @@
 //! Random seeds: the first hundred, and every seed that ever failed.
 
-fn must_pass(seed: u64) -> (usize, u64) {
+use sim::run::Outcome;
+
+fn must_pass(seed: u64) -> Outcome {
     let outcome = sim::run::check(seed, u64::MAX);
     if let Some(failure) = outcome.failure {
         panic!("{failure}");
     }
-    (outcome.cdrs, outcome.steps)
+    outcome
 }
 
 #[test]
 fn a_hundred_seeds() {
-    let (cdrs, steps) = (1..=100).map(must_pass).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+    let outcomes: Vec<Outcome> = (1..=100).map(must_pass).collect();
+    let cdrs: usize = outcomes.iter().map(|o| o.cdrs).sum();
+    let steps: u64 = outcomes.iter().map(|o| o.steps).sum();
+    let [joined, replaced] = [0, 1].map(|i| outcomes.iter().map(|o| o.joined[i]).sum::<usize>());
     println!("sim_seeds 100 count\nsim_cdrs {cdrs} count\nsim_steps {steps} count");
+    println!("sim_joined {joined} count\nsim_replaced {replaced} count");
     assert!(cdrs > 300 && steps > 10_000, "the seeds have become idle: {cdrs} CDRs, {steps} steps");
+    assert!(
+        joined > 0 && replaced > 0,
+        "no attended transfers: {joined} joined, {replaced} replaced"
+    );
 }
 
 #[test]

@@ -504,6 +504,13 @@ impl Leg {
         }
     }
 
+    /// Asks the node to do something with the other side.
+    pub(super) fn refer(&mut self, now: Instant, headers: &str, line: &mut Line) {
+        if self.phase == Phase::Up {
+            self.request_with(now, "REFER", headers, "", line);
+        }
+    }
+
     /// Sends a request within the dialog.
     fn request(&mut self, now: Instant, method: &'static str, body: &str, line: &mut Line) {
         self.request_with(now, method, "", body, line);

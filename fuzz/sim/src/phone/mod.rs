@@ -3,15 +3,18 @@
 //! A phone calls and is called, retransmits what the RFC tells it to, talks, holds, moves its port,
 //! gives up and hangs up as its seed says. A hostile one also does what no phone should.
 
+mod errand;
 mod leg;
-mod plan;
+pub(crate) mod plan;
 mod transaction;
 
 use crate::Text;
 use crate::wire;
 use base::Instant;
 use base::random::Random;
+use errand::Errand;
 use leg::{Leg, Phase};
+use plan::Plan;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -39,6 +42,7 @@ pub struct Phone {
     /// What its calls share.
     pub line: Line,
     legs: Vec<Leg>,
+    errands: Vec<Errand>,
 }
 
 impl Phone {
@@ -57,7 +61,7 @@ impl Phone {
             media_of: BTreeMap::new(),
             out: Vec::new(),
         };
-        Phone { line, legs: Vec::new() }
+        Phone { line, legs: Vec::new(), errands: Vec::new() }
     }
 
     /// Where it stands.
@@ -67,7 +71,8 @@ impl Phone {
 
     /// When it wants `tick` to be called.
     pub fn deadline(&self) -> Instant {
-        self.legs.iter().map(Leg::deadline).min().unwrap_or(Instant::NEVER)
+        let errands = self.errands.iter().map(Errand::deadline);
+        self.legs.iter().map(Leg::deadline).chain(errands).min().unwrap_or(Instant::NEVER)
     }
 
     /// Time has passed.
@@ -75,6 +80,46 @@ impl Phone {
         for leg in self.legs.iter_mut().filter(|l| l.deadline() <= now) {
             leg.tick(now, &mut self.line);
         }
+        for errand in self.errands.iter_mut().filter(|e| e.deadline() <= now) {
+            errand.tick(now, &mut self.line);
+        }
+        self.errands.retain(|errand| !errand.is_gone());
+    }
+
+    /// Its calls that stand: their places, and their numbers in this world.
+    pub fn up(&self) -> Vec<(usize, u32)> {
+        let legs = self.legs.iter().enumerate().filter(|(_, leg)| leg.phase == Phase::Up);
+        legs.map(|(place, leg)| (place, leg.serial)).collect()
+    }
+
+    /// Something it does at once in one of its calls.
+    pub(crate) fn provoke(&mut self, now: Instant, place: usize, plan: Plan) {
+        self.legs[place].schedule(now, plan);
+    }
+
+    /// What names its dialog in a Replaces, as its peer knows it.
+    pub(crate) fn named(&self, place: usize) -> Option<[String; 3]> {
+        let leg = &self.legs[place];
+        let tag = |of: &str| Some(of.split_once(";tag=")?.1.to_owned());
+        Some([leg.call_id.clone(), tag(&leg.remote)?, tag(&leg.local)?])
+    }
+
+    /// Asks for the other side of one call to be joined with that of another.
+    pub(crate) fn join(&mut self, now: Instant, place: usize, other: usize) {
+        let Some([call_id, to, from]) = self.named(other) else { return };
+        let call_id = call_id.replace('@', "%40");
+        let (node, serial) = (self.line.node, self.legs[place].serial);
+        let headers = format!(
+            "Refer-To: <sip:42079460001@{node}?Replaces={call_id}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}>\r\n\
+             Subject: u{serial}\r\n"
+        );
+        self.legs[place].refer(now, &headers, &mut self.line);
+    }
+
+    /// Sends a request outside calls.
+    pub(crate) fn errand(&mut self, now: Instant, serial: u32, number: &str) {
+        let errand = Errand::begin(now, serial, number, &mut self.line);
+        self.errands.push(errand);
     }
 
     /// From now on it only answers and hangs up: no more mischief.
@@ -86,6 +131,7 @@ impl Phone {
             leg.schedule(now, vec![(500, plan::Act::Bye), (500, plan::Act::Cancel)]);
             leg.talk_until = now;
         }
+        self.errands.iter_mut().for_each(|errand| errand.calm(now));
     }
 
     /// Begins a call; its Call-ID.
@@ -152,6 +198,12 @@ impl Phone {
         let Some(text) = Text::read(bytes) else { return };
         let line = &mut self.line;
         let call_id = text.get("Call-ID");
+        if let Some(errand) = self.errands.iter_mut().find(|e| e.call_id == call_id) {
+            return match text.status() {
+                Some(_) => errand.responded(now, &text),
+                None => errand.requested(now, &text, line),
+            };
+        }
         let leg = self.legs.iter_mut().find(|l| l.call_id == call_id);
         match (text.status(), leg) {
             (Some(_), Some(leg)) => leg.responded(now, &text, line),
@@ -162,6 +214,10 @@ impl Phone {
                 self.legs.push(leg);
             }
             (None, None) if text.method() == Some("ACK") => {}
+            (None, None) if text.tag("To").is_empty() && text.method() != Some("CANCEL") => {
+                let errand = Errand::begun(now, text, line);
+                self.errands.push(errand);
+            }
             (None, None) => line.send(text.reply(481, "none", "", "")),
         }
     }

@@ -4,7 +4,7 @@ use base::random::Random;
 
 /// Something a phone does at some time of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Act {
+pub(crate) enum Act {
     /// A provisional response; with a session description or without.
     Progress(u16, bool),
     /// The final response of the first INVITE.
@@ -42,7 +42,7 @@ pub(super) enum Act {
 }
 
 /// A millisecond count and what is done then.
-pub(super) type Plan = Vec<(u32, Act)>;
+pub(crate) type Plan = Vec<(u32, Act)>;
 
 fn chance(random: &mut Random, percent: u32) -> bool {
     random.below(100) < percent
@@ -98,6 +98,26 @@ fn reinvite(random: &mut Random) -> Act {
         3 => Act::ReinviteWithoutOffer,
         _ => Act::Reinvite("sendrecv", moves),
     }
+}
+
+/// Two things done at the same moment, or almost, from the two ends of a call: they cross.
+pub(crate) fn race(random: &mut Random) -> [Plan; 2] {
+    [0, 1].map(|_| {
+        let apart = [0, 0, 1, 2, 3, 40][random.below(6) as usize];
+        let act = match random.below(9) {
+            0..=2 => reinvite(random),
+            3 | 4 => update(random),
+            5 => Act::Bye,
+            6 => Act::Other(["INFO", "NOTIFY"][random.below(2) as usize]),
+            7 => Act::Refer("42079460001"),
+            _ => {
+                // A re-INVITE that is given up while the other end acts.
+                let soon = apart + [1, 2, 3, 50][random.below(4) as usize];
+                return vec![(apart, reinvite(random)), (soon, Act::Cancel)];
+            }
+        };
+        vec![(apart, act)]
+    })
 }
 
 fn mischief(random: &mut Random, length: u32) -> Plan {
