@@ -9,6 +9,7 @@ mod common;
 use common::process::{Running, need};
 use common::wire::BadLine;
 use common::{Answering, Lab, Node, Setup, reasons};
+use control::event::CallId;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -268,6 +269,103 @@ fn a_transfer_that_is_refused() {
     let records = transfer("sipp-transfer-603", "refuse", ["uac-transfer-refused", "uas", ""]);
     all_answered(&records);
     assert!(records.iter().all(|r| r["transfers"].as_array().is_some_and(Vec::is_empty)));
+}
+
+/// Two scenarios of one caller, the first of which tells the second what to do.
+fn two_callers(lab: &Lab, node: &Node, calls: u32, scenarios: [&str; 2]) {
+    let (to, wire) = (node.sip.to_string(), lab.tcp());
+    let between = wire.to_string();
+    let more = ["-3pcc", &between, "-cid_str", "%u-%p", "-r", "10", "-s", "442079460000", &to];
+    let second = Sipp::start(lab, &scenario(scenarios[1]), lab.udp(), calls, &more);
+    // Who is told must listen before the other speaks, and takes one connection alone.
+    let wanted = format!(":{:04X} 00000000:0000 0A", wire.port());
+    let listens = common::within(common::LONG, || {
+        std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&wanted).then_some(())
+    });
+    assert!(listens.is_some(), "the second caller does not listen");
+    let first = Sipp::start(lab, &scenario(scenarios[0]), lab.udp(), calls, &more);
+    let all = (u64::from(calls), 0);
+    assert_eq!([first.finish(lab), second.finish(lab)], [all, all]);
+}
+
+/// A caller that calls two and has them joined; the records of both calls, by how they name each other.
+fn attended(name: &str, shards: usize, calls: u32) -> Vec<(Value, Value)> {
+    let lab = Lab::new(name);
+    let (first, second) = (lab.udp(), lab.udp());
+    let mut setup = Setup::new(&lab, first);
+    setup.node = setup.node.replace("shards = 1", &format!("shards = {shards}"));
+    setup.caller = "refer = \"execute\"\n".into();
+    setup.trunks.push(("second".into(), second, String::new()));
+    let route =
+        |prefix: &str, to: &str| format!("[[route]]\nprefix = \"{prefix}\"\nto = [\"{to}\"]\n");
+    setup.route = route("", "out") + &route("7", "second");
+    let node = Node::start(&lab, &setup);
+    let uas = Sipp::start(&lab, &scenario("uas-transferred"), first, calls, &[]);
+    let other = Sipp::start(&lab, &scenario("uas-joined"), second, calls, &[]);
+    two_callers(&lab, &node, calls, ["uac-attended", "uac-consults"]);
+    let all = (u64::from(calls), 0);
+    assert_eq!([uas.finish(&lab), other.finish(&lab)], [all, all]);
+    let records = node.await_records(2 * calls as usize);
+    let (left, stayed): (Vec<_>, Vec<_>) =
+        records.into_iter().partition(|r| r["transferred_to"].is_string());
+    let stayed_of = |left: &Value| {
+        let is_it = |stayed: &&Value| stayed["id"] == left["transferred_to"];
+        stayed.iter().find(is_it).cloned().unwrap()
+    };
+    left.into_iter().map(|left| (stayed_of(&left), left)).collect()
+}
+
+/// Both calls were whole until the end, and paid by who began them.
+fn all_joined(pairs: &[(Value, Value)], calls: usize) {
+    assert_eq!(pairs.len(), calls);
+    for (stayed, left) in pairs {
+        let transfer = &stayed["transfers"][0];
+        assert_eq!((&transfer["status"], &transfer["joined"]), (&200.into(), &left["id"]));
+        assert_eq!((&transfer["number"], &transfer["trunk"]), (&"79460001".into(), &"in".into()));
+        assert_eq!(transfer["call_id"], left["call_id_out"]);
+        assert_eq!((&stayed["trunk_in"], &left["trunk_in"]), (&"in".into(), &"in".into()));
+        assert!(stayed["duration_ms"].as_u64() >= Some(300), "{stayed}");
+        assert!(left["duration_ms"].as_u64() >= Some(300), "{left}");
+        for record in [stayed, left] {
+            assert_eq!(record["status"], 200, "{record}");
+        }
+    }
+}
+
+#[test]
+fn an_attended_transfer() {
+    all_joined(&attended("sipp-attended", 1, 5), 5);
+}
+
+#[test]
+fn an_attended_transfer_across_shards() {
+    let pairs = attended("sipp-attended-apart", 2, 20);
+    all_joined(&pairs, 20);
+    let seat = |record: &Value| {
+        let id = CallId::parse(record["call"].as_str().unwrap()).unwrap();
+        base::Home(id.home).seat(2)
+    };
+    let apart = pairs.iter().filter(|(stayed, left)| seat(stayed) != seat(left)).count();
+    assert!(0 < apart && apart < 20, "{apart} of 20 were on two shards");
+}
+
+#[test]
+fn an_invite_that_takes_a_place_in_a_call() {
+    let lab = Lab::new("sipp-replaces");
+    let listen = lab.udp();
+    let mut setup = Setup::new(&lab, listen);
+    setup.node = setup.node.replace("shards = 1", "shards = 2");
+    setup.caller = "refer = \"execute\"\n".into();
+    let node = Node::start(&lab, &setup);
+    let uas = Sipp::start(&lab, &scenario("uas-transferred"), listen, 10, &[]);
+    two_callers(&lab, &node, 10, ["uac-replaced", "uac-replaces"]);
+    assert_eq!(uas.finish(&lab), (10, 0));
+    for record in node.await_records(10) {
+        let transfer = &record["transfers"][0];
+        assert_eq!((&transfer["status"], &transfer["by"]), (&200.into(), &"caller".into()));
+        assert!(transfer["call_id"].as_str().is_some_and(|id| id.starts_with("second///")));
+        assert_eq!((&record["reason"], &record["status"]), (&"callee_hung_up".into(), &200.into()));
+    }
 }
 
 #[test]
