@@ -126,7 +126,7 @@ def slab():
 
 
 class Ours(Measured):
-    def __init__(self, driver, sockets="shared"):
+    def __init__(self, driver, sockets="shared", caller=""):
         super().__init__(f"sbcd ({driver}, {sockets} sockets)")
         run = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=SCRATCH))
         config = run / "sbcd.toml"
@@ -148,6 +148,7 @@ allow = ["loopback"]
 name = "in"
 interface = "loop"
 sources = ["127.0.0.0/8"]
+{caller}
 [[trunk]]
 name = "out"
 interface = "loop"
@@ -298,14 +299,15 @@ def table(title, heads, rows):
     print(flush=True)
 
 
-def media_window(target, calls, seconds):
-    """Holds calls with G.711 both ways; CPU per relayed packet in a steady window, and the report."""
+def media_window(target, calls, seconds, *more):
+    """Holds calls with G.711 both ways; CPU per relayed packet in a steady window, and the report. Of calls
+    that are encrypted none is set up beside: the probe has no keys."""
     ramp = calls / 200
     hold = seconds + ramp + 4
-    finish = start_load(target, calls, 200, hold)
+    finish = start_load(target, calls, 200, hold, *more)
     time.sleep(ramp + 2)
     before, begin = target.cpu(), time.monotonic()
-    beside = probe(target)
+    beside = None if more else probe(target)
     time.sleep(max(0.0, seconds - (time.monotonic() - begin)))
     spent, lasted = target.cpu() - before, time.monotonic() - begin
     memory = target.memory()
@@ -347,6 +349,32 @@ def media():
                    other[2]["loss_percent"])
             record("set-up p99 beside media", what, "us", setup["p99"], "Kamailio and rtpengine",
                    other[3]["p99"])
+
+
+def srtp():
+    """The caller encrypted (SDES), the callee plain; libsrtp2 seals and checks every packet of the caller."""
+    calls, seconds = 300, 3 if QUICK else 8
+    keyed = 'srtp = "required"\nsrtp_over_plain_sip = true\n'
+    suites = {"cm": "AES_CM_128_HMAC_SHA1_80", "gcm": "AEAD_AES_128_GCM"}
+    costs, rows = {}, []
+    for suite, name in suites.items():
+        for make in (lambda: Ours("io_uring", caller=keyed),
+                     lambda: Kamailio("rtpengine (userspace)", "WITH_MEDIA", "WITH_SRTP")):
+            with make() as target:
+                cost, share, _, memory, report = media_window(target, calls, seconds, "--srtp", suite)
+                rtp = report["rtp"]
+                costs[target.name, name] = cost
+                rows.append([target.name, name, f"{cost:.2f}", f"{share * 100:.0f} %",
+                             f"{rtp['loss_percent']:.3f} %", rtp["received"], rtp["bad"],
+                             rtp["delay_us"]["p50"], rtp["delay_us"]["p99"],
+                             f"{memory[0] / calls / 1000:.1f}", f"{report['clean']} of {calls}"])
+    table(f"SRTP (SDES) to RTP: {calls} calls with G.711 both ways, relay on one core",
+          ["relay", "suite", "CPU us/packet", "core", "loss", "authentic", "not", "delay p50 us", "p99 us",
+           "kB/call", "clean"], rows)
+    for name in suites.values():
+        ours = costs["sbcd (io_uring, shared sockets)", name]
+        record("SRTP to RTP, CPU per packet", f"{calls} calls, {name}", "us", ours, "rtpengine",
+               costs["rtpengine (userspace)", name])
 
 
 def signalling():
@@ -406,8 +434,8 @@ def main():
     print(f"commit {commit}; {os.cpu_count()} cores, {model}; Linux {platform.release()}; "
           f"load average {os.getloadavg()[0]:.1f}", flush=True)
     try:
-        for part in (media, signalling, transports):
-            if part.__name__ in os.environ.get("PARTS", "media signalling transports"):
+        for part in (media, srtp, signalling, transports):
+            if part.__name__ in os.environ.get("PARTS", "media srtp signalling transports"):
                 part()
         print(f"appended to {RESULTS.relative_to(ROOT)}; load average {os.getloadavg()[0]:.1f}")
     finally:

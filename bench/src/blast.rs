@@ -39,7 +39,7 @@ impl Template {
             target: format!("sip:{}@{}", args.number, args.to),
             routes: Vec::new(),
         };
-        let offer = sdp::print(SocketAddr::new(me.ip(), 9), 1, None, 20);
+        let offer = sdp::print(SocketAddr::new(me.ip(), 9), 1, None, 20, None);
         let branch = format!("f00c0ffee.{nonce:08x}");
         let bytes = sip::request(&dialog, (1, "INVITE"), &branch, me, Some(&offer));
         let starts = bytes.windows(PLACE.len()).enumerate();

@@ -8,6 +8,7 @@ use crate::locality::{self, Locality};
 use crate::media::{self, Order, Tally, Worker};
 use crate::os::{self, Timeline};
 use crate::report::Report;
+use crate::srtp::Key;
 use crate::uac::Caller;
 use crate::uas::Callee;
 use crate::{ladder, report};
@@ -54,6 +55,8 @@ pub(crate) struct Stage {
     pub(crate) t1_ns: u64,
     /// Packet time, ms.
     pub(crate) ptime: u64,
+    /// What the callers' audio is protected with.
+    pub(crate) key: Option<Key>,
     /// RTP packets a leg sends; zero without media.
     pub(crate) packets: u32,
     /// Note the messages of call 0.
@@ -150,6 +153,7 @@ fn start_workers(
             share: (number, count),
             run,
             ptime: stage.ptime,
+            key: stage.key,
             line: stage.line,
             live: Arc::clone(&stage.live),
             orders,
@@ -195,6 +199,7 @@ fn stage(args: &CallArgs, media: &MediaSet, live: Arc<Live>) -> Stage {
         cancel_after_ns: args.cancel_after_ms * 1_000_000,
         t1_ns: common.t1_ms * 1_000_000,
         ptime: common.ptime,
+        key: args.srtp.map(Key::of_callers),
         packets: if common.no_media { 0 } else { packets },
         ladder: args.ladder.is_some(),
         alternate: !args.no_uas,
@@ -313,6 +318,7 @@ pub(crate) fn run_called_side(args: UasArgs) -> Result<bool, String> {
         cancel_after_ns: 0,
         t1_ns: args.common.t1_ms * 1_000_000,
         ptime: args.common.ptime,
+        key: None,
         packets: if args.common.no_media { 0 } else { u32::MAX },
         ladder: false,
         alternate: false,

@@ -1,5 +1,6 @@
 //! The command line. Every load has an end: counts, rates and times are bounded here.
 
+use crate::srtp::Suite;
 use clap::{Args, Parser, Subcommand};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -79,6 +80,9 @@ pub(crate) struct CallArgs {
     /// Fail the run when more RTP than this was lost, in percent
     #[arg(long, value_name = "PERCENT")]
     pub(crate) max_loss: Option<f64>,
+    /// The callers' media is encrypted; libsrtp2 seals what is sent and checks what comes
+    #[arg(long, value_name = "SUITE")]
+    pub(crate) srtp: Option<Suite>,
     /// Default addresses are [::1]
     #[arg(long)]
     pub(crate) ipv6: bool,

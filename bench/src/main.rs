@@ -21,6 +21,7 @@ mod report;
 mod rtp;
 mod sdp;
 mod sip;
+mod srtp;
 mod stats;
 mod timers;
 mod uac;

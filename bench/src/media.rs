@@ -8,6 +8,7 @@ use crate::link;
 use crate::os::{self, Epoll, Receiver, Sender};
 use crate::rtp::{self, Mark};
 use crate::sdp::Remote;
+use crate::srtp::{Key, Session};
 use crate::stats::Histogram;
 use crate::{live::Live, os::Timeline};
 use socket2::Socket;
@@ -167,6 +168,8 @@ pub(crate) struct Worker {
     pub(crate) run: u32,
     /// Packet time in ms.
     pub(crate) ptime: u64,
+    /// What callers protect their packets with.
+    pub(crate) key: Option<Key>,
     /// The time line.
     pub(crate) line: Timeline,
     /// Shared counters.
@@ -181,6 +184,9 @@ struct State {
     slots: Vec<Vec<usize>>,
     tally: Tally,
     packet: Vec<u8>,
+    /// The protection of callers, and which leg hears from an address.
+    ciphers: HashMap<u32, [Session; 2]>,
+    by_remote: HashMap<SocketAddr, u32>,
     sender: Sender,
     finished: bool,
 }
@@ -239,6 +245,8 @@ impl State {
             slots: vec![Vec::new(); slots],
             tally,
             packet: Vec::new(),
+            ciphers: HashMap::new(),
+            by_remote: HashMap::new(),
             sender: Sender::new(),
             finished: false,
         }
@@ -276,6 +284,9 @@ impl State {
             first_heard: 0,
             last_heard: 0,
         };
+        if side == CALLER {
+            self.protect(call, &remote);
+        }
         // A later answer may move the media; what was counted stays.
         if let Some(&at) = self.index.get(&(call, side)) {
             self.tally.legs[at].remote = remote;
@@ -283,6 +294,27 @@ impl State {
         }
         self.index.insert((call, side), self.tally.legs.len());
         self.tally.legs.push(leg);
+    }
+
+    /// Keys for a caller's audio, once both are known. A caller whose keys are refused stays silent.
+    fn protect(&mut self, call: u32, remote: &Remote) {
+        let (Some(ours), Some(theirs)) = (self.worker.key, remote.key) else { return };
+        let sessions = (Session::new(&ours, true), Session::new(&theirs, false));
+        if let (Ok(seals), Ok(opens)) = sessions {
+            self.ciphers.insert(call, [seals, opens]);
+            self.by_remote.insert(remote.address, call);
+        }
+    }
+
+    /// Opens what came for a caller, if it is encrypted and authentic.
+    fn unprotect(&mut self, datagram: &os::Datagram<'_>) -> Option<Vec<u8>> {
+        if !self.by_remote.contains_key(&datagram.from) {
+            self.obey();
+        }
+        let call = self.by_remote.get(&datagram.from)?;
+        let [_, opens] = self.ciphers.get(call)?;
+        let mut packet = datagram.bytes.to_vec();
+        opens.unprotect(&mut packet).then_some(packet)
     }
 
     fn start(&mut self, call: u32, side: u8, packets: u32) {
@@ -325,6 +357,16 @@ impl State {
             let (call, side, sequence) = (leg.call, leg.side, leg.sent);
             let mark = Mark { run: self.worker.run, call, side, sequence, wall: os::wall_ns() };
             rtp::print(&mut self.packet, &mark, leg.remote.payload_type, self.worker.ptime);
+            if side == CALLER && self.worker.key.is_some() {
+                let sealed = self
+                    .ciphers
+                    .get(&call)
+                    .is_some_and(|[seals, _]| seals.protect(&mut self.packet));
+                if !sealed {
+                    leg.speaking = false;
+                    return false;
+                }
+            }
             self.sender.push(leg.remote.address, &self.packet);
             if leg.sent == 0 {
                 leg.first_sent = self.worker.line.now();
@@ -361,7 +403,24 @@ impl State {
     }
 
     fn judge(&mut self, side: u8, socket: usize, datagram: &os::Datagram<'_>) {
-        let (mark, payload_type) = match rtp::parse(datagram.bytes) {
+        let opened = match self.worker.key {
+            Some(_) if side == CALLER => {
+                // RTCP on the same port is not ours to judge.
+                if matches!(rtp::parse(datagram.bytes), rtp::Heard::Control) {
+                    self.tally.control += 1;
+                    return;
+                }
+                let opened = self.unprotect(datagram);
+                if opened.is_none() {
+                    self.tally.wrong.content += 1;
+                    return;
+                }
+                opened
+            }
+            _ => None,
+        };
+        let bytes = opened.as_deref().unwrap_or(datagram.bytes);
+        let (mark, payload_type) = match rtp::parse(bytes) {
             rtp::Heard::Ours(mark, payload_type) => (mark, payload_type),
             rtp::Heard::Control => {
                 self.tally.control += 1;
@@ -443,13 +502,14 @@ mod tests {
 
     #[test]
     fn late_is_told_from_twice() {
-        let remote = Remote { address: "127.0.0.1:2".parse().unwrap(), payload_type: 0 };
+        let remote = Remote { address: "127.0.0.1:2".parse().unwrap(), payload_type: 0, key: None };
         let (_, orders) = mpsc::channel();
         let worker = Worker {
             pools: [Vec::new(), Vec::new()],
             share: (0, 1),
             run: 0,
             ptime: 20,
+            key: None,
             line: Timeline::new(),
             live: Arc::default(),
             orders,

@@ -66,7 +66,7 @@ impl Probe<'_> {
             target: format!("sip:{}@{}", self.args.number, self.args.to),
             routes: Vec::new(),
         };
-        let offer = sdp::print(SocketAddr::new(me.ip(), 9), 1, None, 20);
+        let offer = sdp::print(SocketAddr::new(me.ip(), 9), 1, None, 20, None);
         let branch = |kind: &str| format!("{kind}{call:x}.{:08x}", self.nonce);
         let (first, ack, last) = (branch("pi"), branch("pa"), branch("pb"));
         let invite = sip::request(&dialog, (1, "INVITE"), &first, me, Some(&offer));

@@ -190,7 +190,7 @@ impl Caller {
             routes: Vec::new(),
         };
         let local = stage.media_address(CALLER, id);
-        let offer = sdp::print(local, u64::from(id) + 1, None, stage.ptime);
+        let offer = sdp::print(local, u64::from(id) + 1, None, stage.ptime, stage.key);
         let branch = stage.branch(id, "i");
         let invite = sip::request(&dialog, (1, "INVITE"), &branch, me, Some(&offer));
         let now = stage.line.now();
@@ -407,7 +407,8 @@ impl Caller {
                 let local = self.stage.media_address(CALLER, id);
                 let offered = self.link.remote(message.body);
                 let codec = offered.map(|remote| remote.payload_type);
-                let body = sdp::print(local, u64::from(id) + 1, codec, self.stage.ptime);
+                let body =
+                    sdp::print(local, u64::from(id) + 1, codec, self.stage.ptime, self.stage.key);
                 if let Some(remote) = offered {
                     self.stage.order(id, Order::Open { call: id, side: CALLER, remote });
                 }

@@ -264,7 +264,7 @@ impl Callee {
         let Some(message) = Message::parse(&invite) else { return };
         let local = self.stage.media_address(CALLEE, call.id.unwrap_or(slot));
         let codec = Some(remote.payload_type);
-        let body = sdp::print(local, u64::from(slot) + 1, codec, self.stage.ptime);
+        let body = sdp::print(local, u64::from(slot) + 1, codec, self.stage.ptime, None);
         let (tag, me) = (format!("b{slot:x}"), self.link.local);
         call.pending = sip::response(&message, 200, &tag, Some(me), Some(&body));
         call.phase = Phase::Answered;
@@ -326,7 +326,7 @@ impl Callee {
             self.stage.order(id, Order::Open { call: id, side: CALLEE, remote });
         }
         let codec = offered.map(|remote| remote.payload_type);
-        let body = sdp::print(local, u64::from(slot) + 1, codec, self.stage.ptime);
+        let body = sdp::print(local, u64::from(slot) + 1, codec, self.stage.ptime, None);
         let reply = sip::response(message, 200, "", Some(self.link.local), Some(&body));
         self.say(call.id, heard.from, &reply);
     }
