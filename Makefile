@@ -33,7 +33,7 @@ lint: ## Formatting, clippy, dependencies
 bench: bench-decks ## Micro benchmarks, and decks
 	@$(CARGO) bench -p sbc -p media -p routing-trie
 
-bench-decks: ## Decks of 50 vendors, 10 million rows: import, merge, decisions; SQLite beside (Python, phonenumbers)
+bench-decks: ## Decks of 50 vendors, 10 million rows: import, merge, decisions, swaps; 10^7 numbers against a naive scan; SQLite beside (Python, phonenumbers)
 	@$(CARGO) build --release --quiet -p bench
 	@python3 bench/decks/world.py target/decks
 	@target/release/sbcdecks target/decks --prove 10000000

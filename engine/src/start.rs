@@ -53,9 +53,10 @@ pub fn check(config: &Config) -> Result<(), Fault> {
 }
 
 /// Runs the node on what was read from `file` until it has been drained.
-pub fn run(config: Config, file: &Path) -> Result<(), Fault> {
+pub fn run(mut config: Config, file: &Path) -> Result<(), Fault> {
     pin::small_pages();
     config.stock.keep();
+    config.stock.settle();
     let shares = shares(&config)?;
     let topology = topology(shares.is_ok())?;
     let (limits, notes) = limits::lay_out(&config, &topology)?;

@@ -16,7 +16,8 @@ pub(crate) const MAX_NODES: usize = 1 << 28;
 const MAGIC: u32 = 0x5449_4454;
 const VERSION: u32 = 1;
 const HEADER: usize = 24;
-const NODE: usize = 12;
+/// Bytes of a node.
+pub(crate) const NODE: usize = 12;
 
 /// A validated image. Cloning copies it; share it behind an `Arc` and swap the pointer.
 #[derive(Clone, PartialEq, Eq)]

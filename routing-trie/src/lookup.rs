@@ -1,7 +1,7 @@
 //! Look-up, the hot path: a walk down the image, one node per digit, without allocation.
 
-use crate::digits::{Digits, MAX_DIGITS};
-use crate::image::{Image, NONE, Node};
+use crate::digits::{Digits, MAX_DIGITS, SYMBOLS};
+use crate::image::{Image, NODE, NONE, Node};
 
 /// Every prefix of a number that is in the image, from the longest to the shortest.
 #[derive(Copy, Clone, Debug)]
@@ -20,6 +20,23 @@ impl Image {
         best
     }
 
+    /// The longest prefix of a number in this image and in another, as two look-ups find them. They walk side
+    /// by side: while one waits for memory, the other does too.
+    #[inline]
+    pub fn lookup_both(&self, other: &Image, number: Digits) -> [Option<(usize, u32)>; 2] {
+        let mut walks = [Walk::new(self), Walk::new(other)];
+        let mut symbols = number.symbols();
+        loop {
+            let symbol = symbols.next();
+            for walk in &mut walks {
+                walk.step(symbol);
+            }
+            if symbol.is_none() || walks.iter().all(|w| w.at == Walk::OVER) {
+                return walks.map(|w| w.best);
+            }
+        }
+    }
+
     /// Every prefix of `number` in the image, for a caller that may refuse the longest.
     #[inline]
     pub fn matches(&self, number: Digits) -> Matches {
@@ -31,6 +48,25 @@ impl Image {
             }
         });
         matches
+    }
+
+    /// Hands out every prefix in the image with its value.
+    pub fn each(&self, mut give: impl FnMut(Digits, u32)) {
+        let mut pending = vec![(0, Digits::EMPTY)];
+        while let Some((at, prefix)) = pending.pop() {
+            let Some(node) = self.nodes().get(at).map(Node::read) else { continue };
+            if node.value != NONE {
+                give(prefix, node.value);
+            }
+            for symbol in (0..SYMBOLS as u8).rev() {
+                let mut longer = prefix;
+                if let Some(child) = node.child(symbol)
+                    && longer.push(symbol)
+                {
+                    pending.push((child, longer));
+                }
+            }
+        }
     }
 
     #[inline]
@@ -50,6 +86,34 @@ impl Image {
             at = child;
             depth += 1;
         }
+    }
+}
+
+/// A walk down an image, a node at a time.
+struct Walk<'a> {
+    nodes: &'a [[u8; NODE]],
+    at: usize,
+    depth: usize,
+    best: Option<(usize, u32)>,
+}
+
+impl<'a> Walk<'a> {
+    /// No node is there: images have fewer.
+    const OVER: usize = usize::MAX;
+
+    fn new(image: &'a Image) -> Walk<'a> {
+        Walk { nodes: image.nodes(), at: 0, depth: 0, best: None }
+    }
+
+    /// Takes what the node has, and goes on by the next symbol.
+    #[inline]
+    fn step(&mut self, symbol: Option<u8>) {
+        let Some(node) = self.nodes.get(self.at).map(Node::read) else { return };
+        if node.value != NONE {
+            self.best = Some((self.depth, node.value));
+        }
+        self.at = symbol.and_then(|symbol| node.child(symbol)).unwrap_or(Walk::OVER);
+        self.depth += 1;
     }
 }
 
@@ -90,13 +154,24 @@ mod tests {
                 prop_assert_eq!(builder.insert(prefix, value), Ok(()));
             }
             let image = Image::from_bytes(builder.build().as_bytes()).unwrap();
+            let mut half = Builder::new();
+            for (&prefix, &value) in table.iter().step_by(2) {
+                prop_assert_eq!(half.insert(prefix, value), Ok(()));
+            }
+            let half = half.build();
             prop_assert_eq!(image.len(), table.len());
+            let mut all = Vec::new();
+            image.each(|prefix, value| all.push((prefix, value)));
+            all.sort_unstable();
+            prop_assert_eq!(all, table.iter().map(|(&p, &v)| (p, v)).collect::<Vec<_>>());
             for number in numbers {
                 let naive: Vec<(usize, u32)> = (0..=number.len())
                     .rev()
                     .filter_map(|len| table.get(&number.prefix(len)).map(|&v| (len, v)))
                     .collect();
                 prop_assert_eq!(image.lookup(number), naive.first().copied());
+                let both = [image.lookup(number), half.lookup(number)];
+                prop_assert_eq!(image.lookup_both(&half, number), both);
                 prop_assert_eq!(image.matches(number).collect::<Vec<_>>(), naive);
             }
         }

@@ -52,7 +52,7 @@ fn with_heading(heading: &str, rows: &str) -> Deck {
 }
 
 fn edition(name: &str) -> Edition {
-    Edition { deck: name.into(), generation: 4, currency: Currency::USD, fx: Ratio::ONE }
+    Edition { deck: name.as_bytes().into(), generation: 4, currency: Currency::USD, fx: Ratio::ONE }
 }
 
 fn everything() -> Choice {

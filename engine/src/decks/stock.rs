@@ -1,14 +1,15 @@
 //! The decks in force at a moment, compiled into the book that shards decide by.
 //!
-//! Decks that were read before are not read again: one vendor's new deck costs its own reading and one
-//! merge.
+//! Decks that were read before are not read again, and what was merged stays merged: a vendor's new deck
+//! costs its own reading and taking the place of the one before.
 
 use super::kept::{self, Origin};
 use super::shelf::{Shelf, Trouble};
 use crate::config::Rates;
+use crate::io::resident::Resident;
 use base::money::Ratio;
 use routing_trie::deck::Deck;
-use routing_trie::market::Entry;
+use routing_trie::market::{Entry, NoMarket};
 use routing_trie::{Market, Tariff};
 use sbc::policy::plan::{Book, Edition, Routing};
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 /// What is in force, and until when nothing changes.
 #[derive(Clone, Debug, Default)]
 pub struct Stock {
+    /// The book's memory, locked; given up before the book is.
+    resident: Option<Arc<Resident>>,
     /// What shards decide by.
     pub book: Arc<Book>,
     /// What an operator should know: decks that are not there.
@@ -29,9 +32,17 @@ pub struct Stock {
     marks: Option<Marks>,
     /// What the book was made of.
     origin: Origin,
+    /// The same, to tell what changed: everything but the decks, and the generation of each. `None` with
+    /// files in place of decks.
+    made_of: Option<(String, Generations)>,
     /// Whether it was made of decks, hence is worth keeping.
     is_new: bool,
 }
+
+/// Generations in force, by deck.
+type Generations = BTreeMap<Box<str>, u32>;
+/// The most decks that take the places of others one by one; more are merged anew.
+const MOST_REPLACED: usize = 4;
 
 /// Where decks are, and how long the history of each was.
 #[derive(Clone, Debug)]
@@ -67,29 +78,140 @@ impl Stock {
                 None => stock.notes.push(format!("deck `{name}` has no generation in force")),
             }
         }
-        stock.origin =
-            Origin { key: key(rates, routing, &generations), made_at: now, next_change: None };
-        let is_first = earlier.decks.is_empty() && files.is_empty();
-        match is_first.then(|| stock.kept(rates, routing, &generations, now)).flatten() {
-            Some((origin, book)) => (stock.origin, stock.book) = (origin, Arc::new(book)),
-            None => {
-                stock.fetch(&shelf, &generations, earlier, files)?;
-                let changes = stock.decks.values().map(|(_, deck)| deck.next_change(now));
-                stock.origin.next_change = changes.fold(None, earliest);
-                stock.book = Arc::new(stock.compile(rates, routing, now)?);
-                stock.is_new = files.is_empty();
-            }
+        let terms = terms(rates, routing);
+        stock.origin = Origin {
+            key: format!("{terms} {:?}", decks_of(routing, &generations)),
+            made_at: now,
+            next_change: None,
+        };
+        stock.made_of = files.is_empty().then(|| (terms, generations.clone()));
+        let is_first = earlier.made_of.is_none() && files.is_empty();
+        if let Some(kept) =
+            is_first.then(|| stock.kept(rates, routing, &generations, now)).flatten()
+        {
+            let (origin, book) = kept;
+            (stock.origin, stock.book) = (origin, Arc::new(book));
+        } else if !stock.take_over(&shelf, rates, routing, earlier)? {
+            stock.fetch(&shelf, &generations, earlier, files)?;
+            let changes = stock.decks.values().map(|(_, deck)| deck.next_change(now));
+            stock.origin.next_change = changes.fold(None, earliest);
+            stock.book = Arc::new(stock.compile(rates, routing, now)?);
+            stock.is_new = files.is_empty();
         }
         stock.next_change = earliest(pending, stock.origin.next_change);
         stock.marks = Some(Marks { shelf, lengths });
         Ok(stock)
     }
 
+    /// Makes the book of an earlier one, when only few decks are others; whether that was possible.
+    fn take_over(
+        &mut self,
+        shelf: &Shelf,
+        rates: &Rates,
+        routing: &Routing,
+        earlier: &Stock,
+    ) -> Result<bool, Trouble> {
+        let Some(changed) = self.changed_since(earlier, routing) else { return Ok(false) };
+        self.decks = earlier.decks.clone();
+        self.origin.next_change = earlier.origin.next_change;
+        if changed.is_empty() {
+            self.book = earlier.book.clone();
+            self.resident = earlier.resident.clone();
+            return Ok(true);
+        }
+        for (name, generation) in &changed {
+            self.decks.remove(name);
+            if let Some(generation) = *generation {
+                let deck = Arc::new(shelf.read(name, generation)?);
+                let change = deck.next_change(self.origin.made_at);
+                self.origin.next_change = earliest(self.origin.next_change, change);
+                self.decks.insert(name.clone(), (generation, deck));
+            }
+        }
+        let Book { market, bought, sold } = &*earlier.book;
+        let mut book = Book { market: None, bought: bought.clone(), sold: sold.clone() };
+        for (name, _) in &changed {
+            self.replace(name, rates, routing, (market.as_ref(), &mut book))?;
+        }
+        book.market = book.market.or_else(|| market.clone());
+        self.book = Arc::new(book);
+        self.is_new = true;
+        Ok(true)
+    }
+
+    /// The decks that are others than in `earlier`, if its book can become this one by replacing them.
+    fn changed_since(
+        &self,
+        earlier: &Stock,
+        routing: &Routing,
+    ) -> Option<Vec<(Box<str>, Option<u32>)>> {
+        let now = self.origin.made_at;
+        let (terms, generations) = self.made_of.as_ref()?;
+        let (before, others) = earlier.made_of.as_ref()?;
+        let holds =
+            earlier.origin.made_at <= now && earlier.origin.next_change.is_none_or(|at| now < at);
+        let market = earlier.book.market.as_ref()?;
+        let changed = names(routing).filter(|name| generations.get(*name) != others.get(*name));
+        let changed: Vec<_> =
+            changed.map(|name| (name.clone(), generations.get(name).copied())).collect();
+        let may = holds && !market.is_worn() && terms == before && changed.len() <= MOST_REPLACED;
+        may.then_some(changed)
+    }
+
+    /// Puts the deck of this name into a book, in place of the one before it. `market` is the one to begin
+    /// with while the book has none.
+    fn replace(
+        &self,
+        name: &str,
+        rates: &Rates,
+        routing: &Routing,
+        (market, book): (Option<&Market>, &mut Book),
+    ) -> Result<(), Trouble> {
+        let (now, nothing) = (self.origin.made_at, Deck::default());
+        let reading = self.reading(name, rates, routing, &nothing)?;
+        let failed = |why| unmerged(rates, &why);
+        for (vendor, edition) in (0u16..).zip(&mut book.bought) {
+            let is_it = routing.vendors.get(usize::from(vendor)).is_some_and(|v| *v.name == *name);
+            if let Some(market) = book.market.as_ref().or(market).filter(|_| is_it) {
+                let next = market.replace(vendor, &reading.entry(), now, routing.call_ms);
+                book.market = Some(next.map_err(failed)?);
+                *edition = reading.edition.clone();
+            }
+        }
+        let customers = routing.customers.iter().zip(&mut book.sold);
+        for (_, place) in customers.filter(|(c, _)| *c.name == *name) {
+            let tariff = Tariff::compile(reading.entry(), now, routing.call_ms);
+            *place = (reading.edition.clone(), tariff.map_err(failed)?);
+        }
+        Ok(())
+    }
+
+    /// Locks what shards look at in memory, so that no look-up waits for a disk. What cannot be locked is
+    /// said, and served all the same.
+    pub fn settle(&mut self) {
+        if self.resident.is_some() {
+            return;
+        }
+        let sold = self.book.sold.iter().flat_map(|(_, tariff)| tariff.extents());
+        let bought = self.book.market.iter().flat_map(|market| market.extents());
+        match Resident::hold(bought.chain(sold)) {
+            Ok(resident) => self.resident = Some(Arc::new(resident)),
+            Err(error) => eprintln!(
+                "sbcd: the rates are not locked in memory, and a look-up may wait for a disk: {error}; raise LimitMEMLOCK="
+            ),
+        }
+    }
+
+    /// Bytes of rates that are locked.
+    pub fn resident(&self) -> usize {
+        self.resident.as_ref().map_or(0, |resident| resident.bytes())
+    }
+
     /// Decks by name: files, those read before, and the rest from the shelf.
     fn fetch(
         &mut self,
         shelf: &Shelf,
-        generations: &BTreeMap<Box<str>, u32>,
+        generations: &Generations,
         earlier: &Stock,
         files: &BTreeMap<String, Deck>,
     ) -> Result<(), Trouble> {
@@ -111,7 +233,7 @@ impl Stock {
         &self,
         rates: &Rates,
         routing: &Routing,
-        generations: &BTreeMap<Box<str>, u32>,
+        generations: &Generations,
         now: i64,
     ) -> Option<(Origin, Book)> {
         let names: Vec<&Box<str>> = names(routing).collect();
@@ -119,7 +241,7 @@ impl Stock {
             let name = *names.get(at)?;
             let generation = generations.get(name).copied().unwrap_or(0);
             let fx = if generation == 0 { Ratio::ONE } else { rates.fx(currency)? };
-            Some(Edition { deck: name.clone(), generation, currency, fx })
+            Some(Edition { deck: name.as_bytes().into(), generation, currency, fx })
         })
     }
 
@@ -165,16 +287,14 @@ impl Stock {
             readings.push(self.reading(name, rates, routing, &nothing)?);
         }
         let entries: Vec<Entry> = readings.iter().map(Reading::entry).collect();
-        let failed = |why: &dyn core::fmt::Display| {
-            Trouble::Content(rates.dir.clone(), format!("the decks cannot be merged: {why}"))
-        };
-        let market = Market::compile(&entries, now, routing.call_ms).map_err(|why| failed(&why))?;
+        let failed = |why| unmerged(rates, &why);
+        let market = Market::compile(&entries, now, routing.call_ms).map_err(failed)?;
         let bought = readings.into_iter().map(|r| r.edition).collect();
         let mut sold = Vec::new();
         for name in routing.customers.iter().map(|c| &c.name) {
             let reading = self.reading(name, rates, routing, &nothing)?;
             let tariff = Tariff::compile(reading.entry(), now, routing.call_ms);
-            sold.push((reading.edition, tariff.map_err(|why| failed(&why))?));
+            sold.push((reading.edition, tariff.map_err(failed)?));
         }
         Ok(Book { market: Some(market), bought, sold })
     }
@@ -207,7 +327,7 @@ impl Stock {
             })
         };
         let profiles = deck.profiles().map(numbered).collect::<Result<_, _>>()?;
-        let edition = Edition { deck: name.into(), generation, currency, fx };
+        let edition = Edition { deck: name.as_bytes().into(), generation, currency, fx };
         Ok(Reading { edition, deck, profiles })
     }
 }
@@ -225,22 +345,31 @@ impl Reading<'_> {
     }
 }
 
+fn unmerged(rates: &Rates, why: &NoMarket) -> Trouble {
+    Trouble::Content(rates.dir.clone(), format!("the decks cannot be merged: {why}"))
+}
+
 /// Vendors' decks, then customers'.
 fn names(routing: &Routing) -> impl Iterator<Item = &Box<str>> {
     let vendors = routing.vendors.iter().map(|v| &v.name);
     vendors.chain(routing.customers.iter().map(|c| &c.name))
 }
 
-/// Everything that decides what a book of one moment has in it, as text.
-fn key(rates: &Rates, routing: &Routing, generations: &BTreeMap<Box<str>, u32>) -> String {
-    let decks: Vec<_> = names(routing).map(|name| (name, generations.get(name))).collect();
+/// Everything but the decks that decides what a book of one moment has in it, as text.
+fn terms(rates: &Rates, routing: &Routing) -> String {
+    let names: Vec<_> = names(routing).collect();
     let times: Vec<_> = routing.profiles.iter().map(|p| &p.name).collect();
     let origins: Vec<_> = routing.origins.iter().map(|o| &o.name).collect();
     let vendors = routing.vendors.len();
     format!(
-        "{vendors} {decks:?} {times:?} {origins:?} {:?} {} {}",
+        "{vendors} {names:?} {times:?} {origins:?} {:?} {} {}",
         rates.fx, rates.currency, routing.call_ms
     )
+}
+
+/// Every deck with its generation.
+fn decks_of<'a>(routing: &Routing, generations: &'a Generations) -> Vec<Option<&'a u32>> {
+    names(routing).map(|name| generations.get(name)).collect()
 }
 
 fn earliest(a: Option<i64>, b: Option<i64>) -> Option<i64> {
@@ -331,6 +460,52 @@ mod tests {
         put(&shelf, "carrier-b", "code,rate\n44,0.02\n", 25);
         made.keep();
         assert!(read(&rates, 30).is_new, "another deck");
+    }
+
+    #[test]
+    fn another_deck_takes_the_place_of_one_and_the_rest_stays() {
+        let dir = scratch("replaced");
+        let config = Config::parse("wholesale.toml", CONFIG).unwrap_or_else(|e| panic!("{e}"));
+        let rates = Rates { dir: dir.clone(), ..config.rates };
+        let routing = &config.image.routing;
+        let read = |now, earlier: &Stock| {
+            Stock::read(&rates, routing, now, earlier, &BTreeMap::new()).unwrap()
+        };
+        let shelf = Shelf::new(&dir);
+        let many = |cents: u32| -> String {
+            (100_000..120_000).map(|code| format!("{code},0.0{}\n", cents + code % 7)).collect()
+        };
+        put(&shelf, "carrier-a", &format!("code,rate\n{}", many(1)), 10);
+        put(&shelf, "carrier-b", "code,rate,from\n1,0.02,\n44,0.03,1970-01-02\n", 10);
+        put(&shelf, "customer", "code,rate\n1,0.05\n", 10);
+        read(10, &Stock::default()).keep();
+        // As after a start: no deck was read, and only the new one is.
+        let mut first = read(20, &Stock::default());
+        assert!(first.decks.is_empty());
+        first.settle();
+        assert!(first.resident() > 100_000, "{}", first.resident());
+        assert!(Arc::ptr_eq(&read(25, &first).book, &first.book), "nothing is another");
+        put(&shelf, "carrier-a", &format!("code,rate\n44,0.01\n{}", many(2)), 30);
+        put(&shelf, "customer", "code,rate\n1,0.06\n44,0.09\n", 30);
+        let next = read(30, &first);
+        assert_eq!(next.decks.keys().map(|k| &**k).collect::<Vec<_>>(), ["carrier-a", "customer"]);
+        assert!(next.is_new && next.resident() == 0 && next.is_stale(86_400));
+        std::fs::remove_file(dir.join(".book")).unwrap();
+        let anew = read(30, &Stock::default());
+        assert_eq!((&next.book.bought, &next.book.sold), (&anew.book.bought, &anew.book.sold));
+        let told = |stock: &Stock, number: &str| {
+            let market = stock.book.market.as_ref().unwrap();
+            let list = market.shortlist(number.parse().unwrap());
+            list.bids.iter().map(|b| (b.vendor, b.least_nano)).collect::<Vec<_>>()
+        };
+        for number in ["44123", "100001", "119999123", "15", "2"] {
+            assert_eq!(told(&next, number), told(&anew, number), "{number}");
+        }
+        // A date comes: everything is merged anew.
+        assert_eq!(told(&read(86_400, &next), "44123").len(), 2);
+        // Back again, and the file written meanwhile is the right one.
+        next.keep();
+        assert!(read(40, &Stock::default()).decks.is_empty());
     }
 
     #[test]

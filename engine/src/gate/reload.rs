@@ -48,10 +48,13 @@ pub(crate) async fn reload(state: &Shared, check: bool) -> Result<ReloadLine, St
     };
     let old = running.clone();
     let read = spawn_blocking(move || {
-        let next = running.succeed(&file).map_err(|e| e.to_string())?;
+        let mut next = running.succeed(&file).map_err(|e| e.to_string())?;
         let terms = Terms::load(&next);
         let terms = terms.map_err(|fault| format!("{}\n  = help: {}", fault.what, fault.remedy))?;
-        next.stock.keep();
+        if !check {
+            next.stock.keep();
+            next.stock.settle();
+        }
         Ok((next, terms))
     });
     let read = read.await;
@@ -93,7 +96,10 @@ pub(crate) async fn restock(state: &Shared) {
     };
     let old = running.clone();
     let read = spawn_blocking(move || {
-        running.restock(wall_s()).map_err(|e| e.to_string()).inspect(|c| c.stock.keep())
+        let mut next = running.restock(wall_s()).map_err(|e| e.to_string())?;
+        next.stock.keep();
+        next.stock.settle();
+        Ok::<_, String>(next)
     })
     .await;
     match read.unwrap_or_else(|_| Err("reading them failed: see the log".into())) {

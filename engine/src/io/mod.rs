@@ -1,7 +1,8 @@
 //! Drivers: how a shard meets the kernel.
 //!
 //! [`uring`] and [`epoll`] implement the same contract, `node::Io`, and pass the same tests; [`probe`]
-//! chooses. [`port`] opens sockets, [`share`] lets ports share them, [`stream`] has connections, [`region`] keeps what must outlive the process, [`mesh`] connects
+//! chooses. [`port`] opens sockets, [`share`] lets ports share them, [`stream`] has connections, [`region`] keeps what must outlive the process,
+//! [`resident`] what must stay in memory, [`mesh`] connects
 //! shards and the gate. Nothing here knows what a datagram means.
 
 mod address;
@@ -20,6 +21,7 @@ pub mod port;
 pub mod privileges;
 pub mod probe;
 pub mod region;
+pub mod resident;
 pub mod rundir;
 pub mod share;
 mod shore;

@@ -4,6 +4,7 @@
 //! `world` holds the node and delivers datagrams; `wire` is how peers write and read SIP and RTP, with
 //! none of the product's own printing; tests script peers by hand.
 
+pub mod carrier;
 pub mod fault;
 pub mod model;
 pub mod phone;

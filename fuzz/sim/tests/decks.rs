@@ -2,90 +2,23 @@
 //! included, and pays what it was told at its beginning.
 
 use base::Instant;
-use base::money::{Currency, Ratio, Rounding};
 use control::Event;
 use control::event::Ended;
 use node::Letter;
-use routing_trie::deck::{Deck, Options, import};
-use routing_trie::market::Entry;
-use routing_trie::{Digits, Market, Tariff};
+use routing_trie::Digits;
 use sbc::billing::{Cdr, Quote};
 use sbc::policy::Image;
-use sbc::policy::plan::{
-    Action, Bar, Book, Choice, Customer, Edition, Margin, Order, Plan, Porting, Quality, Record,
-    Routing, Rule, Vendor,
-};
+use sbc::policy::plan::{Action, Bar, Porting, Quality, Record};
 use sbc::quality::{Measure, Records};
 use sbc::question::{Dip, PortedNumber};
-use sim::scene::{CALLEE, SECOND, Scene, image};
+use sim::carrier::wholesale;
+use sim::scene::{CALLEE, SECOND, Scene};
 use sim::wire;
-use std::sync::Arc;
 use std::time::Duration;
 
-const CALL_MS: u64 = 60_000;
-
-fn deck(rate: u32) -> Deck {
-    let text = format!("code,rate\n44,0.{rate:06}\n");
-    import(text.as_bytes(), &Options::default()).unwrap_or_else(|e| panic!("{e}")).deck
-}
-
-/// The small carrier with every deck in one generation: `out` asks `generation` millionths a minute,
-/// `second` one more, the customer pays five more.
+/// The small carrier with every deck in one generation, bought from its two trunks.
 fn carrier(generation: u32) -> Image {
-    let mut image = image();
-    let edition = |name: &str| Edition {
-        deck: name.into(),
-        generation,
-        currency: Currency::USD,
-        fx: Ratio::ONE,
-    };
-    let bought = [deck(generation), deck(generation + 1)];
-    let sold = deck(generation + 5);
-    let entry = |deck| Entry { deck, fx: Ratio::ONE, profiles: &[] };
-    let market = Market::compile(&bought.each_ref().map(entry), 0, CALL_MS).expect("a market");
-    let tariff = Tariff::compile(entry(&sold), 0, CALL_MS).expect("a tariff");
-    let vendor =
-        |name: &str, trunk| Vendor { name: name.into(), trunks: vec![trunk], only_for: Vec::new() };
-    let choice = Choice {
-        vendors: Vec::new(),
-        except: Vec::new(),
-        order: Order::Cost { within_e5: 0 },
-        margin: Margin { nano: 0, share_e5: 0, guarded: true },
-        quality: Default::default(),
-        attempts: 4,
-        stop_on: vec![404],
-        otherwise: None,
-        turn_word: Image::turn_word(0) as u32,
-    };
-    let rule = Rule {
-        from: Vec::new(),
-        called: Vec::new(),
-        calling: Vec::new(),
-        time: 0,
-        action: Action::Choose(choice),
-    };
-    image.routing = Routing {
-        plans: vec![Plan { name: "wholesale".into(), rules: vec![rule] }],
-        vendors: vec![vendor("out", 1), vendor("second", 2)],
-        customers: vec![Customer { name: "retail".into(), trunks: vec![0], parent: None }],
-        profiles: Vec::new(),
-        currency: Currency::USD,
-        places: 9,
-        rounding: Rounding::HalfUp,
-        call_ms: CALL_MS,
-        destinations: Default::default(),
-        origins: Vec::new(),
-        regions: None,
-        porting: None,
-        quality_window: Duration::from_secs(900),
-    };
-    image.routes[0].plan = Some(0);
-    image.book = Arc::new(Book {
-        market: Some(market),
-        bought: vec![edition("out"), edition("second")],
-        sold: vec![(edition("retail"), tariff)],
-    });
-    image
+    wholesale(generation, 2)
 }
 
 /// Generations of everything a call was bought and sold by.

@@ -4,8 +4,8 @@
 //! makes the short lists, with the offers of all vendors along the way down.
 
 use super::{
-    Alternative, BLOCKED, Bid, Entry, LAST, LIST, List, MAX_VENDORS, Market, NoMarket, Offers,
-    Place, Tariff,
+    Alternative, BLOCKED, Bid, Entry, LAST, LIST, List, Listed, MAX_VENDORS, Market, NoMarket,
+    Offers, Place, Tariff,
 };
 use crate::build::Builder;
 use crate::deck::{self, Code};
@@ -14,7 +14,7 @@ use base::money::{Ratio, Rounding};
 use std::collections::HashMap;
 
 /// No offer.
-const NONE: u32 = u32::MAX;
+pub(super) const NONE: u32 = u32::MAX;
 /// Not worked out yet.
 const UNKNOWN: u32 = u32::MAX - 1;
 
@@ -32,7 +32,7 @@ impl Market {
         let codes = union(&decks);
         let (rows_at, row_vendors, row_offers) = rows(&decks, &codes)?;
         drop(decks);
-        let least: Vec<Option<u64>> =
+        let least: Vec<Option<(u64, bool)>> =
             (0..offers.alternatives.len() as u32).map(|offer| offers.least(offer)).collect();
         let mut lists = Lists::new(&least);
         let mut path = Path::new(vendors.len());
@@ -46,17 +46,17 @@ impl Market {
             let place = u32::try_from(place).map_err(|_| NoMarket::Size)?;
             builder.insert(code.digits(), place).map_err(|_| NoMarket::Size)?;
         }
-        let Lists { lists, bids, .. } = lists;
+        let Lists { lists, .. } = lists;
         let vendors = vendors.len();
         Ok(Market {
             codes: builder.build(),
             places,
             lists,
-            bids,
             row_vendors,
             row_offers,
             offers,
             vendors,
+            adopted: 0,
         })
     }
 }
@@ -75,8 +75,8 @@ impl Tariff {
 
 /// Puts offers together, each once.
 #[derive(Default)]
-struct Gatherer {
-    offers: Offers,
+pub(super) struct Gatherer {
+    pub(super) offers: Offers,
     /// Offers by their alternatives.
     known: HashMap<Vec<(u64, u32, u16)>, u32, core::hash::BuildHasherDefault<deck::Fold>>,
     rates: HashMap<Rate, u32, core::hash::BuildHasherDefault<deck::Fold>>,
@@ -137,7 +137,12 @@ impl Gatherer {
     }
 
     /// A deck's codes with what each offers at a moment, in order.
-    fn read(&mut self, entry: &Entry, at: i64, call_ms: u64) -> Result<Vec<(Code, u32)>, NoMarket> {
+    pub(super) fn read(
+        &mut self,
+        entry: &Entry,
+        at: i64,
+        call_ms: u64,
+    ) -> Result<Vec<(Code, u32)>, NoMarket> {
         let deck = entry.deck;
         self.expected.clear();
         let mut found = Vec::with_capacity(deck.len());
@@ -236,19 +241,19 @@ fn walk(decks: &[Vec<(Code, u32)>], codes: &[Code], mut give: impl FnMut(usize, 
 
 /// The offers of all vendors along the way down to a code: depth first, each level a copy of the one
 /// above with its own rows put in.
-struct Path {
+pub(super) struct Path {
     vendors: usize,
     codes: Vec<Code>,
     levels: Vec<u32>,
 }
 
 impl Path {
-    fn new(vendors: usize) -> Path {
+    pub(super) fn new(vendors: usize) -> Path {
         Path { vendors, codes: Vec::new(), levels: Vec::new() }
     }
 
     /// Goes to the next code in order: what every vendor offers there, by vendor.
-    fn enter(&mut self, code: Code, who: &[u16], what: &[u32]) -> &[u32] {
+    pub(super) fn enter(&mut self, code: Code, who: &[u16], what: &[u32]) -> &[u32] {
         while self.codes.last().is_some_and(|above| !above.covers(code)) {
             self.codes.pop();
             self.levels.truncate(self.codes.len() * self.vendors);
@@ -267,27 +272,25 @@ impl Path {
 }
 
 /// Short lists, each kept once.
-struct Lists<'a> {
-    /// The least each offer may cost.
-    least: &'a [Option<u64>],
-    lists: Vec<List>,
-    bids: Vec<Bid>,
+pub(super) struct Lists<'a> {
+    /// The least each offer may cost, and whether it varies.
+    least: &'a [Option<(u64, bool)>],
+    pub(super) lists: Vec<List>,
     known: HashMap<(u64, [Bid; LIST]), u32, core::hash::BuildHasherDefault<deck::Fold>>,
     sorted: Vec<(u64, Bid)>,
 }
 
 impl<'a> Lists<'a> {
-    fn new(least: &'a [Option<u64>]) -> Self {
-        let sorted = Vec::new();
-        Lists { least, lists: Vec::new(), bids: Vec::new(), known: HashMap::default(), sorted }
+    pub(super) fn new(least: &'a [Option<(u64, bool)>]) -> Self {
+        Lists { least, lists: Vec::new(), known: HashMap::default(), sorted: Vec::new() }
     }
 
     /// The list of the cheapest among what every vendor offers.
-    fn add(&mut self, offers: &[u32]) -> Result<u32, NoMarket> {
+    pub(super) fn add(&mut self, offers: &[u32]) -> Result<u32, NoMarket> {
         let sorted = &mut self.sorted;
         sorted.clear();
         for (vendor, &offer) in offers.iter().enumerate() {
-            let Some(Some(least)) = self.least.get(offer as usize) else { continue };
+            let Some(Some((least, _))) = self.least.get(offer as usize) else { continue };
             let bid = (*least, Bid { vendor: vendor as u16, offer });
             // Kept short: one beyond the list tells what those left out cost at least.
             if sorted.len() > LIST && sorted.last().is_some_and(|worst| *worst <= bid) {
@@ -304,9 +307,14 @@ impl<'a> Lists<'a> {
         let next = u32::try_from(self.lists.len()).map_err(|_| NoMarket::Size)?;
         let list = *self.known.entry((beyond_nano, key)).or_insert(next);
         if list == next {
-            let from = u32::try_from(self.bids.len()).map_err(|_| NoMarket::Size)?;
-            self.bids.extend_from_slice(&key[..len]);
-            self.lists.push(List { beyond_nano, from, len: len as u32 });
+            let mut fresh = List { beyond_nano, len: len as u32, ..List::EMPTY };
+            for (place, &(least_nano, Bid { vendor, offer })) in
+                fresh.bids.iter_mut().zip(sorted.iter())
+            {
+                let varies = self.least.get(offer as usize).is_some_and(|l| l.is_some_and(|l| l.1));
+                *place = Listed { least_nano, offer, vendor, varies };
+            }
+            self.lists.push(fresh);
         }
         Ok(list)
     }

@@ -2,14 +2,30 @@
 //!
 //! Reading checks all of it: whatever a disk did, a look-up stays within what is there.
 
-use super::{Alternative, BLOCKED, Bid, LAST, List, Market, Offers, Place, Tariff};
+use super::{Alternative, BLOCKED, LAST, List, Listed, Market, Offers, Place, Tariff};
 use crate::image::Image;
 use base::record::{Plain, Unreadable};
 
-base::plain!(struct Bid { vendor, offer });
 base::plain!(struct Place { list, rows });
-base::plain!(struct List { beyond_nano, from, len });
+base::plain!(struct Listed { least_nano, offer, vendor, varies });
 base::plain!(struct Alternative { expected_nano, rate, profile });
+
+impl Plain for List {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.beyond_nano.put(out);
+        out.push(self.len as u8);
+        self.bids.iter().take(self.len as usize).for_each(|bid| bid.put(out));
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        let beyond_nano = Plain::take(from)?;
+        let mut list = List { beyond_nano, len: u32::from(u8::take(from)?), ..List::EMPTY };
+        let bids = list.bids.get_mut(..list.len as usize).ok_or(Unreadable::Value)?;
+        for place in bids {
+            *place = Plain::take(from)?;
+        }
+        Ok(list)
+    }
+}
 
 impl Plain for Image {
     fn put(&self, out: &mut Vec<u8>) {
@@ -49,22 +65,21 @@ impl Plain for Market {
         self.codes.put(out);
         self.places.put(out);
         self.lists.put(out);
-        self.bids.put(out);
         self.row_vendors.put(out);
         self.row_offers.put(out);
         self.offers.put(out);
-        (self.vendors as u32).put(out);
+        (self.vendors as u32, self.adopted).put(out);
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
         let market = Market {
             codes: Plain::take(from)?,
             places: Plain::take(from)?,
             lists: Plain::take(from)?,
-            bids: Plain::take(from)?,
             row_vendors: Plain::take(from)?,
             row_offers: Plain::take(from)?,
             offers: Plain::take(from)?,
             vendors: u32::take(from)? as usize,
+            adopted: u32::take(from)?,
         };
         if market.is_sound() { Ok(market) } else { Err(Unreadable::Value) }
     }
@@ -74,10 +89,10 @@ impl Market {
     fn is_sound(&self) -> bool {
         let rows = self.row_vendors.len();
         let known = |vendor: u16| usize::from(vendor) < self.vendors;
-        let whole = |list: &List| {
-            let end = (list.from as usize).checked_add(list.len as usize);
-            end.is_some_and(|end| end <= self.bids.len())
+        let is_so = |bid: &Listed| {
+            known(bid.vendor) && self.offers.least(bid.offer) == Some((bid.least_nano, bid.varies))
         };
+        let whole = |list: &List| list.bids.iter().take(list.len as usize).all(is_so);
         self.row_offers.len() == rows
             && self.codes.len() == self.places.len()
             && self.vendors <= super::MAX_VENDORS
@@ -85,7 +100,6 @@ impl Market {
             && self.places.is_sorted_by_key(|p| p.rows)
             && self.places.last().is_none_or(|p| p.rows as usize <= rows)
             && self.lists.iter().all(whole)
-            && self.bids.iter().all(|b| known(b.vendor) && self.offers.has(b.offer))
             && self.row_vendors.iter().all(|v| known(*v))
             && self.row_offers.iter().all(|o| self.offers.has(*o))
     }

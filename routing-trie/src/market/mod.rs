@@ -9,6 +9,7 @@
 
 mod compile;
 mod file;
+mod replace;
 
 pub use compile::expected;
 
@@ -71,6 +72,19 @@ pub struct Bid {
     pub offer: u32,
 }
 
+/// A bid on a short list, with what is to be known of it before it wins: nothing else need be read.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// What it costs at its cheapest time, nano of the common currency.
+    pub least_nano: u64,
+    /// Names its alternatives in [`Offers`].
+    pub offer: u32,
+    /// Index of the vendor.
+    pub vendor: u16,
+    /// It does not cost the same at all times, to everybody.
+    pub varies: bool,
+}
+
 /// One rate of an offer, and when it holds.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Alternative {
@@ -93,11 +107,12 @@ pub struct Market {
     codes: Image,
     places: Vec<Place>,
     lists: Vec<List>,
-    bids: Vec<Bid>,
     row_vendors: Vec<u16>,
     row_offers: Vec<u32>,
     offers: Offers,
     vendors: usize,
+    /// Alternatives that came by replacing decks since it was compiled.
+    adopted: u32,
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -107,19 +122,33 @@ struct Place {
     rows: u32,
 }
 
+/// Bids stand in their list, so that reading one is reading two or three neighbouring lines of memory.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 struct List {
     /// What is not on the list costs at least this, nano.
     beyond_nano: u64,
-    from: u32,
     len: u32,
+    bids: [Listed; LIST],
+}
+
+impl Shortlist<'_> {
+    /// Nobody carries it.
+    pub const EMPTY: Shortlist<'static> = Shortlist { bids: &[], beyond_nano: u64::MAX };
+}
+
+impl List {
+    const EMPTY: List = List { beyond_nano: u64::MAX, len: 0, bids: [Listed::NONE; LIST] };
+}
+
+impl Listed {
+    const NONE: Listed = Listed { least_nano: u64::MAX, offer: 0, vendor: 0, varies: false };
 }
 
 /// The short list for a number.
 #[derive(Copy, Clone, Debug)]
 pub struct Shortlist<'a> {
     /// Cheapest first, by what each costs at its cheapest time.
-    pub bids: &'a [Bid],
+    pub bids: &'a [Listed],
     /// What is not on it costs at least this; `u64::MAX` when everything is on it.
     pub beyond_nano: u64,
 }
@@ -153,13 +182,24 @@ impl Offers {
         self.alternatives.len() * size_of::<Alternative>() + self.rates.len() * size_of::<Rate>()
     }
 
-    /// The least an offer may cost at any time; `None` when it cannot be had.
-    pub(super) fn least(&self, offer: u32) -> Option<u64> {
+    fn extents(&self) -> impl Iterator<Item = Range<*const u8>> {
+        [extent(&self.alternatives), extent(&self.rates)].into_iter()
+    }
+
+    /// The least an offer may cost at any time, and whether it varies; `None` when it cannot be had.
+    fn least(&self, offer: u32) -> Option<(u64, bool)> {
         let rest = self.alternatives.get(offer as usize..)?;
         let len = rest.iter().position(|a| a.profile & LAST != 0)? + 1;
-        let open = rest.get(..len)?.iter().filter(|a| a.rate != BLOCKED);
-        open.map(|a| a.expected_nano).min()
+        let all = rest.get(..len)?;
+        let open = all.iter().filter(|a| a.rate != BLOCKED);
+        let varies = all.iter().any(|a| a.profile & !LAST != 0);
+        open.map(|a| a.expected_nano).min().map(|least| (least, varies))
     }
+}
+
+fn extent<T>(values: &[T]) -> Range<*const u8> {
+    let Range { start, end } = values.as_ptr_range();
+    start.cast()..end.cast()
 }
 
 impl Market {
@@ -172,12 +212,28 @@ impl Market {
     /// The short list for a number: empty when nobody carries it.
     #[inline]
     pub fn shortlist(&self, number: Digits) -> Shortlist<'_> {
-        let found = self.codes.lookup(number).and_then(|(_, place)| {
+        self.shortlist_at(self.codes.lookup(number))
+    }
+
+    /// The short list for a number, and what a tariff has for it: sooner than one after the other.
+    #[inline]
+    pub fn shortlist_and_price(
+        &self,
+        tariff: &Tariff,
+        number: Digits,
+    ) -> (Shortlist<'_>, Option<(usize, u32)>) {
+        let [place, price] = self.codes.lookup_both(&tariff.codes, number);
+        (self.shortlist_at(place), price)
+    }
+
+    #[inline]
+    fn shortlist_at(&self, found: Option<(usize, u32)>) -> Shortlist<'_> {
+        let found = found.and_then(|(_, place)| {
             let list = self.lists.get(self.places.get(place as usize)?.list as usize)?;
-            let bids = self.bids.get(list.from as usize..(list.from + list.len) as usize)?;
+            let bids = list.bids.get(..list.len as usize)?;
             Some(Shortlist { bids, beyond_nano: list.beyond_nano })
         });
-        found.unwrap_or(Shortlist { bids: &[], beyond_nano: u64::MAX })
+        found.unwrap_or(Shortlist::EMPTY)
     }
 
     /// Hands out every vendor's longest code for a number, in digits, with what it offers; blocked ones
@@ -221,12 +277,23 @@ impl Market {
         self.places.len()
     }
 
+    /// Where what a look-up reads lies in memory, for who wants to keep it there.
+    pub fn extents(&self) -> impl Iterator<Item = Range<*const u8>> {
+        let own = [
+            self.codes.as_bytes().as_ptr_range(),
+            extent(&self.places),
+            extent(&self.lists),
+            extent(&self.row_vendors),
+            extent(&self.row_offers),
+        ];
+        own.into_iter().chain(self.offers.extents())
+    }
+
     /// Bytes held, rates included.
     pub fn bytes(&self) -> usize {
         self.codes.as_bytes().len()
             + self.places.len() * size_of::<Place>()
             + self.lists.len() * size_of::<List>()
-            + self.bids.len() * size_of::<Bid>()
             + self.row_vendors.len() * (size_of::<u16>() + size_of::<u32>())
             + self.offers.bytes()
     }
@@ -249,6 +316,11 @@ impl Tariff {
     /// The offers, to ask what they cost.
     pub fn offers(&self) -> &Offers {
         &self.offers
+    }
+
+    /// Where it lies in memory: see [`Market::extents`].
+    pub fn extents(&self) -> impl Iterator<Item = Range<*const u8>> {
+        core::iter::once(self.codes.as_bytes().as_ptr_range()).chain(self.offers.extents())
     }
 
     /// Codes in it.
@@ -357,7 +429,62 @@ mod tests {
         Some(terms.iter().map(said).collect())
     }
 
+    /// All that can be asked of a market about a number.
+    fn told(market: &Market, dialled: Digits) -> impl PartialEq + core::fmt::Debug {
+        let offers = market.offers();
+        let said = |offer: u32| {
+            let at = |peak: bool| {
+                let found = offers.in_force(offer, |p| peak && p == 1);
+                found.map(|a| (a.expected_nano, offers.rate(a)))
+            };
+            [at(true), at(false)]
+        };
+        let list = market.shortlist(dialled);
+        let listed = |b: &Listed| (b.vendor, b.least_nano, b.varies, said(b.offer));
+        let bids: Vec<_> = list.bids.iter().map(listed).collect();
+        let mut all = Vec::new();
+        market.gather(dialled, |depth, bid| all.push((depth, bid.vendor, said(bid.offer))));
+        (bids, list.beyond_nano, all)
+    }
+
     proptest! {
+        #[test]
+        fn replacing_a_deck_is_merging_all_anew(
+            before in decks(),
+            after in decks(),
+            numbers in prop::collection::vec("[12]{0,6}", 1..30),
+            turns in prop::collection::vec((0usize..14, 0usize..14), 1..4),
+        ) {
+            let map = |deck: &Deck| -> Vec<u16> {
+                deck.profiles().map(|p| if p == "peak" { 1 } else { 2 }).collect()
+            };
+            let mut decks = before;
+            let compile = |decks: &[Deck]| {
+                let maps: Vec<Vec<u16>> = decks.iter().map(map).collect();
+                let both = decks.iter().zip(&maps);
+                let entries: Vec<Entry> =
+                    both.map(|(deck, profiles)| Entry { deck, fx: Ratio::ONE, profiles }).collect();
+                Market::compile(&entries, 0, 60_000).unwrap()
+            };
+            let mut market = compile(&decks);
+            for (vendor, deck) in turns {
+                let (vendor, deck) = (vendor % decks.len(), &after[deck % after.len()]);
+                let profiles = map(deck);
+                let entry = Entry { deck, fx: Ratio::ONE, profiles: &profiles };
+                market = market.replace(vendor as u16, &entry, 0, 60_000).unwrap();
+                decks[vendor] = deck.clone();
+            }
+            let anew = compile(&decks);
+            prop_assert_eq!((market.rows(), market.codes()), (anew.rows(), anew.codes()));
+            prop_assert!(market.lists.len() <= market.places.len());
+            for text in numbers {
+                prop_assert_eq!(told(&market, number(&text)), told(&anew, number(&text)));
+            }
+            let mut file = Vec::new();
+            base::record::seal(1, &market, &mut file);
+            prop_assert_eq!(base::record::open(1, &file).map(|(read, _)| read), Ok(market));
+        }
+
         #[test]
         fn a_market_says_what_every_deck_says(
             decks in decks(),

@@ -5,12 +5,13 @@ use base::money::{Currency, Ratio, Rounding};
 use base::plain;
 use routing_trie::Rate;
 use routing_trie::rate::{Charge, Terms};
+use std::sync::Arc;
 
 /// A rate a call is bought or sold at, and where it is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quote {
     /// Name of the deck.
-    pub deck: Box<[u8]>,
+    pub deck: Arc<[u8]>,
     /// Its generation, from 1; 0 for a deck that has none.
     pub generation: u32,
     /// What the rate is in.

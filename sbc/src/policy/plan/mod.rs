@@ -230,8 +230,8 @@ pub struct Book {
 /// Which deck, which generation of it, and what its money is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edition {
-    /// Name.
-    pub deck: Box<str>,
+    /// Name. Calls share it.
+    pub deck: Arc<[u8]>,
     /// Generation, from 1; 0 when it came from a file by name.
     pub generation: u32,
     /// Currency.
@@ -264,18 +264,19 @@ impl Routing {
         u16::try_from(at).ok()
     }
 
-    /// What a customer pays for a number: the longest code of its deck and those it inherits from; of
-    /// equal ones its own.
+    /// What a customer pays for a number: the longest code of its deck, which `own` is, and of those it
+    /// inherits from; of equal ones its own.
     fn price(
         &self,
         book: &Book,
-        customer: u16,
+        (customer, own): (u16, Option<(usize, u32)>),
         number: Digits,
         hold: impl FnMut(u16) -> bool,
     ) -> Option<Priced> {
-        let mut best: Option<(usize, u16, u32)> = None;
-        let mut next = Some(customer);
-        for _ in 0..=MAX_PARENTS {
+        let parent = |of: u16| self.customers.get(usize::from(of)).and_then(|c| c.parent);
+        let mut best = own.map(|(depth, offer)| (depth, customer, offer));
+        let mut next = parent(customer);
+        for _ in 0..MAX_PARENTS {
             let Some(index) = next else { break };
             let found = book.sold.get(usize::from(index)).and_then(|(_, t)| t.lookup(number));
             if let Some((depth, offer)) = found
@@ -283,7 +284,7 @@ impl Routing {
             {
                 best = Some((depth, index, offer));
             }
-            next = self.customers.get(usize::from(index)).and_then(|c| c.parent);
+            next = parent(index);
         }
         let (depth, customer, offer) = best?;
         let offers = book.sold.get(usize::from(customer))?.1.offers();
@@ -318,7 +319,7 @@ impl Book {
 impl Edition {
     fn quote(&self, rate: routing_trie::Rate, expected_nano: u64) -> Option<Quote> {
         Some(Quote {
-            deck: self.deck.as_bytes().into(),
+            deck: self.deck.clone(),
             generation: self.generation,
             currency: self.currency,
             fx: self.fx,

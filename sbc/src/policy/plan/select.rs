@@ -12,7 +12,7 @@ use crate::question::Question;
 use crate::refusal::Refusal;
 use base::Instant;
 use base::page::Page;
-use routing_trie::market::{Alternative, Bid, LIST};
+use routing_trie::market::{Alternative, Bid, LIST, Listed, Shortlist};
 use routing_trie::{Candidate, Digits, fair, order};
 
 /// A call that asks for vendors.
@@ -69,21 +69,29 @@ pub enum Stop {
     Need(Question),
 }
 
+/// A vendor's bid and what is known of it.
+#[derive(Copy, Clone)]
+struct Weighed {
+    bid: Bid,
+    /// Length of its code, where it was looked for.
+    depth: Option<u8>,
+    /// What it costs, where that is one figure and was read before.
+    nano: Option<u64>,
+}
+
 /// A bid that passed every filter.
 #[derive(Copy, Clone, Debug)]
 struct Open {
     vendor: u16,
-    alternative: Alternative,
+    offer: u32,
+    /// What the expected call costs, nano.
+    cost: u64,
+    /// The rate, where it depends on the call; else it is the offer's only one.
+    alternative: Option<Alternative>,
     priority: u16,
     weight: u32,
     /// It is poor, and this call finds out how it does now.
     probe: bool,
-}
-
-impl Open {
-    fn cost(&self) -> u64 {
-        self.alternative.expected_nano
-    }
 }
 
 /// Chooses vendors by `plan` and those it leads to. `ready` says whether a vendor can be reached or what
@@ -109,8 +117,7 @@ pub fn select(
         };
         if !open.is_empty() {
             desk.put_in_order(&mut open, ready, sink).map_err(Stop::Need)?;
-            let chosen = |o: &Open| Chosen { vendor: o.vendor, alternative: o.alternative };
-            let chosen = open.iter().map(chosen).collect();
+            let chosen = open.iter().filter_map(|o| desk.chosen(o)).collect();
             return Ok(Selected { plan, rule, chosen, priced });
         }
         refusal = Refusal::NoVendor;
@@ -169,6 +176,10 @@ struct Desk<'a> {
     ceiling_nano: u64,
     /// The group of the called number, where quality matters.
     destination: u16,
+    /// Whose call it is, with what its own deck has for the number.
+    customer: Option<(u16, Option<(usize, u32)>)>,
+    /// The cheapest offers.
+    list: Shortlist<'a>,
 }
 
 impl<'a> Desk<'a> {
@@ -176,7 +187,16 @@ impl<'a> Desk<'a> {
         let measured = !choice.quality.bars.is_empty() || matches!(choice.order, Order::Quality(_));
         let destinations = &image.routing.destinations;
         let destination = if measured { destinations.of(ask.called) } else { 0 };
-        Desk { image, book: &image.book, ask, choice, ceiling_nano: u64::MAX, destination }
+        let book = &image.book;
+        let whose = image.routing.customer_of(ask.trunk);
+        let tariff = whose.and_then(|c| book.sold.get(usize::from(c))).map(|(_, tariff)| tariff);
+        let (list, own) = match (&book.market, tariff) {
+            (Some(market), Some(tariff)) => market.shortlist_and_price(tariff, ask.routed),
+            (Some(market), None) => (market.shortlist(ask.routed), None),
+            (None, _) => (Shortlist::EMPTY, tariff.and_then(|t| t.lookup(ask.routed))),
+        };
+        let customer = whose.map(|customer| (customer, own));
+        Desk { image, book, ask, choice, ceiling_nano: u64::MAX, destination, customer, list }
     }
 
     fn circumstances(&self) -> Circumstances<'a> {
@@ -186,7 +206,7 @@ impl<'a> Desk<'a> {
 
     fn price(&self, sink: &mut impl Sink) -> Result<Option<Priced>, Refusal> {
         let routing = &self.image.routing;
-        let Some(customer) = routing.customer_of(self.ask.trunk) else {
+        let Some(customer) = self.customer else {
             sink.step(Step::Unsold);
             return if self.choice.margin.guarded { Err(Refusal::Unpriced) } else { Ok(None) };
         };
@@ -225,44 +245,83 @@ impl<'a> Desk<'a> {
         if let Order::Cost { within_e5 } = self.choice.order
             && !S::ALL
         {
-            let list = market.shortlist(self.ask.routed);
-            for bid in list.bids {
-                open.extend(self.weigh(None, *bid, &mut circumstances, sink));
-            }
-            sort_by_cost(&mut open);
-            let certain = |o: &&Open| o.cost() < list.beyond_nano;
+            let list = self.list;
+            self.open_listed(list, within_e5 == 0, &mut open, &mut circumstances, sink);
+            let certain = |o: &&Open| o.cost < list.beyond_nano;
             let enough =
                 open.iter().take_while(certain).count() >= usize::from(self.choice.attempts);
-            let group = open.first().map(|o| within(o.cost(), within_e5));
+            let group = open.first().map(|o| within(o.cost, within_e5));
             let whole = within_e5 == 0 || group.is_some_and(|limit| limit < list.beyond_nano);
-            if list.beyond_nano == u64::MAX || (enough && whole) {
+            // What is not on the list costs more than anybody may.
+            let all = list.beyond_nano == u64::MAX || list.beyond_nano > self.ceiling_nano;
+            if all || (enough && whole) {
                 return open;
             }
             open.clear();
         }
         market.gather(self.ask.routed, |depth, bid| {
-            open.extend(self.weigh(Some(depth), bid, &mut circumstances, sink));
+            let weighed = Weighed { bid, depth: Some(depth as u8), nano: None };
+            open.extend(self.weigh(weighed, &mut circumstances, sink));
         });
         sort_by_cost(&mut open);
         open
     }
 
+    /// The bids of a list that pass, by cost. Where nothing is shared out, those behind enough others are
+    /// not looked at: no time of day makes them cheaper than they are listed.
+    fn open_listed(
+        &self,
+        list: Shortlist,
+        by_cost: bool,
+        open: &mut Vec<Open>,
+        circumstances: &mut Circumstances,
+        sink: &mut impl Sink,
+    ) {
+        let last = usize::from(self.choice.attempts).wrapping_sub(1);
+        for listed in list.bids {
+            let Listed { least_nano, offer, vendor, varies } = *listed;
+            if by_cost && open.get(last).is_some_and(|o| (o.cost, o.vendor) < (least_nano, vendor))
+            {
+                let (nano, lost) = (Some(least_nano), Some(Lost::Outbid));
+                sink.step(Step::Vendor { vendor, depth: None, nano, lost, probe: false });
+                continue;
+            }
+            let nano = (!varies).then_some(least_nano);
+            let weighed = Weighed { bid: Bid { vendor, offer }, depth: None, nano };
+            if let Some(one) = self.weigh(weighed, circumstances, sink) {
+                let at = open.partition_point(|o| (o.cost, o.vendor) < (one.cost, one.vendor));
+                open.insert(at, one);
+            }
+        }
+    }
+
+    /// The rate of one that was chosen.
+    fn chosen(&self, open: &Open) -> Option<Chosen> {
+        let offers = self.book.market.as_ref()?.offers();
+        let only = || offers.in_force(open.offer, |_| false);
+        let alternative = open.alternative.or_else(only)?;
+        Some(Chosen { vendor: open.vendor, alternative })
+    }
+
     /// Looks at one vendor, and says what came of it.
     fn weigh<S: Sink>(
         &self,
-        depth: Option<usize>,
-        bid: Bid,
+        weighed: Weighed,
         circumstances: &mut Circumstances,
         sink: &mut S,
     ) -> Option<Open> {
-        let found = self.filter(bid, circumstances, sink);
+        let found = self.filter(weighed, circumstances, sink);
         if S::LISTENS {
-            let offers = self.book.market.as_ref().map(|m| m.offers());
-            let rate = offers.and_then(|o| o.in_force(bid.offer, |when| circumstances.hold(when)));
+            let Weighed { bid, depth, nano } = weighed;
+            let mut rate = || {
+                let offers = self.book.market.as_ref()?.offers();
+                let alternative = offers.in_force(bid.offer, |when| circumstances.hold(when))?;
+                Some(alternative.expected_nano)
+            };
             sink.step(Step::Vendor {
                 vendor: bid.vendor,
-                depth: depth.map(|depth| depth as u8),
-                nano: rate.map(|a| a.expected_nano),
+                depth,
+                nano: nano.or_else(|| found.as_ref().map_or_else(|_| rate(), |o| Some(o.cost))),
                 lost: found.as_ref().err().copied(),
                 probe: found.as_ref().is_ok_and(|open| open.probe),
             });
@@ -272,10 +331,11 @@ impl<'a> Desk<'a> {
 
     fn filter(
         &self,
-        bid: Bid,
+        weighed: Weighed,
         circumstances: &mut Circumstances,
         sink: &mut impl Sink,
     ) -> Result<Open, Lost> {
+        let bid = weighed.bid;
         let vendors = &self.image.routing.vendors;
         let vendor = vendors.get(usize::from(bid.vendor)).ok_or(Lost::NotInRule)?;
         let used = self.choice.vendors.iter().find(|u| u.vendor == bid.vendor);
@@ -288,10 +348,16 @@ impl<'a> Desk<'a> {
         if !vendor.only_for.is_empty() && !vendor.only_for.contains(&self.ask.trunk) {
             return Err(Lost::Exclusive);
         }
-        let offers = self.book.market.as_ref().map(|m| m.offers()).ok_or(Lost::NoRate)?;
-        let alternative =
-            offers.in_force(bid.offer, |when| circumstances.hold(when)).ok_or(Lost::NoRate)?;
-        if alternative.expected_nano > self.ceiling_nano {
+        let (cost, alternative) = match weighed.nano {
+            Some(nano) => (nano, None),
+            None => {
+                let market = self.book.market.as_ref().ok_or(Lost::NoRate)?;
+                let held = market.offers().in_force(bid.offer, |when| circumstances.hold(when));
+                let alternative = held.ok_or(Lost::NoRate)?;
+                (alternative.expected_nano, Some(alternative))
+            }
+        };
+        if cost > self.ceiling_nano {
             return Err(Lost::Unprofitable);
         }
         self.has_room(&vendor.trunks)?;
@@ -302,7 +368,8 @@ impl<'a> Desk<'a> {
         if probe && !finds_out {
             return Err(Lost::Poor);
         }
-        Ok(Open { vendor: bid.vendor, alternative, priority, weight, probe })
+        let Bid { vendor, offer } = bid;
+        Ok(Open { vendor, offer, cost, alternative, priority, weight, probe })
     }
 
     /// Trunks that a call may leave by.
@@ -364,11 +431,11 @@ impl<'a> Desk<'a> {
         let equals = match self.choice.order {
             Order::Cost { within_e5: 0 } => 0,
             Order::Cost { within_e5 } => {
-                let limit = open.first().map_or(0, |o| within(o.cost(), within_e5));
-                open.iter().take_while(|o| o.cost() <= limit).count()
+                let limit = open.first().map_or(0, |o| within(o.cost, within_e5));
+                open.iter().take_while(|o| o.cost <= limit).count()
             }
             Order::Priority => {
-                open.sort_by_key(|o| (o.priority, o.cost(), o.vendor));
+                open.sort_by_key(|o| (o.priority, o.cost, o.vendor));
                 0
             }
             Order::Share => {
@@ -376,7 +443,7 @@ impl<'a> Desk<'a> {
                 open.len()
             }
             Order::Quality(measure) => {
-                open.sort_by_cached_key(|o| (self.rank(o.vendor, measure), o.cost(), o.vendor));
+                open.sort_by_cached_key(|o| (self.rank(o.vendor, measure), o.cost, o.vendor));
                 0
             }
         };
@@ -385,7 +452,7 @@ impl<'a> Desk<'a> {
             self.take_turns(open, equals);
         }
         for (place, one) in (1u16..).zip(open.iter()) {
-            let (vendor, nano) = (one.vendor, one.cost());
+            let (vendor, nano) = (one.vendor, one.cost);
             let outbid = place > u16::from(self.choice.attempts);
             sink.step(Step::Place { vendor, place, nano, outbid });
         }
@@ -447,5 +514,5 @@ fn within(cheapest: u64, share_e5: u32) -> u64 {
 }
 
 fn sort_by_cost(open: &mut [Open]) {
-    open.sort_unstable_by_key(|o| (o.cost(), o.vendor));
+    open.sort_unstable_by_key(|o| (o.cost, o.vendor));
 }
