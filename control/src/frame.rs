@@ -82,6 +82,9 @@ pub enum Op {
         /// When, seconds since the Unix epoch; now unless told.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         at: Option<i64>,
+        /// Where the called number was ported to; taken for not ported unless told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lrn: Option<String>,
     },
     /// Why a call that lives, or ended not long ago, went where it went: a list of lines.
     Why {

@@ -23,6 +23,8 @@ pub struct Asked {
     pub trunk: String,
     /// When, seconds since the Unix epoch.
     pub at: i64,
+    /// Where the called number was ported to.
+    pub lrn: Option<String>,
 }
 
 /// Every stage of the decision, a line each.
@@ -38,13 +40,19 @@ pub fn explain(
         format!("there is no trunk `{}`; there are {}", asked.trunk, names.join(", "))
     })?;
     let (page, mut names, mut hosts) = (page.copy(), Names::default(), Vec::new());
-    let mut ported = Ported::default();
+    let (mut ported, mut assumed) = (Ported::default(), false);
+    let told = asked.lrn.as_ref().map(|lrn| {
+        let digits = lrn.trim_start_matches('+').parse();
+        digits.map(Dip::Ported).map_err(|_| format!("\"{lrn}\" is no number"))
+    });
+    let told = told.transpose()?;
     let wall = Wall(u64::try_from(asked.at).unwrap_or(0).saturating_mul(1_000_000_000));
     loop {
         let facts = Facts {
             trunk: trunk.0 as u16,
             number: asked.to.as_bytes(),
             calling: asked.from.as_bytes(),
+            told,
             now: Now { mono: Instant(0), wall },
             names: &names,
             ported: &ported,
@@ -65,14 +73,17 @@ pub fn explain(
                 names.learn(Answer::of(query, port, vec![v4, v6], 60), Instant(0));
                 continue;
             }
-            // It is for calls to ask others: as it was dialled.
+            // It is for calls to ask others: as it was dialled, and that is said.
             Decision::Need(Question::Port(number)) => {
                 let answer = PortedNumber { number, dip: Dip::Native, ttl_s: 60 };
                 ported.learn(answer, Instant(0));
+                assumed = true;
                 continue;
             }
             decision @ (Decision::Route(_) | Decision::Refuse(_)) => {
-                let mut lines: Vec<String> = trace.record(image).lines().collect();
+                let record = trace.record(image);
+                let lines = record.lines();
+                let mut lines: Vec<String> = lines.map(|l| porting(l, told, assumed)).collect();
                 if let Decision::Route(way) = &decision {
                     outcome(image, way, trunk.0, &mut lines);
                 }
@@ -83,6 +94,19 @@ pub fn explain(
                 return Ok(lines.iter().map(|line| named(line, &hosts)).collect());
             }
         }
+    }
+}
+
+/// A line about porting as it is to be read here: nobody was asked.
+fn porting(line: String, told: Option<Dip>, assumed: bool) -> String {
+    match line.strip_prefix("ported    ") {
+        Some(_) if assumed => String::from(
+            "ported    not asked here: taken for not ported; --lrn NUMBER assumes that it was",
+        ),
+        Some(to) if told.is_some() => {
+            format!("ported    {}", to.replace("as the trunk says", "as assumed"))
+        }
+        Some(_) | None => line,
     }
 }
 
@@ -148,7 +172,7 @@ mod tests {
 
     fn asked(to: &str) -> Asked {
         let (from, to, trunk) = ("+4930123456".into(), to.into(), "customer".into());
-        Asked { from, to, trunk, at: 1_795_170_000 }
+        Asked { from, to, trunk, at: 1_795_170_000, lrn: None }
     }
 
     #[test]
@@ -193,6 +217,15 @@ outcome   may last 14400 s";
             blocked.last().map(String::as_str),
             Some("outcome   refused: blocked (status 403)")
         );
+        let lrn = Some("+4420".to_owned());
+        let ported = Asked { lrn, ..asked("18005550100") };
+        let ported = explain(&config.image, &page, &Standing::default(), &ported).unwrap();
+        assert!(ported.contains(&"ported    to 4420 as assumed, by which it is rated".to_owned()));
+        let mut asking = Image::clone(&config.image);
+        asking.routing.porting =
+            Some(sbc::policy::plan::Porting { called: Vec::new(), strict: true });
+        let told = explain(&asking, &page, &Standing::default(), &asked("4420")).unwrap();
+        assert!(told.iter().any(|l| l.starts_with("ported    not asked here")), "{told:?}");
         let foreign = Asked { trunk: "nobody".into(), ..asked("44") };
         assert!(
             explain(&config.image, &page, &Standing::default(), &foreign)

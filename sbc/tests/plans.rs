@@ -10,7 +10,9 @@ use routing_trie::deck::{Deck, Duplicates, Options, import};
 use routing_trie::market::Entry;
 use routing_trie::{Builder, Digits, Market, Tariff};
 use sbc::Refusal;
-use sbc::policy::decide::{Decision, Facts, Way, decide, decide_with};
+use sbc::message::Uri;
+use sbc::policy::called::CalledRule;
+use sbc::policy::decide::{Decision, Facts, Way, decide, decide_with, told};
 use sbc::policy::plan::{
     Action, Bar, Book, Choice, Customer, Edition, Kept, Margin, Order, Origin, Plan, Porting,
     Quality, Record, Routing, Rule, Trace, Use, Vendor,
@@ -184,6 +186,7 @@ impl Call<'_> {
             trunk: 0,
             number: self.number.as_bytes(),
             calling: self.calling.as_bytes(),
+            told: None,
             now: Now { mono: Instant(1), wall: Wall(self.hour * 3_600_000_000_000) },
             names: self.names,
             ported: self.ported,
@@ -576,6 +579,70 @@ fn whether_a_number_was_ported_is_asked_once_and_silence_is_an_answer() {
     assert_eq!(trunks(by(Dip::Ported("442079460000".parse().expect("digits")), &image)), [1, 3, 2]);
     image.routing.porting = porting(true);
     assert_eq!(by(Dip::Silent, &image), Decision::Refuse(Refusal::PortingUnknown));
+}
+
+#[test]
+fn a_believed_trunk_says_itself_whether_a_number_was_ported() {
+    let mut image = world(&decks(), SOLD, vec![rule(everything())]);
+    image.routing.porting = Some(Porting { called: Vec::new(), strict: true });
+    let said = |image: &Image, uri: &str| {
+        let uri = Uri::parse(uri.as_bytes()).expect("a URI");
+        told(&image.trunks[0], &uri)
+    };
+    let ported = "sip:+12125550100;npdi;rn=+44-20-7946-0000@carrier";
+    assert_eq!(said(&image, ported), None, "it is not believed");
+    image.trunks[0].believes_rn = true;
+    let to = Some(Dip::Ported("442079460000".parse().expect("digits")));
+    assert_eq!(said(&image, ported), to);
+    assert_eq!(said(&image, "tel:+12125550100;rn=2079460000;rn-context=+44"), to);
+    assert_eq!(said(&image, "sip:+12125550100;npdi@carrier"), Some(Dip::Native));
+    assert_eq!(
+        said(&image, "sip:+12125550100;rn=nowhere@carrier"),
+        None,
+        "no number: others are asked"
+    );
+    assert_eq!(said(&image, "sip:+12125550100@carrier"), None);
+    let by = |told: Option<Dip>| {
+        let (page, names, ported) = (Page::new(Image::WORDS), Names::default(), Ported::default());
+        let standing = &Standing::default();
+        let (image, page, names, ported) = (&image, &page, &names, &ported);
+        let number = "12125550100";
+        let call =
+            Call { image, page, names, ported, standing, hour: 12, number, calling: "", draw: 1 };
+        decide(image, &Facts { told, ..call.facts() })
+    };
+    assert!(matches!(by(None), Decision::Need(Question::Port(_))));
+    assert_eq!(trunks(by(to)), [1, 3, 2], "rated by where it was ported to, and nobody is asked");
+    assert_eq!(
+        trunks(by(Some(Dip::Native))),
+        tried(&image_without_porting(&image), "12125550100").expect("a route")
+    );
+}
+
+fn image_without_porting(image: &Image) -> Image {
+    let mut image = image.clone();
+    image.routing.porting = None;
+    image
+}
+
+#[test]
+fn rules_about_called_numbers_block_and_change_them_both_ways() {
+    let d = |text: &str| text.parse::<Digits>().expect("digits");
+    let mut image = world(&decks(), SOLD, vec![rule(everything())]);
+    let all = tried(&image, "442079460000").expect("a route");
+    // What the first choice is not sent, the next one carries.
+    let barred = CalledRule { begins: d("4420"), block: true, ..CalledRule::default() };
+    image.trunks[usize::from(all[0])].called_out = vec![barred.clone()];
+    assert_eq!(tried(&image, "442079460000").as_deref(), Ok(&all[1..]));
+    assert_eq!(tried(&image, "441132460000"), Ok(all.clone()));
+    let told = between(&image, "", "442079460000", &[]);
+    assert!(matches!(told, Decision::Route(_)));
+    // What comes is changed first, and routed and rated by that.
+    let other = CalledRule { begins: d("112"), replace: Some(d("4411")), ..CalledRule::default() };
+    image.trunks[0].called_in = vec![CalledRule { begins: d("447"), ..barred }, other];
+    assert_eq!(tried(&image, "447911123456"), Err(Refusal::Blocked));
+    let Decision::Route(way) = between(&image, "", "112", &[]) else { panic!("no route") };
+    assert_eq!((&*way.candidates[0].number, way.candidates.len()), (&b"4411"[..], 3));
 }
 
 /// What a trunk has shown: so many of its calls answered.

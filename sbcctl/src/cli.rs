@@ -337,6 +337,9 @@ pub(crate) struct ExplainCall {
     /// At another moment than now
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) at: Option<i64>,
+    /// As if the called number had been ported to this one
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) lrn: Option<String>,
     /// By this configuration, on an empty node, instead of the running engine
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

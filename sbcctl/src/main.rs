@@ -9,6 +9,7 @@ mod format;
 mod judge;
 mod paint;
 mod problem;
+mod progress;
 #[cfg(test)]
 mod samples;
 mod table;

@@ -244,11 +244,18 @@ impl<'a> Section<'a> {
 
     /// The tables of an array of tables.
     pub(super) fn tables(&mut self, report: &mut Report, key: &'static str) -> Vec<Section<'a>> {
-        let kind = format!("[[{key}]]");
+        let is_section = self.kind.is_empty();
+        let kind = if is_section { format!("[[{key}]]") } else { format!("`{key}`") };
         let Some(value) = self.get(key) else { return Vec::new() };
         let DeValue::Array(array) = value.get_ref() else {
-            let problem = wrong_type(&format!("`{key}`"), value).expected(format!("tables {kind}"));
-            report.push(problem.help(format!("there can be several: begin each with {kind}")));
+            let mut problem = wrong_type(&format!("`{key}`"), value);
+            problem = match is_section {
+                true => problem
+                    .expected(format!("tables {kind}"))
+                    .help(format!("there can be several: begin each with {kind}")),
+                false => problem.expected("a list of tables"),
+            };
+            report.push(problem);
             return Vec::new();
         };
         let mut sections = Vec::new();

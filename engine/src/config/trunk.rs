@@ -10,6 +10,7 @@ use base::Prefix;
 use media::{Learn, MAX_SOURCES};
 use routing_trie::{DialPlan, Digits, MAX_DIGITS, Rewrite};
 use sbc::dialog::session_timer::{LEAST_MIN_SE_S, LONGEST_S, Mode, Refresher, Terms};
+use sbc::policy::called::CalledRule;
 use sbc::policy::methods::{Bodies, Methods};
 use sbc::policy::security::MediaSecurity;
 use sbc::policy::{CliRule, Large, Redirects, Refers, Source, Target, Transport, Trunk};
@@ -92,6 +93,9 @@ struct Settings {
     plus: bool,
     rewrite_in: Rewrite,
     rewrite_out: Rewrite,
+    called_in: Vec<CalledRule>,
+    called_out: Vec<CalledRule>,
+    believes_rn: bool,
     cli_in: CliRule,
     cli_out: CliRule,
     hunt_on: Vec<u16>,
@@ -213,6 +217,9 @@ impl Draft {
             plus: settings.plus,
             rewrite_in: settings.rewrite_in,
             rewrite_out: settings.rewrite_out,
+            called_in: settings.called_in.clone(),
+            called_out: settings.called_out.clone(),
+            believes_rn: settings.believes_rn,
             cli_in: settings.cli_in.clone(),
             cli_out: settings.cli_out.clone(),
             hunt_on: settings.hunt_on.clone(),
@@ -275,6 +282,9 @@ impl Settings {
             plus: s.flag(report, "plus", false),
             rewrite_in: read_rewrite(s, "rewrite_in", report),
             rewrite_out: read_rewrite(s, "rewrite_out", report),
+            called_in: read_called(s, "called_in", report),
+            called_out: read_called(s, "called_out", report),
+            believes_rn: s.flag(report, "believes_rn", false),
             cli_in: read_cli(s, "cli_in", report),
             cli_out: read_cli(s, "cli_out", report),
             hunt_on: hunt_on(s, report),
@@ -367,6 +377,41 @@ pub(super) fn read_rewrite(
     };
     s.finish(report);
     rewrite
+}
+
+/// Rules about called numbers: the first that a number begins for decides.
+fn read_called(
+    section: &mut Section<'_>,
+    key: &'static str,
+    report: &mut Report,
+) -> Vec<CalledRule> {
+    let mut rules: Vec<CalledRule> = Vec::new();
+    for mut s in section.tables(report, key) {
+        let digits = digits_wanted();
+        let begins = s.parsed(report, "begins", &digits, names::digits);
+        let block = s.flag(report, "block", false);
+        let replace = s.parsed(report, "replace", &digits, names::digits).map(|d| d.value);
+        let strip = s.number(report, "strip", 0..=MAX_DIGITS as u64, 0);
+        let prepend = s.parsed(report, "prepend", &digits, names::digits);
+        let prepend = prepend.map_or(Digits::EMPTY, |d| d.value);
+        let place = s.place("begins");
+        let blocked = s.place("block");
+        s.finish(report);
+        let rewrite = Rewrite { strip, prepend };
+        let begins = begins.map_or(Digits::EMPTY, |d| d.value);
+        if block && (replace.is_some() || rewrite != Rewrite::default()) {
+            let problem = Problem::new(blocked, format!("a rule of `{key}` blocks and rewrites"));
+            report.push(problem.expected("one or the other"));
+        }
+        if let Some(at) = rules.iter().position(|earlier| begins.starts_with(earlier.begins)) {
+            let message = format!("rule {} of `{key}` never decides", rules.len() + 1);
+            let problem = Problem::new(place, message);
+            let problem = problem.expected("numbers that no rule before it is for");
+            report.push(problem.help(format!("rule {} has them all: put this before it", at + 1)));
+        }
+        rules.push(CalledRule { begins, block, replace, rewrite });
+    }
+    rules
 }
 
 /// A rule about calling numbers: another number instead, digits off its front and others before it.

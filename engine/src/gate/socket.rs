@@ -217,8 +217,8 @@ async fn act(
             drain(state);
             Ok(Value::Null)
         }
-        Op::Explain { from, to, trunk, at } => {
-            let asked = Asked { from, to, trunk, at: at.unwrap_or_else(wall_s) };
+        Op::Explain { from, to, trunk, at, lrn } => {
+            let asked = Asked { from, to, trunk, at: at.unwrap_or_else(wall_s), lrn };
             let state = state.borrow();
             let standing = state.quality.standing();
             let lines = explain(&state.config.image, &state.page, &standing, &asked)?;

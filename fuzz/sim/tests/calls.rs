@@ -733,6 +733,7 @@ fn a_name_gives_addresses_of_the_interfaces_family_only() {
         trunk: 0,
         number: b"442079460000",
         calling: b"",
+        told: None,
         now: base::Now { mono: now, wall: base::Wall(0) },
         names: &names,
         ported: &Default::default(),

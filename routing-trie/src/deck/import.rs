@@ -17,6 +17,8 @@ use std::collections::HashMap;
 
 /// Bad rows that are reported one by one; the others are counted.
 pub const MAX_LINE_ERRORS: usize = 1_000;
+/// Records between two words about progress.
+const RECORDS_BETWEEN: usize = 16_384;
 /// Records among which a heading is looked for.
 const HEADING_WITHIN: usize = 20;
 
@@ -121,6 +123,15 @@ pub struct Imported {
 
 /// Reads a deck.
 pub fn import(text: &[u8], options: &Options) -> Result<Imported, Refused> {
+    import_with(text, options, |_| {})
+}
+
+/// The same, telling now and then how many bytes are read.
+pub fn import_with(
+    text: &[u8],
+    options: &Options,
+    mut told: impl FnMut(u64),
+) -> Result<Imported, Refused> {
     let (text, skipped) = preamble(text);
     let delimiter = options.delimiter.unwrap_or_else(|| sniff(text));
     let places =
@@ -140,6 +151,9 @@ pub fn import(text: &[u8], options: &Options) -> Result<Imported, Refused> {
             }
         }
         number += 1;
+        if number % RECORDS_BETWEEN == 0 {
+            told(reader.position().byte());
+        }
         let line = record.position().map_or(at, |p| p.line()) + skipped;
         if number > places.heading && record.iter().any(|cell| !cell.trim_ascii().is_empty()) {
             reading.record(line, &record);

@@ -18,7 +18,9 @@ pub use diff::{Change, Diff, Kind, Totals, diff};
 pub use export::export;
 pub use history::{BadHistory, Event, History};
 pub(crate) use import::Fold;
-pub use import::{Duplicates, Imported, MAX_LINE_ERRORS, Options, Refused, RowError, import};
+pub use import::{
+    Duplicates, Imported, MAX_LINE_ERRORS, Options, Refused, RowError, import, import_with,
+};
 pub use mapping::{BadMapping, Column, Mapping};
 
 use crate::rate::Rate;

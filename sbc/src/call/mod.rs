@@ -37,7 +37,7 @@ use crate::dialog::Tag;
 use crate::policy::Image;
 use crate::policy::decide::Candidate;
 use crate::policy::manipulate::Boundary;
-use crate::question::Question;
+use crate::question::{Dip, Question};
 use base::wheel::TimerKey;
 use base::{Home, Instant, Key, plain};
 use control::Text;
@@ -111,6 +111,8 @@ pub struct Call {
     pub(crate) contacts: Vec<Box<[u8]>>,
     /// The number the decision works on, as received.
     pub(crate) number: Box<[u8]>,
+    /// Whether it was ported, by the caller's trunk that is believed.
+    pub(crate) told_ported: Option<Dip>,
     /// Hops left for the egress INVITE.
     pub(crate) max_forwards: u8,
     /// Ingress and egress trunks whose places it holds.

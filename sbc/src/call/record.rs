@@ -12,7 +12,7 @@ use control::event::CallState;
 use media::{EndRecord, Media};
 
 /// Version of the layout. A new version reads its predecessor.
-pub(crate) const VERSION: u16 = 11;
+pub(crate) const VERSION: u16 = 12;
 
 /// A call as it stands in the region.
 pub struct CallRecord {
@@ -117,6 +117,7 @@ impl Plain for Call {
         self.passing.put(out);
         self.contacts.put(out);
         self.number.put(out);
+        self.told_ported.put(out);
         self.max_forwards.put(out);
         self.holds.put(out);
         self.question_deadline.put(out);
@@ -149,6 +150,7 @@ impl Plain for Call {
             passing: Plain::take(from)?,
             contacts: Plain::take(from)?,
             number: Plain::take(from)?,
+            told_ported: Plain::take(from)?,
             max_forwards: Plain::take(from)?,
             holds: Plain::take(from)?,
             question_deadline: Plain::take(from)?,

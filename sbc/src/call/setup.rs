@@ -8,10 +8,10 @@ use crate::core::{Core, Known, Reply, Turn, respond_stateless, unsupported};
 use crate::dialog::session_timer::{LEAST_MIN_SE_S, SessionTimer};
 use crate::dialog::{Dialog, Tag};
 use crate::message::{Message, Name, Print, Scheme, Uri};
-use crate::policy::decide::{Decision, Facts, decide_with};
+use crate::policy::decide::{self, Decision, Facts, decide_with};
 use crate::policy::plan::Kept;
 use crate::policy::{admission, realm};
-use crate::question::{self, Question};
+use crate::question::{self, Dip, Question};
 use crate::refusal::Refusal;
 use crate::transaction::Owner;
 use base::{Home, Instant, Key, PortId, Slab};
@@ -132,6 +132,11 @@ fn check(
 fn too_short(core: &Core, trunk: u16, message: &Message) -> Option<u32> {
     let knows = Leg::requires_timer(message);
     SessionTimer::default().asked(message, knows, &session::terms(core, trunk)).err()
+}
+
+/// What a Request-URI says about its number's porting, if its trunk is believed.
+fn told_ported(core: &Core, trunk: u16, message: &Message) -> Option<Dip> {
+    decide::told(core.image.trunk(trunk)?, &message.request_uri().ok()?)
 }
 
 /// The number a Request-URI asks for.
@@ -322,6 +327,7 @@ fn begin(
         passing: Vec::new(),
         contacts: Vec::new(),
         number,
+        told_ported: told_ported(core, trunk, message),
         max_forwards: message
             .max_forwards()
             .ok()
@@ -407,6 +413,7 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
         trunk: call.legs.first().map_or(0, |l| l.trunk),
         number: &call.number,
         calling: &call.cdr.from,
+        told: call.told_ported,
         now: turn.now,
         names: &core.names,
         ported: &core.ported,

@@ -213,6 +213,7 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
         trunk: leg.trunk,
         number: &transfer.number,
         calling: calling.and_then(|uri| uri.user_name()).unwrap_or_default(),
+        told: None,
         now: turn.now,
         names: &core.names,
         page: &core.page,

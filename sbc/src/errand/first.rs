@@ -138,6 +138,7 @@ pub(crate) fn route(errand: &mut Errand, core: &mut Core, turn: &mut Turn) {
         trunk: errand.near.trunk,
         number: &errand.number,
         calling: &errand.calling,
+        told: None,
         now: turn.now,
         names: &core.names,
         ported: &core.ported,

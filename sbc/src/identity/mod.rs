@@ -79,7 +79,10 @@ pub(crate) fn pass(
     print: &mut Print,
 ) {
     let privacy = Privacy::read(message);
-    let known = believed(message, boundary.near.profile.believes);
+    let mut known = believed(message, boundary.near.profile.believes);
+    if message.is_request() {
+        known.iter_mut().for_each(|identity| ruled(identity, boundary));
+    }
     let is_known = !known.is_empty();
     match boundary.far.profile.identity {
         Identity::Withheld => {}
@@ -105,6 +108,32 @@ pub(crate) fn pass(
         });
     }
     redirection::pass(message, boundary, privacy, target, print);
+}
+
+/// Both trunks' rules about callers' numbers, for an identity that is one: who may not be told a number hears
+/// it nowhere.
+fn ruled(identity: &mut Box<[u8]>, boundary: &Boundary) {
+    if boundary.near.cli_in.is_idle() && boundary.far.cli_out.is_idle() {
+        return;
+    }
+    let ruled = || {
+        let address = NameAddr::parse(identity).ok()?;
+        let uri = address.read_uri().ok()?;
+        let number = calling(&uri, boundary)?;
+        let display = address.display;
+        let space = if display.is_empty() { &b""[..] } else { b" " };
+        let host = match uri.scheme {
+            Scheme::Tel => return Some([display, space, b"<tel:", &number, b">"].concat()),
+            Scheme::Sip | Scheme::Sips | Scheme::Other(_) => uri.host,
+        };
+        let port = uri.port.map_or(String::new(), |port| format!(":{port}"));
+        let scheme: &[u8] = if uri.scheme == Scheme::Sips { b"sips:" } else { b"sip:" };
+        let at = [scheme, &number, b"@", host, port.as_bytes(), uri.params];
+        Some([display, space, b"<", &at.concat(), b">"].concat())
+    };
+    if let Some(ruled) = ruled() {
+        *identity = ruled.into();
+    }
 }
 
 /// Identities the near trunk's word is taken for, as name-addrs.

@@ -161,6 +161,27 @@ fn callers_numbers_follow_the_rules_of_both_trunks() {
     assert_eq!(from(idle(), rule("", 30, ""), national), "<sip:442079460001@us:5060>");
 }
 
+#[test]
+fn rules_about_callers_numbers_hold_for_every_identity_that_is_told() {
+    let d = |text: &str| text.parse().unwrap();
+    let other = CliRule { begins: d("44"), replace: Some(d("33123")), ..CliRule::default() };
+    let near = trunk(believing(Believes::Asserted));
+    let far = Trunk { cli_out: other.clone(), ..trunk(telling(Identity::Asserted)) };
+    assert_eq!(
+        between(&near, &far, ALICE, ASSERTED),
+        "\"Alice\" <sip:+33123@us:5060>\n\
+         P-Asserted-Identity: \"A\" <sip:+33123@a>\n\
+         P-Asserted-Identity: <tel:+33123>"
+    );
+    let far = Trunk { cli_out: other, ..trunk(telling(Identity::RemoteParty)) };
+    let told = between(&near, &far, ALICE, ASSERTED);
+    assert!(told.contains("Remote-Party-ID: \"A\" <sip:+33123@a>;party=calling"), "{told}");
+    // Who is no number, or another one, stays who it is.
+    let bob = "P-Asserted-Identity: <sip:bob@a>, <tel:+49301>\r\n";
+    let told = between(&near, &far, ALICE, bob);
+    assert!(told.contains("<sip:bob@a>"), "{told}");
+}
+
 const TWICE: &str = "Diversion: <sip:3@b>;reason=no-answer;counter=1;privacy=off, \
                      \"C\" <tel:+4>;reason=\"user-busy\";counter=2;privacy=full\r\n";
 

@@ -4,10 +4,11 @@
 //! Runs from the top each time a fact is added; a call that names no hosts needs nothing. The same code
 //! explains itself to a [`Sink`] that listens.
 
-use super::next_hop;
 use super::plan::{Ask, NoTrace, Numbers, Selected, Sink, Step, Stop, select};
 use super::{Image, Route, RouteTarget, Target, Trunk};
+use super::{called, next_hop};
 use crate::billing::{Quote, Taken};
+use crate::message::Uri;
 use crate::quality::Standing;
 use crate::question::{Dip, Names, Ported, Question};
 use crate::refusal::Refusal;
@@ -24,6 +25,8 @@ pub struct Facts<'a> {
     pub number: &'a [u8],
     /// The calling number as received.
     pub calling: &'a [u8],
+    /// Whether the number was ported, where the trunk it came from said so and is believed.
+    pub told: Option<Dip>,
     /// When it came: rates and times of day go by the wall clock.
     pub now: Now,
     /// What is known about names.
@@ -109,9 +112,7 @@ fn way(image: &Image, facts: &Facts, sink: &mut impl Sink) -> Result<Way, Stop> 
     let calls = facts.page.read(Image::calls_word(facts.trunk));
     let (calls, capacity) = (u32::try_from(calls).unwrap_or(u32::MAX), ingress.capacity);
     sink.step(Step::Trunk { trunk: facts.trunk, calls, capacity, cps: ingress.cps });
-    let Some(called) = dialled(ingress, facts.number) else {
-        return refuse(Refusal::BadNumber);
-    };
+    let called = dialled(ingress, facts.number).map_err(Stop::Refuse)?;
     let calling = ingress.dial_plan.read(facts.calling).map_or(Digits::EMPTY, |n| n.digits);
     let calling = ingress.cli_in.apply(calling);
     let numbers = Numbers { called, calling, routed: called };
@@ -129,7 +130,7 @@ fn way(image: &Image, facts: &Facts, sink: &mut impl Sink) -> Result<Way, Stop> 
 
 /// The called number of a call as it is routed; `None` when it is none.
 pub fn routed(image: &Image, trunk: u16, number: &[u8]) -> Option<Digits> {
-    dialled(image.trunk(trunk)?, number)
+    dialled(image.trunk(trunk)?, number).ok()
 }
 
 /// The targets of a route in their order.
@@ -202,6 +203,10 @@ fn ported(
     called: Digits,
     sink: &mut impl Sink,
 ) -> Result<Digits, Stop> {
+    if let Some(told) = facts.told {
+        sink.step(Step::Told { ported: matches!(told, Dip::Ported(_)) });
+        return Ok(if let Dip::Ported(to) = told { to } else { called });
+    }
     let Some(porting) = &image.routing.porting else { return Ok(called) };
     if !porting.called.is_empty() && !porting.called.iter().any(|p| called.starts_with(*p)) {
         return Ok(called);
@@ -255,13 +260,31 @@ fn stop_on(image: &Image, selected: &Selected) -> Vec<u16> {
     }
 }
 
-/// The number as it is routed: without the trunk's prefix, international, rewritten.
-fn dialled(ingress: &Trunk, number: &[u8]) -> Option<Digits> {
+/// The number as it is routed: without the trunk's prefix, international, after its rules.
+fn dialled(ingress: &Trunk, number: &[u8]) -> Result<Digits, Refusal> {
     let mut text = [0; MAX_DIGITS];
     let prefix = ingress.tech_prefix.unwrap_or_default();
     let rest = number.strip_prefix(prefix.write(&mut text).as_bytes()).unwrap_or(number);
-    let number = ingress.dial_plan.read(rest).ok()?.digits;
-    ingress.rewrite_in.apply(number).ok()
+    let number = ingress.dial_plan.read(rest).map_err(|_| Refusal::BadNumber)?.digits;
+    let number = ingress.rewrite_in.apply(number).map_err(|_| Refusal::BadNumber)?;
+    called::apply(&ingress.called_in, number)
+}
+
+/// What a Request-URI says about its number's porting (RFC 4694), where the trunk is believed: `rn` is where
+/// it was ported to; `npdi` without it, that somebody asked and it was not.
+pub fn told(ingress: &Trunk, uri: &Uri) -> Option<Dip> {
+    if !ingress.believes_rn {
+        return None;
+    }
+    let Some(rn) = uri.user_param(b"rn") else {
+        return uri.user_param(b"npdi").map(|_| Dip::Native);
+    };
+    let context = uri.user_param(b"rn-context").filter(|context| context.starts_with(b"+"));
+    let whole = match context {
+        Some(context) if !rn.starts_with(b"+") => [context, rn].concat(),
+        Some(_) | None => rn.to_vec(),
+    };
+    ingress.dial_plan.read(&whole).ok().map(|rn| Dip::Ported(rn.digits))
 }
 
 /// The targets by priority, then drawn by weight without replacement.
@@ -300,8 +323,8 @@ fn expand(
     out: &mut Expanded,
 ) -> Result<(), Question> {
     let Some(trunk) = image.trunk(index) else { return Ok(()) };
-    let rewritten = rewrite.apply(number).and_then(|n| trunk.rewrite_out.apply(n));
-    let Ok(rewritten) = rewritten else { return Ok(()) };
+    let Ok(rewritten) = rewrite.apply(number) else { return Ok(()) };
+    let Ok(rewritten) = trunk.outgoing(rewritten) else { return Ok(()) };
     let mut text = [0; MAX_DIGITS];
     let digits = rewritten.write(&mut text).as_bytes();
     let number: Box<[u8]> = if trunk.plus { [b"+", digits].concat().into() } else { digits.into() };

@@ -5,6 +5,7 @@
 //! (CDRs) copies names.
 
 pub mod admission;
+pub mod called;
 pub mod decide;
 pub mod manipulate;
 pub mod methods;
@@ -29,9 +30,11 @@ pub use transport::{Face, StreamListener, Transport};
 use crate::dialog::session_timer::Terms;
 use crate::policy::methods::{Bodies, Methods};
 use crate::question::Query;
+use crate::refusal::Refusal;
 use crate::sdp::CodecPolicy;
 use crate::transaction::Timers;
 use base::{PortId, Prefix};
+use called::CalledRule;
 use media::Learn;
 use plan::{Book, Routing};
 use routing_trie::{DialPlan, Digits, Rewrite};
@@ -128,6 +131,12 @@ pub struct Trunk {
     pub rewrite_in: Rewrite,
     /// Rewrite of called numbers that leave to this trunk.
     pub rewrite_out: Rewrite,
+    /// Rules about called numbers that arrive from this trunk, after the rewrite.
+    pub called_in: Vec<CalledRule>,
+    /// Rules about called numbers that leave to this trunk, after the rewrite.
+    pub called_out: Vec<CalledRule>,
+    /// Its word about ported numbers counts (`rn`, `npdi`, RFC 4694).
+    pub believes_rn: bool,
     /// What becomes of calling numbers that arrive from this trunk.
     pub cli_in: CliRule,
     /// What becomes of calling numbers that leave to this trunk.
@@ -193,6 +202,9 @@ impl Default for Trunk {
             plus: false,
             rewrite_in: Rewrite::default(),
             rewrite_out: Rewrite::default(),
+            called_in: Vec::new(),
+            called_out: Vec::new(),
+            believes_rn: false,
             cli_in: CliRule::default(),
             cli_out: CliRule::default(),
             hunt_on: vec![408, 500, 502, 503, 504],
@@ -215,6 +227,14 @@ impl Default for Trunk {
             redirects: Redirects::default(),
             refers: Refers::default(),
         }
+    }
+}
+
+impl Trunk {
+    /// A number as it leaves to this trunk; or why it does not.
+    pub fn outgoing(&self, number: Digits) -> Result<Digits, Refusal> {
+        let number = self.rewrite_out.apply(number).map_err(|_| Refusal::BadNumber)?;
+        called::apply(&self.called_out, number)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a shard knows about numbers: where each was ported to, for as long as it was said to hold.
 
 use base::Instant;
+use base::record::{Plain, Unreadable};
 use routing_trie::Digits;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,6 +22,27 @@ pub enum Dip {
     Native,
     /// Nobody answered.
     Silent,
+}
+
+impl Plain for Dip {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Dip::Ported(to) => {
+                out.push(0);
+                to.put(out);
+            }
+            Dip::Native => out.push(1),
+            Dip::Silent => out.push(2),
+        }
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        Ok(match u8::take(from)? {
+            0 => Dip::Ported(Plain::take(from)?),
+            1 => Dip::Native,
+            2 => Dip::Silent,
+            _ => return Err(Unreadable::Value),
+        })
+    }
 }
 
 /// An answer about a number.

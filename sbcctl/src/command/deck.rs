@@ -6,6 +6,7 @@ use crate::cli::{DeckCommand, ImportArgs};
 use crate::format::{cut, plural, stamp};
 use crate::paint::Paint;
 use crate::problem::Problem;
+use crate::progress::Progress;
 use crate::table::table;
 use base::money::print_nano;
 use engine::config::wall_s;
@@ -13,7 +14,7 @@ use engine::decks::{Shelf, Trouble};
 use routing_trie::Rate;
 use routing_trie::deck::{
     Code, Deck, Diff, Duplicates, Event, History, Kind, Offer, Options, Terms, diff, export,
-    import, print_date,
+    import_with, print_date,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -67,7 +68,11 @@ fn bring(context: &Context, shelf: &Shelf, args: &ImportArgs) -> Result<(), Prob
         duplicates: if args.latest_wins { Duplicates::LatestWins } else { Duplicates::Refuse },
         partial: args.partial,
     };
-    let found = import(&text, &options).map_err(|why| Problem::Refused(why.to_string()))?;
+    let what = format!("reading {}", args.file.display());
+    let mut progress = Progress::new(&what, text.len() as u64);
+    let found = import_with(&text, &options, |done| progress.at(done));
+    drop(progress);
+    let found = found.map_err(|why| Problem::Refused(why.to_string()))?;
     let generation = shelf.put(&args.name, &found.deck, wall_s())?;
     if context.json {
         let errors: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
@@ -393,8 +398,17 @@ fn price(
         rows.extend(terms.into_iter().map(|t| priced(&name, generation, &deck, found, t)));
     }
     if context.json {
-        let keys =
-            ["deck", "generation", "code", "destination", "rate", "intervals", "fee", "time"];
+        let keys = [
+            "deck",
+            "generation",
+            "code",
+            "destination",
+            "rate",
+            "intervals",
+            "fee",
+            "time",
+            "origin",
+        ];
         let line = |row: &Vec<String>| -> Value {
             keys.iter()
                 .zip(row)
@@ -416,6 +430,7 @@ fn price(
         ("INTERVALS", true),
         ("FEE", true),
         ("TIME", false),
+        ("ORIGIN", false),
     ];
     print(&table(context.paint, &columns, rows))
 }
@@ -425,6 +440,7 @@ fn priced(name: &str, generation: u32, deck: &Deck, code: Code, terms: &Terms) -
         Offer::Open(rate) => Some(rate),
         Offer::Closed | Offer::Blocked => None,
     };
+    let (time, origin) = deck.time_and_origin(terms);
     let shown =
         rate.map_or("blocked".to_owned(), |r| format!("{} {}", per_min(Some(r)), deck.currency));
     vec![
@@ -435,7 +451,8 @@ fn priced(name: &str, generation: u32, deck: &Deck, code: Code, terms: &Terms) -
         shown,
         intervals(rate),
         rate.map_or_else(String::new, |r| nano(r.connect_fee_nano)),
-        deck.profile(terms).to_owned(),
+        time.to_owned(),
+        origin.to_owned(),
     ]
 }
 
@@ -443,6 +460,7 @@ fn priced(name: &str, generation: u32, deck: &Deck, code: Code, terms: &Terms) -
 mod tests {
     use super::*;
     use crate::samples::golden;
+    use routing_trie::deck::import;
 
     fn deck(text: &str) -> Deck {
         import(text.as_bytes(), &Options::default()).unwrap_or_else(|e| panic!("{e}")).deck

@@ -34,7 +34,8 @@ pub(crate) fn call(context: &Context, call: &ExplainCall) -> Result<(), Problem>
 
 fn live(context: &Context, call: &ExplainCall) -> Result<Vec<String>, Problem> {
     let (from, to, trunk) = (call.from.clone(), call.to.clone(), call.trunk.clone());
-    read(&context.engine()?.ask(Op::Explain { from, to, trunk, at: call.at })?)
+    let (at, lrn) = (call.at, call.lrn.clone());
+    read(&context.engine()?.ask(Op::Explain { from, to, trunk, at, lrn })?)
 }
 
 fn proposed(call: &ExplainCall, file: &Path) -> Result<Vec<String>, Problem> {
@@ -56,7 +57,7 @@ fn proposed(call: &ExplainCall, file: &Path) -> Result<Vec<String>, Problem> {
     }
     let config = config.with_decks(at, &files).map_err(|trouble| refused(&trouble))?;
     let (from, to, trunk) = (call.from.clone(), call.to.clone(), call.trunk.clone());
-    let asked = Asked { from, to, trunk, at };
+    let asked = Asked { from, to, trunk, at, lrn: call.lrn.clone() };
     explain(&config.image, &Page::new(Image::WORDS), &Standing::default(), &asked)
         .map_err(Problem::Refused)
 }

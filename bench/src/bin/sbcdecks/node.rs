@@ -102,6 +102,7 @@ impl Node {
             trunk: 0,
             number: called.write(&mut text).as_bytes(),
             calling: b"14155550100",
+            told: None,
             now: Now { mono: self.now(), wall: Wall(AT as u64 * 1_000_000_000) },
             names: &self.names,
             ported: &self.ported,

@@ -496,8 +496,12 @@ fn common_divisor(mut a: u32, mut b: u32) -> u32 {
     a
 }
 
-/// Whether a trunk takes another call: asks, takes nothing.
+/// Whether a trunk takes another call to the number: asks, takes nothing.
 pub(crate) fn room(ask: &Ask, index: u16, trunk: &Trunk) -> Result<(), Lost> {
+    let has_rules = !trunk.called_out.is_empty() || trunk.rewrite_out.strip > 0;
+    if has_rules && trunk.outgoing(ask.called).is_err() {
+        return Err(Lost::Barred);
+    }
     if ask.page.read(Image::calls_word(index)) >= u64::from(trunk.capacity) {
         return Err(Lost::Full);
     }

@@ -33,6 +33,8 @@ cases! {
         Exclusive = "reserved for other trunks",
         /// Its only trunk is the one the call came from.
         WayBack = "the call came from there",
+        /// No trunk of its is sent such numbers.
+        Barred = "its trunks are not sent such numbers",
         /// All its trunks are full.
         Full = "its trunks are full",
         /// All its trunks have as many new calls as they take.
@@ -87,6 +89,11 @@ pub enum Step {
     Ported {
         /// To the number in [`Numbers`].
         ported: Option<bool>,
+    },
+    /// The trunk's own word on the same, which is believed.
+    Told {
+        /// To the number in [`Numbers`].
+        ported: bool,
     },
     /// Both numbers belong to one region, to two, or one of them to none: place in the jurisdictions, from 1.
     Jurisdiction {
@@ -305,6 +312,11 @@ impl Record {
             }
             Step::Ported { ported: Some(false) } => ("ported", "no".to_owned()),
             Step::Ported { ported: None } => ("ported", "not known: nobody answered".to_owned()),
+            Step::Told { ported: true } => {
+                let to = self.numbers.routed;
+                ("ported", format!("to {to} as the trunk says, by which it is rated"))
+            }
+            Step::Told { ported: false } => ("ported", "no, as the trunk says".to_owned()),
             Step::Jurisdiction { place } => {
                 let name = JURISDICTIONS.get(usize::from(place).wrapping_sub(1));
                 ("origin", format!("jurisdiction {}", name.unwrap_or(&"?")))
@@ -384,6 +396,7 @@ impl Step {
             Step::Number
             | Step::Route { .. }
             | Step::Ported { .. }
+            | Step::Told { .. }
             | Step::Jurisdiction { .. }
             | Step::Unsold
             | Step::Guard { .. }
@@ -467,6 +480,10 @@ impl Plain for Step {
                 out.push(12);
                 out.push(place);
             }
+            Step::Told { ported } => {
+                out.push(13);
+                ported.put(out);
+            }
         }
     }
 
@@ -508,6 +525,7 @@ impl Plain for Step {
             10 => Step::Refused { why: case(Refusal::ALL, from)? },
             11 => Step::Ported { ported: Plain::take(from)? },
             12 => Step::Jurisdiction { place: Plain::take(from)? },
+            13 => Step::Told { ported: Plain::take(from)? },
             _ => return Err(Unreadable::Value),
         })
     }
