@@ -119,6 +119,19 @@ pub struct Attempted {
     pub mos_centi: Option<u16>,
 }
 
+/// A key that somebody pressed in a call.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Which call.
+    pub id: CallId,
+    /// Whether the caller pressed it, or the callee did.
+    pub is_callers: bool,
+    /// `0` to `9`, `*`, `#`, `A` to `D`; `!` is a flash of the hook.
+    pub digit: char,
+    /// For how long, in milliseconds.
+    pub duration_ms: u32,
+}
+
 /// What happened on a shard.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -138,6 +151,8 @@ pub enum Event {
     },
     /// An attempt at a trunk is over.
     Attempted(Attempted),
+    /// A key was pressed in a call whose trunk has digits told.
+    Pressed(Key),
     /// The answer to `Command::Resync` is complete.
     Synced,
     /// The shard holds no call any more and takes none.

@@ -153,6 +153,9 @@ pub enum Answer {
         ev: String,
         /// The call it is about.
         call: CallLine,
+        /// The key, of a `dtmf`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dtmf: Option<Box<DtmfLine>>,
     },
     /// Events were left out because the client was slow: `snap` tells where things stand.
     Gap {
@@ -241,6 +244,18 @@ pub struct Snap {
 pub struct Released {
     /// Its id.
     pub call: String,
+}
+
+/// A key that was pressed in a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DtmfLine {
+    /// Who pressed it: `caller` or `callee`.
+    pub from: String,
+    /// `0` to `9`, `*`, `#`, `A` to `D`; `!` is a flash of the hook.
+    pub digit: String,
+    /// For how long, in milliseconds.
+    pub duration_ms: u32,
 }
 
 /// A call.
@@ -429,7 +444,16 @@ mod tests {
 
     #[test]
     fn answers_survive_the_wire() {
-        let answer = Answer::Ev { seq: 7, ev: "call.answered".into(), call: CallLine::default() };
+        let answer = Answer::Ev {
+            seq: 7,
+            ev: "dtmf".into(),
+            call: CallLine::default(),
+            dtmf: Some(Box::new(DtmfLine {
+                from: "caller".into(),
+                digit: "#".into(),
+                duration_ms: 160,
+            })),
+        };
         let text = line(&answer);
         assert!(text.ends_with('\n') && text.len() < MAX_LINE);
         assert_eq!(serde_json::from_str::<Answer>(&text).unwrap(), answer);

@@ -15,6 +15,12 @@ base::counters! {
         rtcp_relayed: counter "tandem_media_rtcp_relayed_total",
         /// RTCP packets read but not relayed, because the other leg has no address for them.
         rtcp_absorbed: counter "tandem_media_rtcp_absorbed_total",
+        /// Digits heard as telephone events (RFC 4733), where their leg's plan asks for it.
+        digits_heard: counter "tandem_media_digits_heard_total",
+        /// Digits sent as telephone events.
+        digits_sent: counter "tandem_media_digits_sent_total",
+        /// Digits that were not sent, because too many waited or their leg hears none.
+        digits_refused: counter "tandem_media_digits_refused_total",
         /// Empty datagrams of a leg that keeps its NAT binding alive (RFC 6263).
         keepalives: counter "tandem_media_keepalives_total",
         /// Packets dropped, by reason.

@@ -75,6 +75,20 @@ impl Egress {
         Ok((self.ssrc, index))
     }
 
+    /// A valid packet of the other leg that is not sent on: the stream goes on without a gap.
+    pub(crate) fn withhold(&mut self, packet: &[u8], rate: u32, now: Instant) {
+        let Ok(header) = rtp::read(packet) else { return };
+        let highest = |egress: &Egress| egress.run.as_ref().map(|run| (run.ssrc, run.highest));
+        let before = highest(self);
+        self.follow(&header, rate, now);
+        // One that was overtaken left its gap already.
+        if highest(self) != before
+            && let Some(run) = &mut self.run
+        {
+            run.sequence_offset = run.sequence_offset.wrapping_sub(1);
+        }
+    }
+
     /// The offsets for a packet of the other leg: those of its run, or of a new one that goes on where
     /// the stream is.
     fn follow(&mut self, header: &Header, rate: u32, now: Instant) -> (u16, u32) {
@@ -185,6 +199,23 @@ mod tests {
         assert_eq!(egress.originate(timestamp, now), (77, 103));
         assert_eq!(sent(&mut egress, &packet(1, 11, 1_160), 20), Ok((104, 1_160)));
         assert_eq!(sent(&mut egress, &packet(9, 1, 0), 40), Ok((105, 1_320)));
+    }
+
+    #[test]
+    fn what_is_withheld_leaves_no_gap() {
+        let mut egress = Egress::new(77, 101);
+        let hold = |egress: &mut Egress, sequence| {
+            egress.withhold(&packet(1, sequence, 9_000), RATE, START);
+        };
+        hold(&mut egress, 8);
+        assert_eq!(sent(&mut egress, &packet(1, 9, 1_000), 0).map(|s| s.0), Ok(101));
+        for sequence in [10, 11, 11, 13] {
+            hold(&mut egress, sequence);
+        }
+        // 12 was lost on its way, so it is missing here as well.
+        assert_eq!(sent(&mut egress, &packet(1, 14, 1_800), 100).map(|s| s.0), Ok(103));
+        hold(&mut egress, 12);
+        assert_eq!(sent(&mut egress, &packet(1, 15, 1_960), 120).map(|s| s.0), Ok(104));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::EndKey;
 use crate::demux::Component;
 use crate::egress::Egress;
 use crate::guard::Guard;
+use crate::keys::Keys;
 use crate::latch::Latch;
 use crate::media::MediaPort;
 use crate::plan::Plan;
@@ -50,6 +51,8 @@ pub(crate) struct End {
     pub(crate) guard: Guard,
     /// Our own stream towards the leg, from the first plan on that asks for one.
     pub(crate) egress: Option<Box<Egress>>,
+    /// Its keys, from the first plan on that listens to them.
+    pub(crate) keys: Option<Box<Keys>>,
     pub(crate) sent: Sent,
     pub(crate) discarded: u64,
     pub(crate) rtcp_received: u64,
@@ -125,6 +128,7 @@ impl End {
             ssrc,
             guard: Guard::Open,
             egress: None,
+            keys: None,
             sent: Sent::default(),
             discarded: 0,
             rtcp_received: 0,

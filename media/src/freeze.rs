@@ -42,7 +42,7 @@ base::plain!(struct EndRecord { local, peer, plan, programmed, latch, reception,
 
 impl EndRecord {
     /// The most bytes a record takes, without the header of [`base::record::seal`].
-    pub const MAX_LEN: usize = 860;
+    pub const MAX_LEN: usize = 868;
 }
 
 base::cases! {
@@ -97,6 +97,7 @@ impl Media {
             end.ssrc = egress::successor(record.ssrc);
             end.begin_stream(&mut self.secrets);
         }
+        end.begin_keys();
         end.latch = record.latch;
         end.guard = Guard::thaw(end.plan.as_ref(), record.shield);
         end.reception = record.reception;
@@ -141,6 +142,7 @@ mod tests {
         let mut plan = Plan::towards("[2001:db8::2]:4000".parse().unwrap());
         plan.clock_rates = List::from_slice(&[(96, 90_000); 8]).unwrap();
         plan.inactivity = Some(Duration::from_secs(1));
+        plan.events = Some(crate::Events { from: 101, to: 96, rate: 8_000, taken: true });
         let same_ip = Some("2001:db8::1".parse().unwrap());
         plan.learn = Learn::First { window: Duration::from_secs(1), same_ip };
         media.program(start, end, plan.clone());

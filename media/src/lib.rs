@@ -7,10 +7,12 @@
 
 mod counters;
 pub mod demux;
+mod dtmf;
 mod egress;
 mod end;
 mod freeze;
 mod guard;
+mod keys;
 pub mod latch;
 mod list;
 mod media;
@@ -30,6 +32,7 @@ pub mod verdict;
 mod window;
 
 pub use counters::Counters;
+pub use dtmf::{Digit, Events, Pressed};
 pub use end::{Local, Report};
 pub use freeze::{CannotThaw, EndRecord};
 pub use list::List;

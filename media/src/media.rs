@@ -5,6 +5,7 @@ use crate::counters::Counters;
 use crate::demux::Component;
 use crate::end::{End, Local, Report};
 use crate::latch::Latch;
+use crate::notice::Notice;
 use crate::plan::Plan;
 use crate::port::{NoPort, Ports};
 use crate::secrets::Secrets;
@@ -40,6 +41,9 @@ pub(crate) enum Occupant {
     End(EndKey, Component),
 }
 
+/// Keys let go of from sweep to sweep, of which there is one a turn: as many as packets, twice.
+const MOST_PRESSED: usize = 2048;
+
 /// All endpoints of a shard.
 pub struct Media {
     /// What it counts; the gate reads it.
@@ -53,6 +57,9 @@ pub struct Media {
     pub(crate) ends: Slab<End>,
     /// Endpoints that learned an address since the last sweep.
     pub(crate) latched: Vec<EndKey>,
+    /// Endpoints with a key that is down, and keys that were let go of since the last sweep.
+    pub(crate) keys_down: Vec<EndKey>,
+    pub(crate) pressed: Vec<Notice>,
     pub(crate) sweep: Sweep,
     pub(crate) secrets: Secrets,
 }
@@ -72,6 +79,8 @@ impl Media {
             ports: Ports::new(ports.iter().map(|p| p.interface)),
             ends: Slab::new(u32::try_from(ports.len()).unwrap_or(u32::MAX)),
             latched: Vec::with_capacity(2 * ports.len()),
+            keys_down: Vec::with_capacity(ports.len()),
+            pressed: Vec::with_capacity(MOST_PRESSED),
             sweep: Sweep::new(now, ports.len()),
             slot_by_address: (0u32..).zip(&ports).map(|(slot, p)| (p.address, slot)).collect(),
             slots: ports,
@@ -136,6 +145,7 @@ impl Media {
         end.protect(&plan.security, now);
         end.plan = Some(plan);
         end.begin_stream(&mut self.secrets);
+        end.begin_keys();
         end.programmed = now;
         end.silence_told = false;
     }

@@ -1,6 +1,7 @@
 //! Notices: what signalling should know about an endpoint. Media never decides about a call.
 
 use crate::EndKey;
+use crate::dtmf::Pressed;
 use base::Instant;
 use std::net::SocketAddr;
 
@@ -22,5 +23,12 @@ pub enum Notice {
         end: EndKey,
         /// Where it sends from.
         to: SocketAddr,
+    },
+    /// The leg pressed a key and let go of it.
+    Pressed {
+        /// The endpoint facing the leg.
+        end: EndKey,
+        /// Which key, and for how long.
+        pressed: Pressed,
     },
 }

@@ -3,6 +3,7 @@
 //! A plan is data. The relay executes it per packet and a kernel map could execute the same one.
 //! Signalling replaces it whole whenever an offer/answer changes something; it never edits one.
 
+use crate::dtmf::Events;
 use crate::list::List;
 use crate::srtp::Keys;
 use base::record::{Plain, Unreadable};
@@ -46,6 +47,9 @@ pub struct Plan {
     pub own_stream: bool,
     /// How what this leg sends and is sent is protected. Protection needs a stream of our own.
     pub security: Security,
+    /// How the leg speaks digits, if they are listened to (RFC 4733). It can be sent some where it has a
+    /// stream of our own.
+    pub events: Option<Events>,
     /// What the endpoint's interface allows beyond ordinary unicast targets.
     pub allow: Allow,
 }
@@ -172,6 +176,7 @@ impl Plain for Plan {
         self.inactivity.map(nanos).put(out);
         self.own_stream.put(out);
         self.security.put(out);
+        self.events.put(out);
         self.allow.put(out);
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
@@ -189,6 +194,7 @@ impl Plain for Plan {
             inactivity: <Option<u64> as Plain>::take(from)?.map(Duration::from_nanos),
             own_stream: Plain::take(from)?,
             security: Plain::take(from)?,
+            events: Plain::take(from)?,
             allow: Plain::take(from)?,
         })
     }
@@ -219,6 +225,7 @@ mod tests {
         assert!(plan.sources.push("192.0.2.0/24".parse().unwrap()));
         assert!(plan.clock_rates.push((111, 48_000)));
         plan.inactivity = Some(Duration::from_secs(60));
+        plan.events = Some(Events { from: 101, to: 96, rate: 8_000, taken: true });
         plan.allow = Allow::LOOPBACK;
         let mut bytes = Vec::new();
         plan.put(&mut bytes);

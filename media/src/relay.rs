@@ -13,7 +13,7 @@ use crate::end::{End, News};
 use crate::latch::Source;
 use crate::media::{Media, Occupant};
 use crate::rtcp::{self, Compound};
-use crate::rtp;
+use crate::rtp::{self, Header};
 use crate::verdict::{Discard, Verdict};
 use base::{Bytes, Instant, Now, PacketSend, Pool, PortId, Slab, address};
 use std::net::SocketAddr;
@@ -28,6 +28,7 @@ struct Arrival {
 /// What an endpoint took in from its leg.
 enum Heard {
     Rtp,
+    Event(Header),
     Rtcp(Compound),
     Keepalive,
 }
@@ -77,8 +78,9 @@ impl Media {
         }
         let peer = end.peer;
         match heard {
-            Heard::Rtp if !end.receives() => Err(Discard::NotReceiving),
-            Heard::Rtp => self.pass_rtp(key, peer, bytes, pool, now).map(Some),
+            Heard::Rtp | Heard::Event(_) if !end.receives() => Err(Discard::NotReceiving),
+            Heard::Rtp => self.pass_rtp(key, peer, bytes, pool, now),
+            Heard::Event(header) => self.pass_event(key, peer, &header, (bytes, pool), now),
             Heard::Rtcp(compound) => self.pass_rtcp(key, peer, &compound, (bytes, pool), now),
             Heard::Keepalive => Ok(None),
         }
@@ -93,17 +95,42 @@ impl Media {
         mut bytes: Bytes,
         pool: &mut Pool,
         now: Instant,
-    ) -> Result<PacketSend, Discard> {
+    ) -> Result<Option<PacketSend>, Discard> {
         let peer = joined(&mut self.ends, from, peer).ok_or(Discard::NoPeer)?;
         let to = peer.rtp_target()?;
         if peer.egress.is_some() {
-            bytes = peer.adopt(bytes, pool, now)?;
+            let Some(ours) = peer.adopt(bytes, pool, now)? else { return Ok(None) };
+            bytes = ours;
         }
         peer.sent.packets += 1;
         peer.sent.octets += u64::from(bytes.len);
         self.counters.packets_relayed.add(1);
         self.counters.octets_relayed.add(u64::from(bytes.len));
-        Ok(PacketSend { port: peer.ports.rtp, to, bytes })
+        Ok(Some(PacketSend { port: peer.ports.rtp, to, bytes }))
+    }
+
+    /// A telephone event is listened to; then it goes on like speech, or no further.
+    #[cold]
+    fn pass_event(
+        &mut self,
+        from: EndKey,
+        peer: Option<EndKey>,
+        header: &Header,
+        (bytes, pool): (Bytes, &mut Pool),
+        now: Instant,
+    ) -> Result<Option<PacketSend>, Discard> {
+        self.hear_event(from, header, pool.get(bytes), now)?;
+        let events = self.ends.get(from).and_then(|end| end.plan.as_ref()?.events);
+        match events.filter(|events| events.taken) {
+            None => self.pass_rtp(from, peer, bytes, pool, now),
+            Some(events) => {
+                let peer = joined(&mut self.ends, from, peer);
+                if let Some(egress) = peer.and_then(|peer| peer.egress.as_mut()) {
+                    egress.withhold(pool.get(bytes), events.rate, now);
+                }
+                Ok(None)
+            }
+        }
     }
 
     /// RTCP goes on whatever the direction of the media (RFC 3264 §5.1), from the other leg's RTCP
@@ -182,11 +209,12 @@ impl End {
             Class::Rtp => {
                 let header = rtp::read(datagram)?;
                 let rate = plan.clock_rate(header.payload_type);
+                let is_event = plan.events.is_some_and(|e| e.from == header.payload_type);
                 self.admit(arrival, counters)?;
                 if self.reception.count(&header, octets, rate, arrival.now) {
                     counters.restarts.add(1);
                 }
-                Ok(Heard::Rtp)
+                Ok(if is_event { Heard::Event(header) } else { Heard::Rtp })
             }
             Class::Rtcp => {
                 let compound = rtcp::read(datagram)?;
@@ -203,16 +231,29 @@ impl End {
         }
     }
 
-    /// Makes a packet for the leg one of our own stream, protected where the plan asks for it. Kept out
-    /// of the way of legs without.
+    /// Makes a packet for the leg one of our own stream, protected where the plan asks for it; none when we
+    /// press a key meanwhile. Kept out of the way of legs without such a stream.
     #[cold]
     #[inline(never)]
-    fn adopt(&mut self, bytes: Bytes, pool: &mut Pool, now: Instant) -> Result<Bytes, Discard> {
-        let (Some(egress), Some(plan)) = (&mut self.egress, &self.plan) else { return Ok(bytes) };
+    fn adopt(
+        &mut self,
+        bytes: Bytes,
+        pool: &mut Pool,
+        now: Instant,
+    ) -> Result<Option<Bytes>, Discard> {
+        let is_silenced = self.is_being_dialled();
+        let (Some(egress), Some(plan)) = (&mut self.egress, &self.plan) else {
+            return Ok(Some(bytes));
+        };
         let datagram = pool.get_mut(bytes);
         let payload_type = datagram.get(1).copied().unwrap_or_default() & 0x7f;
-        let id = egress.adopt(datagram, plan.clock_rate(payload_type), now)?;
-        self.guard.seal_rtp(pool, bytes, id)
+        let rate = plan.clock_rate(payload_type);
+        if is_silenced {
+            egress.withhold(datagram, rate, now);
+            return Ok(None);
+        }
+        let id = egress.adopt(datagram, rate, now)?;
+        self.guard.seal_rtp(pool, bytes, id).map(Some)
     }
 
     /// Lets a valid packet of a permitted source in.

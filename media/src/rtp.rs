@@ -38,6 +38,19 @@ pub fn read(datagram: &[u8]) -> Result<Header, Discard> {
     })
 }
 
+/// What a valid packet carries, without CSRC list, extension and padding.
+pub(crate) fn payload(packet: &[u8]) -> &[u8] {
+    let Some((&[first, ..], mut rest)) = packet.split_first_chunk::<FIXED>() else { return &[] };
+    rest = rest.get(usize::from(first & 0x0f) * 4..).unwrap_or_default();
+    if first & 0x10 != 0
+        && let Some((&[_, _, l0, l1], body)) = rest.split_first_chunk::<4>()
+    {
+        rest = body.get(usize::from(u16::from_be_bytes([l0, l1])) * 4..).unwrap_or_default();
+    }
+    let padding = if first & 0x20 != 0 { rest.last().map_or(0, |n| usize::from(*n)) } else { 0 };
+    rest.get(..rest.len().saturating_sub(padding)).unwrap_or_default()
+}
+
 /// Gives a valid packet another sequence number, timestamp and source.
 pub(crate) fn renumber(packet: &mut [u8], sequence: u16, timestamp: u32, ssrc: u32) {
     if let Some(fixed) = packet.first_chunk_mut::<FIXED>() {
@@ -95,6 +108,20 @@ mod tests {
             ssrc: 0xdead_beef,
         };
         assert_eq!(header, expected);
+    }
+
+    #[test]
+    fn the_payload_is_what_the_options_leave() {
+        let cases: [(u8, &[u8], &[u8]); 5] = [
+            (0x80, &[1, 2], &[1, 2]),
+            (0x81, &[9, 9, 9, 9, 1], &[1]),
+            (0x90, &[0, 0, 0, 1, 9, 9, 9, 9, 1, 2], &[1, 2]),
+            (0xa0, &[1, 2, 0, 2], &[1, 2]),
+            (0xb1, &[9, 9, 9, 9, 0, 0, 0, 0, 1, 1], &[1]),
+        ];
+        for (first, rest, expected) in cases {
+            assert_eq!(payload(&packet(first, rest)), expected, "{first:x}");
+        }
     }
 
     #[test]

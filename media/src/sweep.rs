@@ -31,9 +31,11 @@ impl Sweep {
 
 impl Media {
     /// Looks at the next endpoints, if due, and tells what signalling should know. Addresses learned
+    /// and keys let go of
     /// are told at every call.
     pub fn sweep(&mut self, now: Instant, out: &mut Vec<Notice>) {
         self.tell_latched(out);
+        out.append(&mut self.pressed);
         if now < self.sweep.due {
             return;
         }
@@ -62,13 +64,14 @@ impl Media {
         }
     }
 
-    /// When `sweep` has something to do: at once after an address was learned, else at the next step of
-    /// the walk; never when no endpoint is used or resting.
+    /// When `sweep` or `keys` has something to do: at once after an address was learned or a key let go of,
+    /// else at the next step of the walk or of a key; never when no endpoint is used or resting.
     pub fn next_sweep(&self) -> Option<Instant> {
-        if !self.latched.is_empty() {
+        if !self.latched.is_empty() || !self.pressed.is_empty() {
             return Some(Instant(0));
         }
-        (self.in_use() + self.quarantined() > 0).then_some(self.sweep.due)
+        let walk = (self.in_use() + self.quarantined() > 0).then_some(self.sweep.due);
+        walk.into_iter().chain(self.next_key()).min()
     }
 
     fn tell_latched(&mut self, out: &mut Vec<Notice>) {

@@ -5,7 +5,8 @@
 pub enum Verdict {
     /// It leaves towards the other leg.
     Forward,
-    /// It was for us, or only for us: a keepalive (RFC 6263), or RTCP the other leg has no use for.
+    /// It was for us, or only for us: a keepalive (RFC 6263), RTCP the other leg has no use for, a digit that
+    /// goes on in another form, speech while a key is down.
     Absorb,
     /// It was dropped.
     Discard(Discard),
@@ -42,6 +43,8 @@ base::cases! {
         BadRtcp = "bad_rtcp",
         /// RTCP on the RTP port of a leg that did not negotiate rtcp-mux (RFC 5761).
         UnexpectedRtcp = "unexpected_rtcp",
+        /// A telephone event without its four octets (RFC 4733 §2.3).
+        BadEvent = "bad_event",
         /// Neither the leg's SDP address, nor one of its networks, nor one that may be learned now.
         WrongSource = "wrong_source",
         /// The leg is protected, and there are no keys yet.

@@ -109,6 +109,10 @@ fn every_discard_is_reachable_and_counted_by_name() {
         w.rtp(alice, ALICE, &report(1, 0, 0)),
         w.rtp(alice, BOB, &voice(1)),
     ];
+    let events = media::Events { from: 0, to: 0, rate: 8_000, taken: true };
+    w.program(alice, |plan| plan.events = Some(events));
+    seen.push(w.rtp(alice, ALICE, &voice(1)[..15]));
+    w.program(alice, |plan| plan.events = None);
     w.program(bob, |plan| plan.own_stream = true);
     assert_eq!(w.rtp(alice, ALICE, &voice(1)), FORWARD);
     seen.push(w.rtp(alice, ALICE, &voice(1)));

@@ -332,6 +332,7 @@ impl Shard {
 
     fn notice(&mut self, now: Now, room: usize, outbox: &mut Outbox) {
         let mut notices = core::mem::take(&mut self.notices);
+        self.media.keys(now.mono, &mut outbox.texts);
         self.media.sweep(now.mono, &mut notices);
         for notice in notices.drain(..) {
             let (signal, mut turn) = self.turn(now, outbox, room);

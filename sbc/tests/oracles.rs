@@ -98,7 +98,7 @@ proptest! {
         let local = |line: usize| {
             let port = 10_000 + 2 * line as u16;
             let at = |port| std::net::SocketAddr::new(address, port);
-            Some(sdp::Local { rtp: at(port), rtcp: at(port + 1), rtcp_mux: false, rtcp_line: sdp::RtcpLine::WhenNeeded, ptime_ms: None, formats: None, lines: sdp::Lines::default() })
+            Some(sdp::Local { rtp: at(port), rtcp: at(port + 1), rtcp_mux: false, rtcp_line: sdp::RtcpLine::WhenNeeded, ptime_ms: None, formats: None, events: None, lines: sdp::Lines::default() })
         };
         let mut out = Vec::new();
         sdp::rewrite(&mut out, &session, sdp::Origin { id: 5, version: 6, address }, local);

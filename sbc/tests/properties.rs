@@ -68,6 +68,7 @@ fn read_session(session: &sdp::Session<'_>) {
             ptime_ms: None,
             formats: None,
             lines: sdp::Lines::default(),
+            events: None,
         })
     };
     let mut out = Vec::new();

@@ -48,6 +48,7 @@ fn read(text: &str) -> Case {
                     ptime_ms: None,
                     formats: None,
                     lines: sbc::sdp::Lines::default(),
+                    events: None,
                 };
                 case.locals.insert(line.parse().unwrap(), local);
             }

@@ -13,7 +13,7 @@ use sbc::dialog::session_timer::{LEAST_MIN_SE_S, LONGEST_S, Mode, Refresher, Ter
 use sbc::policy::called::CalledRule;
 use sbc::policy::methods::{Bodies, Methods};
 use sbc::policy::security::MediaSecurity;
-use sbc::policy::{CliRule, Large, Redirects, Refers, Source, Target, Transport, Trunk};
+use sbc::policy::{CliRule, Dtmf, Large, Redirects, Refers, Source, Target, Transport, Trunk};
 use sbc::question::Query;
 use sbc::sdp::{Codec, CodecPolicy};
 use std::ops::Range;
@@ -54,6 +54,9 @@ const IDENTITY: [&str; 6] = [
 
 const REDIRECTS: [(&str, Redirects); 3] =
     [("refuse", Redirects::Refuse), ("follow", Redirects::Follow), ("pass", Redirects::Pass)];
+
+const DTMF: [(&str, Dtmf); 3] =
+    [("pass", Dtmf::Pass), ("info-relay", Dtmf::Relay), ("info", Dtmf::Plain)];
 
 const REFERS: [(&str, Refers); 3] =
     [("pass", Refers::Pass), ("execute", Refers::Execute), ("refuse", Refers::Refuse)];
@@ -114,6 +117,8 @@ struct Settings {
     codecs_out: CodecPolicy,
     redirects: Redirects,
     refers: Refers,
+    dtmf: Dtmf,
+    tells_digits: bool,
 }
 
 impl Draft {
@@ -241,16 +246,19 @@ impl Draft {
             bodies: settings.bodies.clone(),
             redirects: settings.redirects,
             refers: settings.refers,
+            dtmf: settings.dtmf,
+            tells_digits: settings.tells_digits,
             name,
         })
     }
 }
 
 impl Settings {
-    /// The methods, and what peers are told of them: what we execute is served as well.
+    /// The methods, and what peers are told of them: what we execute or read ourselves is served as well.
     fn told(&self, concealed: &[Box<str>]) -> Methods {
         let told = self.methods.clone().concealing(concealed);
-        if self.refers == Refers::Execute { told.serving(b"REFER") } else { told }
+        let told = if self.refers == Refers::Execute { told.serving(b"REFER") } else { told };
+        if self.dtmf == Dtmf::Pass { told } else { told.serving(b"INFO") }
     }
 
     fn read(
@@ -306,6 +314,8 @@ impl Settings {
             codecs_out: codecs(s, "codecs_out", report),
             redirects: s.choice(report, "redirects", &REDIRECTS).unwrap_or_default(),
             refers: s.choice(report, "refer", &REFERS).unwrap_or_default(),
+            dtmf: s.choice(report, "dtmf", &DTMF).unwrap_or_default(),
+            tells_digits: s.flag(report, "report_digits", false),
         }
     }
 }

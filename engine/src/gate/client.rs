@@ -4,7 +4,8 @@
 //! never holds anything up.
 
 use super::socket::event_name;
-use control::frame::{Answer, CallLine, line};
+use control::event::Key;
+use control::frame::{Answer, CallLine, DtmfLine, line};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use tokio::io::AsyncWriteExt;
@@ -15,6 +16,9 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 const QUEUE: usize = 4096;
 /// Places kept free for replies.
 const RESERVE: usize = 64;
+
+/// The event of a key that was pressed.
+const DTMF: &str = "dtmf";
 
 /// A client.
 pub(crate) struct Client {
@@ -66,18 +70,29 @@ impl Client {
     /// Queues an event if it is wanted and there is room.
     pub(crate) fn event(&self, call: &CallLine) {
         let name = event_name(&call.state);
-        let wanted = self.wanted.borrow().iter().any(|w| {
-            let w = w.trim_end_matches('*').trim_end_matches('.');
-            name.starts_with(w)
-        });
-        if wanted {
-            self.push(name, call);
+        if self.wants(&name) {
+            self.push(name, call, None);
         }
+    }
+
+    /// Queues a key that was pressed in a call.
+    pub(crate) fn pressed(&self, call: &CallLine, key: &Key) {
+        if self.wants(DTMF) {
+            let from = if key.is_callers { "caller" } else { "callee" };
+            let digit = key.digit.to_string();
+            let line = DtmfLine { from: from.to_owned(), digit, duration_ms: key.duration_ms };
+            self.push(DTMF.to_owned(), call, Some(Box::new(line)));
+        }
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        let begins = |w: &String| name.starts_with(w.trim_end_matches('*').trim_end_matches('.'));
+        self.wanted.borrow().iter().any(begins)
     }
 
     /// Queues a call of a snapshot.
     pub(crate) fn snap(&self, call: &CallLine) {
-        self.push(event_name(&call.state), call);
+        self.push(event_name(&call.state), call, None);
     }
 
     /// Position of the last event, sent or left out.
@@ -94,7 +109,7 @@ impl Client {
         }
     }
 
-    fn push(&self, ev: String, call: &CallLine) {
+    fn push(&self, ev: String, call: &CallLine, dtmf: Option<Box<DtmfLine>>) {
         let seq = self.seq.get() + 1;
         self.seq.set(seq);
         let out = self.out.borrow();
@@ -106,7 +121,7 @@ impl Client {
         if let Some(from) = self.gap_from.take() {
             let _told = out.try_send(line(&Answer::Gap { from, to: seq - 1 }));
         }
-        let _sent = out.try_send(line(&Answer::Ev { seq, ev, call: call.clone() }));
+        let _sent = out.try_send(line(&Answer::Ev { seq, ev, call: call.clone(), dtmf }));
     }
 }
 

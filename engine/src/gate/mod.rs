@@ -299,6 +299,11 @@ impl State {
             }
             Event::Why { id, record } => whys.hear(id, record),
             Event::Attempted(what) => quality.hear(&what),
+            Event::Pressed(key) => {
+                if let Some(call) = model.call(key.id) {
+                    clients.iter().for_each(|c| c.pressed(&call, &key));
+                }
+            }
             Event::Synced => {}
             Event::Drained => drained[usize::from(shard.0)] = true,
         });

@@ -133,6 +133,7 @@ pub fn sdp(data: &[u8]) {
         ptime_ms: None,
         formats: None,
         lines: Lines::default(),
+        events: None,
     };
     let mut out = Vec::new();
     let origin = Origin { id: 1, version: 2, address };

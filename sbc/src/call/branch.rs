@@ -66,7 +66,7 @@ pub(crate) fn best(call: &Call) -> Option<u8> {
 /// The caller hears this branch from now on.
 pub(crate) fn bring_forward(call: &mut Call, core: &Core, turn: &mut Turn, place: u8) {
     call.callee = Some(place);
-    bridge::join(call, turn);
+    bridge::join(call, core, turn);
     early::face(call);
     let Some(leg) = call.legs.get(usize::from(place)) else { return };
     call.cdr.call_id_out = leg.dialog.call_id.clone();

@@ -3,6 +3,7 @@
 //! Each leg has an endpoint of its own, so each sees our addresses only. What a leg's description says
 //! (where it listens, what it will send) becomes the plan of the endpoint that faces it.
 
+use super::digits::{self, Format, Formats};
 use super::secure::{self, Said, Secure};
 use super::{Call, Leg};
 use crate::core::{Core, Turn, allow};
@@ -74,10 +75,10 @@ pub(crate) fn program(
     place: u8,
     (said, session): (Said, &Session),
 ) -> Result<(), Refusal> {
+    let line = of(call, core, place, session).map(|(_, line)| line);
     let Some(leg) = call.leg(place) else { return Ok(()) };
     let Some(trunk) = core.image.trunk(leg.trunk) else { return Ok(()) };
     let Some(interface) = core.image.interface_of(leg.port) else { return Ok(()) };
-    let line = relayed(session, Some(trunk)).and_then(|i| session.media().get(i));
     let Some(line) = line else {
         // Every line is refused: nobody sends and nobody is missed, until another offer.
         leg.both_ways = false;
@@ -89,6 +90,9 @@ pub(crate) fn program(
     };
     let chosen = secure::judge(core, (leg.trunk, leg.port), &leg.secure, line, said)?;
     let security = secure::take(&mut leg.secure, turn, line, said, chosen);
+    leg.events = Format::of(line);
+    let (events, own_stream) = digits::terms(call, core, place);
+    let Some(leg) = call.leg(place) else { return Ok(()) };
     let (sends, receives) = (line.direction.sends(), line.direction.receives());
     let held = line.is_held_by_address();
     let learn = match trunk.learn {
@@ -103,7 +107,9 @@ pub(crate) fn program(
         receive: sends,
         learn,
         inactivity: trunk.media_timeout,
+        own_stream,
         security,
+        events,
         allow: allow(interface.allow_loopback),
         ..Plan::default()
     };
@@ -118,7 +124,22 @@ pub(crate) fn program(
         leg.plan = Some(plan);
         apply(leg, turn);
     }
+    if let Some(other) = call.other(place) {
+        fit(call, core, turn, other);
+    }
     Ok(())
+}
+
+/// What the other side says, or another one there, may change how a leg's digits are heard.
+fn fit(call: &mut Call, core: &Core, turn: &mut Turn, place: u8) {
+    let terms = digits::terms(call, core, place);
+    let Some(leg) = call.leg(place) else { return };
+    if let Some(plan) = &mut leg.plan
+        && terms != (plan.events, plan.own_stream)
+    {
+        (plan.events, plan.own_stream) = terms;
+        apply(leg, turn);
+    }
 }
 
 /// Programs a leg's endpoint with the plan the leg has.
@@ -140,7 +161,10 @@ pub(crate) fn mute(leg: &mut Leg, turn: &mut Turn, muted: bool) {
 }
 
 /// Joins the endpoints of the two sides.
-pub(crate) fn join(call: &Call, turn: &mut Turn) {
+pub(crate) fn join(call: &mut Call, core: &Core, turn: &mut Turn) {
+    for place in [Some(call.near), call.callee].into_iter().flatten() {
+        fit(call, core, turn, place);
+    }
     let end = |place: usize| call.legs.get(place).and_then(|l| l.media);
     if let (Some(a), Some(b)) =
         (end(usize::from(call.near)), call.callee.and_then(|c| end(usize::from(c))))
@@ -175,8 +199,12 @@ pub(crate) fn rewritten(
     session: &Session,
 ) -> Option<Vec<u8>> {
     let formats = match of(call, core, from, session) {
-        Some((_, line)) => Some(formats(call, core, (from, to), line)?),
-        None => None,
+        Some((_, line)) => {
+            let list = formats(call, core, (from, to), line)?;
+            let boundary = call.boundary(&core.image, from, to)?;
+            Formats::offered(line, (boundary.near, boundary.far), list)
+        }
+        None => Formats::default(),
     };
     describe(call, core, turn, (from, to), (session.media(), session), formats, secure::offer)
 }
@@ -231,7 +259,15 @@ pub(crate) fn answered(
     let said = call.leg(from)?.said.clone();
     let offer = sdp::parse(&said).ok();
     let media = offer.as_ref().map_or(session.media(), Session::media);
-    describe(call, core, turn, (from, to), (media, session), None, secure::answer)
+    let formats = match of(call, core, from, session) {
+        Some((_, line)) => {
+            let boundary = call.boundary(&core.image, from, to)?;
+            let knows = call.legs.get(usize::from(to)).and_then(|leg| leg.events);
+            Formats::answered(line, (boundary.near, boundary.far), knows)
+        }
+        None => Formats::default(),
+    };
+    describe(call, core, turn, (from, to), (media, session), formats, secure::answer)
 }
 
 fn describe(
@@ -240,7 +276,7 @@ fn describe(
     turn: &Turn,
     (from, to): (u8, u8),
     (offer, session): (&[Media], &Session),
-    formats: Option<Vec<u8>>,
+    formats: Formats,
     lines: fn(&Secure, &MediaSecurity, &Media) -> Lines,
 ) -> Option<Vec<u8>> {
     let (at, media) = of(call, core, from, session).unzip();
@@ -257,7 +293,8 @@ fn describe(
         rtcp_mux: true,
         rtcp_line: profile.rtcp,
         ptime_ms: profile.ptime_ms,
-        formats,
+        formats: formats.list,
+        events: formats.events.map(|events| (events.payload_type, events.rate)),
         lines: lines.unwrap_or_default(),
     };
     let print = |version| {

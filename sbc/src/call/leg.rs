@@ -1,6 +1,7 @@
 //! A leg: one dialog and one media endpoint.
 
 use super::Whereabouts;
+use super::digits::Format;
 use super::early::Unconfirmed;
 use super::offer_answer::Negotiation;
 use super::secure::Secure;
@@ -102,6 +103,8 @@ pub struct Leg {
     pub(crate) plan: Option<Plan>,
     /// Where its protection stands.
     pub(crate) secure: Secure,
+    /// Telephone events as its last description had them.
+    pub(crate) events: Option<Format>,
     /// It hears nothing and is not heard, whatever its description says: it has not answered.
     pub(crate) muted: bool,
     /// Neither direction of its last session description is on hold.
@@ -150,6 +153,7 @@ impl Leg {
             media: Some(media),
             plan: None,
             secure: Secure::default(),
+            events: None,
             muted: false,
             both_ways: false,
             planned_at: Instant::NEVER,
@@ -168,6 +172,11 @@ impl Leg {
     /// Whether a message can only come from a peer that knows session timers.
     pub(crate) fn requires_timer(message: &Message) -> bool {
         message.has_option(Name::Require, b"timer") || message.has_option(Name::Supported, b"timer")
+    }
+
+    /// Whether requests can be sent within its dialog.
+    pub(crate) fn is_in_dialog(&self) -> bool {
+        matches!(self.phase, Phase::Early | Phase::Confirmed)
     }
 
     /// Takes in a request that refreshes its dialog (RFC 3261 12.2.2).
@@ -189,6 +198,6 @@ plain!(
 );
 plain!(struct Leg {
     trunk, port, dialog, phase, invite, invite_cseq, others, peer, offer, asked, rseq, unconfirmed,
-    prack_owed, cancel_owed, bye_owed, media, plan, secure, muted, both_ways, planned_at,
+    prack_owed, cancel_owed, bye_owed, media, plan, secure, events, muted, both_ways, planned_at,
     sdp_id, sdp_version, said, before, timer, refresh, offers, sign, origin,
 });

@@ -11,6 +11,7 @@ pub(crate) mod answer;
 pub(crate) mod body;
 pub(crate) mod branch;
 pub(crate) mod bridge;
+pub(crate) mod digits;
 pub(crate) mod early;
 pub(crate) mod exchange;
 pub(crate) mod hunt;

@@ -54,15 +54,31 @@ pub(crate) fn may_pass(
     if call.passing.len() >= MAX_PASSING { Err(NotPassed::TooMany) } else { Ok(other) }
 }
 
-/// Carries a request that `served` serves. `refer_to`: what Refer-To says to the other side.
+/// A request to be carried, and what it says on the other side.
+pub(crate) struct What<'m> {
+    pub(crate) message: &'m Message<'m>,
+    /// The type of its body, and the body.
+    pub(crate) content: (Option<&'m [u8]>, &'m [u8]),
+    /// Its Refer-To.
+    pub(crate) refer_to: Option<&'m [u8]>,
+}
+
+/// What a message carries, as it is.
+pub(crate) fn content<'m>(message: &Message<'m>) -> (Option<&'m [u8]>, &'m [u8]) {
+    let body = message.body();
+    (message.content_type().filter(|_| !body.is_empty()), body)
+}
+
+/// Carries a request that `served` serves.
 pub(crate) fn begin(
     call: &mut Call,
     core: &mut Core,
     turn: &mut Turn,
     (from, to): (u8, u8),
     served: Key,
-    (message, refer_to): (&Message, Option<&[u8]>),
+    what: What<'_>,
 ) {
+    let What { message, content: (kind, body), refer_to } = what;
     let Some(method) = message.method() else { return };
     let image = core.image.clone();
     let Some(boundary) = call.boundary(&image, from, to) else { return };
@@ -72,8 +88,7 @@ pub(crate) fn begin(
         }
         manipulate::pass_whole(message, &boundary, print);
         identity::pass(message, &boundary, None, print);
-        let kind = message.content_type().filter(|_| !message.body().is_empty());
-        print.body(kind, message.body());
+        print.body(kind, body);
     });
     let Some(sent) = sent else {
         return core.respond(turn, served, Reply::plain(500, None), |_| {});

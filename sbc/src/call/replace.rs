@@ -156,7 +156,7 @@ pub(super) fn answered(call: &mut Call, core: &mut Core, turn: &mut Turn) {
         true => call.near = new,
         false => call.callee = Some(new),
     }
-    bridge::join(call, turn);
+    bridge::join(call, core, turn);
     transfer::leave(call, core, turn, old);
 }
 

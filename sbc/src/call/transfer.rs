@@ -312,7 +312,7 @@ pub(super) fn succeed(
     }
     (call.near, call.callee) = (transfer.stays, Some(place));
     leave(call, core, turn, transfer.by);
-    bridge::join(call, turn);
+    bridge::join(call, core, turn);
     call.aftermath = Aftermath { leaving: call.aftermath.leaving, ..Aftermath::default() };
     Some(transfer.stays)
 }

@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod called;
 pub mod decide;
+mod dtmf;
 pub mod manipulate;
 pub mod methods;
 pub mod next_hop;
@@ -20,6 +21,7 @@ mod sources;
 mod succession;
 pub mod transport;
 
+pub use dtmf::Dtmf;
 pub use profile::Profile;
 pub use redirects::Redirects;
 pub use refers::Refers;
@@ -173,6 +175,10 @@ pub struct Trunk {
     pub codecs_in: CodecPolicy,
     /// Codecs it may be offered.
     pub codecs_out: CodecPolicy,
+    /// How digits come from it, and how it wants them.
+    pub dtmf: Dtmf,
+    /// Whether digits of its peers are told as events.
+    pub tells_digits: bool,
     /// How it wants things said.
     pub profile: Profile,
     /// What becomes of a 3xx of its.
@@ -223,6 +229,8 @@ impl Default for Trunk {
             media_security: MediaSecurity::default(),
             codecs_in: CodecPolicy::default(),
             codecs_out: CodecPolicy::default(),
+            dtmf: Dtmf::Pass,
+            tells_digits: false,
             profile: Profile::default(),
             redirects: Redirects::default(),
             refers: Refers::default(),

@@ -58,6 +58,21 @@ impl Printer<'_> {
         self.end();
     }
 
+    /// Telephone events: the keys of a telephone (RFC 4733 2.4.1).
+    pub(crate) fn events(&mut self, payload_type: u8, rate: u32) {
+        for (name, value) in
+            [(&b"a=rtpmap:"[..], &b" telephone-event/"[..]), (b"a=fmtp:", b" 0-15")]
+        {
+            self.out.extend_from_slice(name);
+            digits(self.out, u64::from(payload_type));
+            self.out.extend_from_slice(value);
+            if name == b"a=rtpmap:" {
+                digits(self.out, u64::from(rate));
+            }
+            self.end();
+        }
+    }
+
     /// `a=ptime` (RFC 8866 6.4).
     pub(crate) fn ptime(&mut self, milliseconds: u16) {
         self.out.extend_from_slice(b"a=ptime:");

@@ -38,6 +38,8 @@ pub struct Local {
     pub ptime_ms: Option<u16>,
     /// The formats that stay, in this order; `None`: as they were said.
     pub formats: Option<Vec<u8>>,
+    /// Payload type and clock rate of telephone events among them that the line has not (RFC 4733 2.4.1).
+    pub events: Option<(u8, u32)>,
     /// What the transport of the line is on our side.
     pub lines: Lines,
 }
@@ -189,6 +191,9 @@ fn section(
         print.rtcp(rtp, rtcp);
     }
     local.lines.attributes.iter().for_each(|line| print.raw(line));
+    if let Some((payload_type, rate)) = local.events {
+        print.events(payload_type, rate);
+    }
     if let Some(ptime_ms) = local.ptime_ms {
         print.ptime(ptime_ms);
     }

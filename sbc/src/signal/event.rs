@@ -2,7 +2,9 @@
 
 use super::Signal;
 use crate::call::branch::Branch;
-use crate::call::{self, Call, early, exchange, hunt, pass, release, session, setup, transfer};
+use crate::call::{
+    self, Call, digits, early, exchange, hunt, pass, release, session, setup, transfer,
+};
 use crate::core::{Alarm, Core, Turn};
 use crate::errand;
 use crate::question::{Answer, PortedNumber, Question};
@@ -47,10 +49,15 @@ impl Signal {
     /// Something media noticed.
     pub fn heard(&mut self, turn: &mut Turn, notice: Notice) {
         let end = match notice {
-            Notice::Silent { end, .. } | Notice::Latched { end, .. } => end,
+            Notice::Silent { end, .. }
+            | Notice::Latched { end, .. }
+            | Notice::Pressed { end, .. } => end,
         };
         let Some(owner) = self.core.ends.get(end.index as usize).copied().flatten() else { return };
         let Some(call) = self.calls.get_mut(owner.call) else { return };
+        if let Notice::Pressed { pressed, .. } = notice {
+            digits::pressed(call, &mut self.core, turn, owner.leg, pressed);
+        }
         if matches!(notice, Notice::Silent { .. })
             && call.state == CallState::Answered
             && call::bridge::is_dead(call, turn)

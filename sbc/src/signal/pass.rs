@@ -3,8 +3,9 @@
 
 use super::Signal;
 use super::join::Found;
+use crate::call::digits::{self, Info};
 use crate::call::{pass, setup};
-use crate::core::Turn;
+use crate::core::{Reply, Turn};
 use crate::counters::NotPassed;
 use crate::dialog::Tag;
 use crate::dialog::replaces::{self, Replaces};
@@ -24,6 +25,21 @@ impl Signal {
         let Some(call) = self.calls.get(key).filter(|call| !call.has_ended()) else {
             return self.answer_now(turn, at, message, 481);
         };
+        let informed = match (message.method(), call.other(place)) {
+            (Some(Method::Info), Some(to)) => {
+                digits::informed(call, &self.core, turn, (place, to), message)
+            }
+            _ => Info::Crosses,
+        };
+        let status = match informed {
+            Info::Crosses | Info::Rewritten(..) => None,
+            Info::Pressed => Some(200),
+            Info::Garbled => Some(400),
+            Info::Full => Some(480),
+        };
+        if let Some(status) = status {
+            return self.inform(turn, at, (key, place), message, status);
+        }
         let may = pass::may_pass(call, &self.core, place, message);
         let may = may.and_then(|to| Ok((to, self.refer_to(key, (place, to), message)?)));
         let (to, refer_to) = match may {
@@ -39,8 +55,34 @@ impl Signal {
         if let Some(leg) = call.leg(place) {
             leg.heard(message, at.source);
         }
-        let what = (message, refer_to.as_deref());
+        let content = match &informed {
+            Info::Rewritten(kind, body) => (Some(*kind), &body[..]),
+            Info::Crosses | Info::Pressed | Info::Garbled | Info::Full => pass::content(message),
+        };
+        let what = pass::What { message, content, refer_to: refer_to.as_deref() };
         pass::begin(call, &mut self.core, turn, (place, to), served, what);
+        self.settle(turn, key);
+    }
+
+    /// Answers an INFO that goes no further. Its transaction lives, so that a repetition is not a second key.
+    fn inform(
+        &mut self,
+        turn: &mut Turn,
+        at: setup::Arrival,
+        (key, place): (Key, u8),
+        message: &Message,
+        status: u16,
+    ) {
+        let owner = Some(Owner { call: key, leg: place });
+        let from = (at.port, at.source);
+        let Some(served) = self.core.serve_briefly(at.hash, owner, from, message) else {
+            return self.answer_now(turn, at, message, 500);
+        };
+        self.core.respond(turn, served, Reply::plain(status, None), |_| {});
+        if let Some(leg) = self.calls.get_mut(key).and_then(|call| call.leg(place)) {
+            leg.heard(message, at.source);
+            leg.others.push(served);
+        }
         self.settle(turn, key);
     }
 

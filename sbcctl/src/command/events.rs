@@ -8,13 +8,13 @@ use crate::engine::{Engine, Heard, read};
 use crate::format::{NONE, clock, cut, millis, now_ms};
 use crate::paint::Paint;
 use crate::problem::Problem;
-use control::frame::{Answer, CallLine, Op};
+use control::frame::{Answer, CallLine, DtmfLine, Op};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// Names of the events there are.
-const NAMES: [&str; 5] =
-    ["call.deciding", "call.trying", "call.ringing", "call.answered", "call.ended"];
+const NAMES: [&str; 6] =
+    ["call.deciding", "call.trying", "call.ringing", "call.answered", "call.ended", "dtmf"];
 /// How long to wait before trying again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -88,11 +88,11 @@ impl Reader<'_> {
     fn take(&mut self, engine: &mut Engine, heard: &Heard) -> Result<(), Problem> {
         match &heard.answer {
             // A snapshot tells every call, wanted or not.
-            Answer::Ev { ev, call, .. }
+            Answer::Ev { ev, call, dtmf, .. }
                 if self.wanted.iter().any(|w| ev.starts_with(w.as_str())) =>
             {
                 self.left = self.left.map(|left| left - 1);
-                let text = render(self.context.paint, now_ms(), ev, call);
+                let text = render(self.context.paint, now_ms(), ev, (call, dtmf.as_deref()));
                 print(if self.context.json { &heard.raw } else { &text })
             }
             Answer::Gap { from, to } => {
@@ -143,7 +143,12 @@ impl Reader<'_> {
     }
 }
 
-fn render(paint: Paint, now: u64, ev: &str, call: &CallLine) -> String {
+fn render(
+    paint: Paint,
+    now: u64,
+    ev: &str,
+    (call, dtmf): (&CallLine, Option<&DtmfLine>),
+) -> String {
     let mut text = format!(
         "{}.{:03}  {ev:<13}  {:<10}  {} -> {}  {} -> {}",
         clock(now),
@@ -154,6 +159,10 @@ fn render(paint: Paint, now: u64, ev: &str, call: &CallLine) -> String {
         cut(&call.trunk_in, 16),
         cut(call.trunk_out.as_deref().unwrap_or(NONE), 16),
     );
+    if let Some(DtmfLine { from, digit, duration_ms }) = dtmf {
+        text.push_str(&format!("  {from} pressed {digit}, {duration_ms} ms"));
+        return text;
+    }
     if let Some(pdd) = call.pdd_ms {
         text.push_str(&format!("  PDD {}", millis(Some(f64::from(pdd)))));
     }
@@ -173,8 +182,11 @@ mod tests {
     fn a_line_each() {
         let plain = Paint { on: false };
         let calls = samples::calls().into_iter().chain(samples::ended());
-        let lines = calls.map(|c| render(plain, NOW, &format!("call.{}", c.state), &c));
-        golden("events", &lines.collect::<Vec<_>>().join("\n"));
+        let lines = calls.map(|c| render(plain, NOW, &format!("call.{}", c.state), (&c, None)));
+        let key = DtmfLine { from: "callee".into(), digit: "#".into(), duration_ms: 160 };
+        let pressed = samples::calls().into_iter().take(1);
+        let pressed = pressed.map(|c| render(plain, NOW, "dtmf", (&c, Some(&key))));
+        golden("events", &lines.chain(pressed).collect::<Vec<_>>().join("\n"));
     }
 
     #[test]

@@ -1,0 +1,125 @@
+//! Digits between SIPp, which sends and wants INFO, and baresip, which knows telephone events alone.
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+mod common;
+
+use common::process::{Running, need};
+use common::{LONG, Lab, Node, Setup, within};
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// Commands to a baresip, and what happens to it: JSON in netstrings.
+struct Remote {
+    stream: TcpStream,
+    heard: Vec<u8>,
+}
+
+impl Remote {
+    fn command(&mut self, command: &str, params: &str) {
+        let text = json!({"command": command, "params": params}).to_string();
+        write!(self.stream, "{}:{text},", text.len()).unwrap();
+    }
+
+    /// Waits for an event of this type; its parameter.
+    fn await_event(&mut self, kind: &str) -> Option<String> {
+        within(LONG, || {
+            let mut more = [0; 4096];
+            if let Ok(len) = self.stream.read(&mut more) {
+                self.heard.extend_from_slice(&more[..len]);
+            }
+            while let Some(event) = self.next() {
+                if event["type"] == kind {
+                    return Some(event["param"].as_str().unwrap_or_default().to_owned());
+                }
+            }
+            None
+        })
+    }
+
+    fn next(&mut self) -> Option<Value> {
+        let colon = self.heard.iter().position(|byte| *byte == b':')?;
+        let len: usize = std::str::from_utf8(&self.heard[..colon]).unwrap().parse().unwrap();
+        let text = self.heard.get(colon + 1..colon + 1 + len)?;
+        let event = serde_json::from_slice(text).unwrap();
+        self.heard.drain(..(colon + len + 2).min(self.heard.len()));
+        Some(event)
+    }
+}
+
+/// A baresip that answers, and its remote control.
+fn telephone(lab: &Lab, listen: std::net::SocketAddr) -> (Running, Remote) {
+    need("baresip", "baresip-core");
+    let modules = ["/usr/lib/baresip/modules", "/usr/lib/x86_64-linux-gnu/baresip/modules"];
+    let modules = modules.into_iter().find(|path| Path::new(path).join("ctrl_tcp.so").exists());
+    let modules = modules.expect("baresip's module ctrl_tcp.so (package baresip-core)");
+    let control = lab.tcp();
+    let folder = lab.file("telephone");
+    std::fs::create_dir_all(&folder).unwrap();
+    let wav = folder.join("tone.wav");
+    common::sound::tone(&wav, 440.0);
+    let config = format!(
+        "module_path {modules}\nsip_listen {listen}\nnet_interface 127.0.0.1\naudio_source aufile,{}\n\
+         audio_player aubridge,x\nausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\nauplay_channels 1\n\
+         ctrl_tcp_listen {control}\nmodule g711.so\nmodule aufile.so\nmodule aubridge.so\n\
+         module_app account.so\nmodule_app menu.so\nmodule ctrl_tcp.so\n",
+        wav.display(),
+    );
+    std::fs::write(folder.join("config"), config).unwrap();
+    let account =
+        format!("<sip:442079460000@{listen}>;regint=0;answermode=auto;audio_codecs=PCMU/8000/1\n");
+    std::fs::write(folder.join("accounts"), account).unwrap();
+    std::fs::write(folder.join("contacts"), "").unwrap();
+    let mut baresip = Command::new("baresip");
+    baresip.arg("-f").arg(&folder);
+    let process = Running::start(baresip, &lab.file("telephone.log"));
+    let stream = within(LONG, || TcpStream::connect(control).ok()).expect("baresip's control");
+    stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    (process, Remote { stream, heard: Vec::new() })
+}
+
+#[test]
+fn info_and_telephone_events_understand_each_other() {
+    need("sipp", "sip-tester");
+    let mut lab = Lab::new("digits");
+    lab.ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let listen = lab.udp();
+    let (_telephone, mut remote) = telephone(&lab, listen);
+    let mut setup = Setup::new(&lab, listen);
+    setup.sip = lab.udp();
+    setup.node = "max_calls = 9\nmax_cps = 100\nshards = 1\npin = false\n".into();
+    setup.interface = "media_ports = \"23600-23699\"\n".into();
+    setup.caller = "dtmf = \"info-relay\"\nreport_digits = true\n".into();
+    let mut node = Node::start(&lab, &setup);
+    let me = lab.udp();
+    let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sipp/uac-digits.xml");
+    let mut sipp = Command::new("sipp");
+    sipp.args(["-nostdin", "-i", "127.0.0.1", "-p", &me.port().to_string(), "-m", "1"]);
+    sipp.args(["-mp", &(lab.udp().port() & !1).to_string(), "-timeout", "50s", "-timeout_error"]);
+    sipp.args(["-s", "442079460000", "-rtp_echo", "-trace_err", "-error_file"])
+        .arg(lab.file("sipp.err"))
+        .arg("-sf")
+        .arg(scenario);
+    sipp.arg(setup.sip.to_string()).current_dir(&lab.dir).env("TERM", "dumb");
+    let mut sipp = Running::start(sipp, &lab.file("sipp.log"));
+    // SIPp sends back what it hears. Its INFO is a key that is pressed here, ...
+    let pressed = remote.await_event("CALL_DTMF_START");
+    let log = || std::fs::read_to_string(lab.file("telephone.log")).unwrap();
+    assert_eq!(pressed.as_deref(), Some("5"), "{}\n{}", log(), node.process.log());
+    assert!(remote.await_event("CALL_DTMF_END").is_some(), "{}", log());
+    // ... and the keys pressed here are INFOs to SIPp, which reads them and hangs up.
+    for digit in ["7", "#"] {
+        remote.command("sndcode", digit);
+        std::thread::sleep(Duration::from_millis(400));
+    }
+    let code = sipp.wait(LONG);
+    let errors = std::fs::read_to_string(lab.file("sipp.err")).unwrap_or_default();
+    assert_eq!(code, Some(0), "{errors}\n{}\n{}", log(), node.process.log());
+    node.await_records(1);
+    assert_eq!(node.metric("tandem_media_digits_heard_total"), 2, "{}", node.page());
+    assert_eq!(node.metric("tandem_media_digits_sent_total"), 1);
+    node.process.kill();
+}
