@@ -7,6 +7,7 @@
 
 use crate::reception::{MAX_DROPOUT, MAX_MISORDER, units};
 use crate::rtp::{self, Header};
+use crate::translate::Renaming;
 use crate::verdict::Discard;
 use crate::window::Window;
 use base::Instant;
@@ -115,6 +116,17 @@ impl Egress {
     pub(crate) fn rekey(&mut self) {
         let next = self.indices.highest().wrapping_add(1) & 0xffff;
         self.indices = Window::starting_at(next.max(1));
+    }
+
+    /// What the run that is going on is called in this stream.
+    pub(crate) fn renaming(&self) -> Option<Renaming> {
+        let run = self.run.as_ref()?;
+        Some(Renaming {
+            theirs: run.ssrc,
+            ours: self.ssrc,
+            sequence_offset: run.sequence_offset,
+            timestamp_offset: run.timestamp_offset,
+        })
     }
 
     /// What the stream's clock of `rate` Hz says now.

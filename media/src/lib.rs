@@ -28,6 +28,7 @@ pub mod rtp;
 mod secrets;
 pub mod srtp;
 mod sweep;
+mod translate;
 pub mod verdict;
 mod window;
 

@@ -14,6 +14,7 @@ use crate::latch::Source;
 use crate::media::{Media, Occupant};
 use crate::rtcp::{self, Compound};
 use crate::rtp::{self, Header};
+use crate::translate::Translation;
 use crate::verdict::{Discard, Verdict};
 use base::{Bytes, Instant, Now, PacketSend, Pool, PortId, Slab, address};
 use std::net::SocketAddr;
@@ -143,11 +144,17 @@ impl Media {
         (bytes, pool): (Bytes, &mut Pool),
         now: Instant,
     ) -> Result<Option<PacketSend>, Discard> {
+        let heard = self.ends.get(from).and_then(|end| end.egress.as_ref()?.renaming());
         let peer = joined(&mut self.ends, from, peer);
         let Some((peer, (port, to))) = peer.and_then(|peer| peer.rtcp_way(what, now)) else {
             self.counters.rtcp_absorbed.add(1);
             return Ok(None);
         };
+        let writer = peer.egress.as_ref().and_then(|egress| egress.renaming());
+        let translation = Translation { writer, heard };
+        if !translation.is_none() {
+            translation.apply(pool.get_mut(bytes));
+        }
         let bytes = peer.guard.seal_rtcp(pool, bytes)?;
         self.counters.rtcp_relayed.add(1);
         Ok(Some(PacketSend { port, to, bytes }))

@@ -38,8 +38,8 @@ pub fn read(datagram: &[u8]) -> Result<Compound, Discard> {
     let mut compound = Compound::default();
     let mut rest = datagram;
     while !rest.is_empty() {
-        let &[first, kind, l0, l1] = rest.first_chunk::<4>().ok_or(Discard::BadRtcp)?;
-        let len = (usize::from(u16::from_be_bytes([l0, l1])) + 1) * 4;
+        let &[first, kind, ..] = rest.first_chunk::<4>().ok_or(Discard::BadRtcp)?;
+        let len = part_len(rest).ok_or(Discard::BadRtcp)?;
         let (part, tail) = rest.split_at_checked(len).ok_or(Discard::BadRtcp)?;
         let padded = first & 0x20 != 0;
         if first >> 6 != 2 || !(192..=223).contains(&kind) || (padded && !tail.is_empty()) {
@@ -53,6 +53,12 @@ pub fn read(datagram: &[u8]) -> Result<Compound, Discard> {
         rest = tail;
     }
     Ok(compound)
+}
+
+/// Bytes of the first part of a compound packet, by its own word.
+pub(crate) fn part_len(compound: &[u8]) -> Option<usize> {
+    let &[_, _, l0, l1] = compound.first_chunk::<4>()?;
+    Some((usize::from(u16::from_be_bytes([l0, l1])) + 1) * 4)
 }
 
 fn read_report(part: &[u8], head: usize, blocks: u8, into: &mut Compound) -> Result<(), Discard> {

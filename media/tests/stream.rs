@@ -61,6 +61,31 @@ fn a_new_source_and_a_hold_go_unnoticed_by_the_receiver() {
 }
 
 #[test]
+fn reports_are_about_the_streams_their_readers_know() {
+    let mut w = world();
+    let (alice, bob) = (w.alice, w.bob);
+    let first = heard(&mut w, &voice(700));
+    let word = |bytes: &[u8], at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    let left = |w: &mut World| {
+        let sent = w.out.pop().expect("it was forwarded");
+        w.pool.get(sent.bytes).to_vec()
+    };
+    // Alice's report: Bob knows her by our name, and her clock by ours.
+    let mut sender = world::report(1, 0, 0);
+    sender[16..20].copy_from_slice(&(700u32 * 160).to_be_bytes());
+    assert_eq!(w.rtcp(alice, "192.0.2.1:4001", &sender), Verdict::Forward);
+    let said = left(&mut w);
+    assert_eq!((word(&said, 4), word(&said, 16)), (first.ssrc, first.timestamp));
+    // Bob's report about our stream: Alice reads of her own.
+    let mut about = world::report(2, 0, 0);
+    about[28..32].copy_from_slice(&first.ssrc.to_be_bytes());
+    about[36..40].copy_from_slice(&u32::from(first.sequence).to_be_bytes());
+    assert_eq!(w.rtcp(bob, "198.51.100.1:6001", &about), Verdict::Forward);
+    let said = left(&mut w);
+    assert_eq!((word(&said, 4), word(&said, 28), word(&said, 36) as u16), (42, 42, 700));
+}
+
+#[test]
 fn packets_of_our_own_are_part_of_the_stream() {
     let (mut w, mut texts) = (world(), Texts::default());
     let (alice, bob) = (w.alice, w.bob);
