@@ -196,6 +196,8 @@ counters! {
         responses_out: counter "tandem_sip_responses_sent_total" of ClassCase by "class",
         /// SIP messages dropped without an answer, by reason.
         dropped: counter "tandem_sip_dropped_total" of Dropped by "reason",
+        /// STUN Binding requests answered on SIP ports: peers behind NATs that keep theirs open (RFC 5626).
+        bindings: counter "tandem_sip_stun_answered_total",
         /// Malformed SIP messages, by what is wrong with them.
         parse_errors: counter "tandem_sip_parse_errors_total" of ParseKind by "kind",
         /// Messages handed to the shard that owns their call.

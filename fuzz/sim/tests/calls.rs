@@ -2,6 +2,7 @@
 
 use sim::scene::{CALLEE, CALLEE_MEDIA, CALLER, CALLER_MEDIA, SECOND, Scene, image};
 use sim::wire::{self, Text};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 const CONTACT: &str = "Contact: <sip:203.0.113.20:5060>\r\n";
@@ -770,4 +771,28 @@ fn a_repeated_invite_of_a_call_that_died_in_its_first_step_begins_no_other() {
         s.world.run(Duration::from_secs(40));
         assert_eq!(s.world.cdrs().len(), 2, "{}", s.ladder());
     }
+}
+
+/// STUN beside SIP keeps a binding open (RFC 5626 4.4.2): answered to who is known, on datagrams alone.
+#[test]
+fn a_stun_request_on_the_sip_port_is_answered() {
+    let mut s = Scene::new();
+    let request = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat();
+    s.world.send(s.caller, s.node, request.clone());
+    s.world.run(Duration::from_millis(50));
+    let answer = s.world.take(s.caller).expect("an answer").bytes;
+    let SocketAddr::V4(source) = s.caller else { panic!("{}", s.caller) };
+    let port = source.port() ^ 0x2112;
+    let ip = u32::from(*source.ip()) ^ 0x2112_a442;
+    let mapped = [&[0, 0x20, 0, 8, 0, 1][..], &port.to_be_bytes(), &ip.to_be_bytes()].concat();
+    let head = [&[1, 1, 0, 12, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat();
+    assert_eq!(answer[..], [head, mapped].concat());
+    let stranger = s.world.peer("198.51.100.99:5060");
+    s.world.send(stranger, s.node, request.clone());
+    s.world.send(s.caller, s.node, request[..19].to_vec());
+    s.world.run(Duration::from_millis(50));
+    assert!(s.world.take(stranger).is_none() && s.world.take(s.caller).is_none());
+    // Calls go on as ever.
+    let (_, ok) = s.establish("after-stun");
+    s.hang_up(&ok);
 }

@@ -11,6 +11,7 @@ mod record;
 mod refer;
 mod request;
 mod response;
+mod stun;
 mod unsent;
 
 use crate::call::{Call, release, setup};
@@ -213,6 +214,10 @@ impl Signal {
         let Sender { port, source, proved } = from;
         self.core.proved = proved.cloned();
         self.at_work = None;
+        if stun::is_stun(bytes) && !self.core.image.is_stream(port) {
+            self.keep_open(turn, port, source, bytes);
+            return Outcome::Handled;
+        }
         let mut index = core::mem::replace(&mut self.index, Box::new(Index::new()));
         let outcome = match message::parse(bytes, &mut index) {
             Ok(message) => act(self, turn, &message),
@@ -294,6 +299,22 @@ impl Signal {
             None => return self.request(turn, at, message),
         }
         Outcome::Handled
+    }
+
+    /// A STUN request on a SIP port, of a source that is known.
+    fn keep_open(&self, turn: &mut Turn, port: PortId, source: SocketAddr, bytes: &[u8]) {
+        let core = &self.core;
+        if !realm::is_known(&core.image, &core.page, port, &core.peer(turn, source)) {
+            return core.counters.dropped.add(Dropped::UnknownSource.index());
+        }
+        let mut answer = Vec::new();
+        match stun::answer(bytes, source, &mut answer) {
+            Some(()) => {
+                core.counters.bindings.add(1);
+                Core::send_text(turn, port, source, &answer);
+            }
+            None => core.counters.dropped.add(Dropped::Malformed.index()),
+        }
     }
 
     fn malformed(
