@@ -5,7 +5,7 @@ mod common;
 
 use common::authority::Authority;
 use common::process::Running;
-use common::{Lab, Load, Node, Setup, within};
+use common::{LONG, Lab, Load, Node, Setup, within};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -74,6 +74,42 @@ impl Drop for Client {
         let _ended = self.process.kill();
         let _reaped = self.process.wait();
     }
+}
+
+#[test]
+fn who_asks_for_a_name_is_shown_the_certificate_that_bears_it() {
+    let lab = Lab::new("tls-sni");
+    let authority = Authority::new(&lab);
+    authority.issue("node", "DNS:sip.first.example");
+    authority.issue("other", "DNS:sip.second.example,DNS:sip.third.example");
+    let file = |name: &str| lab.file(name).display().to_string();
+    let other = |name: &str| {
+        let (certificate, key) = (file(&format!("{name}.pem")), file(&format!("{name}.key")));
+        format!("others = [{{ certificate = \"{certificate}\", key = \"{key}\" }}]\n")
+    };
+    let listen = lab.udp();
+    let section = authority.section("node", &other("other"));
+    let mut node = Node::start(&lab, &setup(&lab, listen, ("tls", "udp"), &section));
+    let ca = lab.file("ca.pem");
+    let shown = |asked: &str, borne: &str| {
+        let more = ["-servername", asked, "-verify_hostname", borne];
+        Client::connect(&ca, tls_of(&node), &more).ask(1).starts_with("SIP/2.0 200 ")
+    };
+    assert!(shown("sip.first.example", "sip.first.example"));
+    assert!(shown("sip.second.example", "sip.second.example"));
+    assert!(shown("SIP.Third.example", "sip.third.example"));
+    assert!(shown("nobody.example", "sip.first.example"), "everybody else sees the first");
+    // Another one in its place, with who is connected staying connected.
+    let mut old = Client::connect(&ca, tls_of(&node), &["-servername", "sip.second.example"]);
+    assert!(old.ask(2).starts_with("SIP/2.0 200 "));
+    authority.issue("other", "DNS:sip.fourth.example");
+    assert!(node.ask(json!({"op": "reload"})).is_ok());
+    assert!(
+        within(LONG, || shown("sip.fourth.example", "sip.fourth.example").then_some(())).is_some()
+    );
+    assert!(shown("sip.second.example", "sip.first.example"));
+    assert!(old.ask(3).starts_with("SIP/2.0 200 "));
+    assert_eq!(node.drain(), Some(0), "{}", node.process.log());
 }
 
 #[test]

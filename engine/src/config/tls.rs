@@ -18,6 +18,8 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
+    /// Others of ours, each with its key: shown to who asks for a name that they bear.
+    pub others: Vec<(PathBuf, PathBuf)>,
     /// Roots of the peers we believe, PEM.
     pub ca: Option<PathBuf>,
     /// Whether who connects must show a certificate of one of these roots.
@@ -35,6 +37,7 @@ pub(super) struct Draft {
     at: Range<usize>,
     certificate: Option<At<PathBuf>>,
     key: Option<At<PathBuf>>,
+    others: Vec<(PathBuf, PathBuf)>,
     ca: Option<At<PathBuf>>,
     verify_clients: bool,
     verify_place: Range<usize>,
@@ -45,7 +48,20 @@ impl Draft {
         let s = &mut section;
         let file =
             |text: &str| (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text));
+        let others = s.tables(report, "others").into_iter().filter_map(|mut other| {
+            let certificate = other.parsed(report, "certificate", "a file", file);
+            let key = other.parsed(report, "key", "a file", file);
+            for (found, name) in [(&certificate, "certificate"), (&key, "key")] {
+                if found.is_none() {
+                    other.missing(report, name, "a PEM file", "\"/etc/tandem/other.pem\"");
+                }
+            }
+            other.finish(report);
+            Some((certificate?.value, key?.value))
+        });
+        let others = others.collect();
         let draft = Draft {
+            others,
             at: s.place(""),
             certificate: s.parsed(report, "certificate", "a file", file),
             key: s.parsed(report, "key", "a file", file),
@@ -73,6 +89,7 @@ impl Draft {
         Some(Tls {
             certificate: self.certificate.as_ref()?.value.clone(),
             key: self.key.as_ref()?.value.clone(),
+            others: self.others.clone(),
             ca: self.ca.as_ref().map(|ca| ca.value.clone()),
             verify_clients: self.verify_clients,
             ask_clients: expected.asks,

@@ -5,15 +5,18 @@
 use super::identity;
 use crate::config;
 use node::Fault;
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, ClientConnection, Connection, RootCertStore};
 use rustls::{DigitallySignedStruct, Error, ServerConfig, ServerConnection, SignatureScheme};
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,9 +34,10 @@ pub(super) struct Tls {
 impl Tls {
     /// Reads the files.
     pub(super) fn load(config: &config::Tls) -> Result<Tls, Fault> {
-        let chain = certificates(&config.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&config.key)
-            .map_err(|e| unusable("private key", &config.key, &e))?;
+        let provider = aws_lc_rs::default_provider();
+        let own = certified(&provider, &config.certificate, &config.key)?;
+        let others = config.others.iter().map(|(chain, key)| certified(&provider, chain, key));
+        let others = others.collect::<Result<Vec<_>, _>>()?;
         let mut roots = RootCertStore::empty();
         let believed = config.ca.as_deref().map(certificates).transpose()?.unwrap_or_default();
         for root in &believed {
@@ -54,13 +58,12 @@ impl Tls {
         } else {
             server.with_no_client_auth()
         };
-        let misfit = |e: Error| unusable("certificate and key", &config.certificate, &e);
-        let server = server.with_single_cert(chain.clone(), key.clone_key()).map_err(misfit)?;
-        let provider = aws_lc_rs::default_provider();
+        let shown = [&own].into_iter().chain(&others).flat_map(|key| key.cert.iter());
+        let certificate_expiry = identity::expiry(shown);
+        let server = server.with_cert_resolver(Arc::new(Shown::new(own.clone(), others)));
         let peers = Arc::new(Peers { roots, provider });
         let client = ClientConfig::builder().dangerous().with_custom_certificate_verifier(peers);
-        let certificate_expiry = identity::expiry(chain.iter());
-        let client = client.with_client_auth_cert(chain, key).map_err(misfit)?;
+        let client = client.with_client_cert_resolver(Arc::new(Shown::new(own, Vec::new())));
         Ok(Tls {
             server: Arc::new(server),
             client: Arc::new(client),
@@ -83,6 +86,55 @@ impl Tls {
         session.set_buffer_limit(None);
         Ok(session.into())
     }
+}
+
+/// The certificate we show: the one that bears the name asked for (RFC 6066 3), else the first.
+#[derive(Debug)]
+struct Shown {
+    first: Arc<CertifiedKey>,
+    by_name: HashMap<Box<str>, Arc<CertifiedKey>>,
+}
+
+impl Shown {
+    fn new(first: Arc<CertifiedKey>, others: Vec<Arc<CertifiedKey>>) -> Shown {
+        let mut by_name = HashMap::new();
+        for key in [first.clone()].into_iter().chain(others) {
+            for name in key.cert.first().into_iter().flat_map(identity::names) {
+                by_name.entry(name).or_insert_with(|| key.clone());
+            }
+        }
+        Shown { first, by_name }
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let asked = hello.server_name().map(str::to_ascii_lowercase);
+        let found = asked.and_then(|name| self.by_name.get(name.as_str()));
+        Some(found.unwrap_or(&self.first).clone())
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.first.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// A certificate of ours with its key, which must fit it.
+fn certified(
+    provider: &CryptoProvider,
+    chain: &Path,
+    key: &Path,
+) -> Result<Arc<CertifiedKey>, Fault> {
+    let certificates = certificates(chain)?;
+    let read = PrivateKeyDer::from_pem_file(key).map_err(|e| unusable("private key", key, &e))?;
+    let misfit = |e: Error| unusable("certificate and key", chain, &e);
+    CertifiedKey::from_der(certificates, read, provider).map(Arc::new).map_err(misfit)
 }
 
 /// Believes servers whose certificates lead to a root and bear the name, as RFC 5922 7 reads names.
