@@ -5,7 +5,7 @@ CARGO ?= cargo
 SEEDS ?= 1000
 SECONDS ?= 60
 
-.PHONY: help demo run test lint bench bench-decks compare sim fuzz packages
+.PHONY: help demo run test lint bench bench-decks churn compare sim fuzz packages
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ bench-decks: ## Decks of 50 vendors, 10 million rows: import, merge, decisions, 
 	@python3 bench/decks/world.py target/decks
 	@target/release/sbcdecks target/decks --prove 10000000
 	@python3 bench/decks/sqlite.py target/decks
+
+churn: ## A hundred thousand connections that come and go: none is left, nor a descriptor
+	@TANDEM_CHURN=100000 $(CARGO) test -p engine --test tcp churned_connections -- --nocapture
 
 compare: ## Ourselves and the peers on the same load, in the same minute (root)
 	@tools/packages.sh build peers
