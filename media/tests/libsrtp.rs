@@ -7,8 +7,9 @@
 
 mod world;
 
+use base::Texts;
 use media::srtp::{Keys, MasterKey, Suite};
-use media::{Security, Verdict};
+use media::{Digit, Events, Notice, Pressed, Security, Verdict};
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -154,4 +155,27 @@ fn libsrtp_follows_a_change_of_source_and_the_rollovers_of_our_stream() {
         assert_eq!(w.rtp(bob, BOB, &sealed), Verdict::Forward, "packet {i}");
         w.out.clear();
     }
+}
+
+#[test]
+fn digits_are_pressed_and_heard_under_protection() {
+    let (mut w, mut seals, mut opens) = world(Suite::AeadAes256Gcm);
+    let (bob, mut texts) = (w.bob, Texts::default());
+    let events = Events { from: 101, to: 101, rate: 8_000, taken: true };
+    w.program(bob, |plan| plan.events = Some(events));
+    let pressed = Pressed { digit: Digit::of_name(b'4').unwrap(), duration_ms: 60 };
+    assert!(w.media.press(w.now.mono, bob, pressed));
+    w.media.keys(w.now.mono, &mut texts);
+    let sealed = texts.get(texts.sends[0].bytes);
+    let opened = opens.pass("rtp", sealed).expect("the key is protected");
+    assert_eq!((opened[1], &opened[12..]), (0x80 | 101, &[4, 10, 0, 160][..]));
+    let mut event = voice(1);
+    event[1] = 101;
+    event.truncate(12);
+    event.extend_from_slice(&[4, 0x8a, 1, 224]);
+    let sealed = seals.pass("rtp", &event).expect("theirs");
+    assert_eq!(w.rtp(bob, BOB, &sealed), Verdict::Absorb);
+    let mut notices = Vec::new();
+    w.media.sweep(w.now.mono, &mut notices);
+    assert_eq!(notices, [Notice::Pressed { end: bob, pressed }]);
 }
