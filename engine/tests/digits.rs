@@ -6,8 +6,9 @@ mod common;
 use common::process::{Running, need};
 use common::{LONG, Lab, Node, Setup, within};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -47,6 +48,33 @@ impl Remote {
         let event = serde_json::from_slice(text).unwrap();
         self.heard.drain(..(colon + len + 2).min(self.heard.len()));
         Some(event)
+    }
+}
+
+/// Somebody who asked for digits.
+struct Told {
+    lines: BufReader<UnixStream>,
+}
+
+impl Told {
+    fn of(node: &Node) -> Told {
+        let mut stream = UnixStream::connect(node.run.join("sbcd.sock")).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let hello = json!({"t": "hello", "proto": 1, "app": "test"});
+        let ask = json!({"t": "c", "id": "1", "op": "sub", "ev": ["dtmf"]});
+        write!(stream, "{hello}\n{ask}\n").unwrap();
+        let mut told = Told { lines: BufReader::new(stream) };
+        assert_eq!(
+            (told.next()["t"].clone(), told.next()["ok"].clone()),
+            (json!("welcome"), json!(true))
+        );
+        told
+    }
+
+    fn next(&mut self) -> Value {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
     }
 }
 
@@ -94,6 +122,7 @@ fn info_and_telephone_events_understand_each_other() {
     setup.interface = "media_ports = \"23600-23699\"\n".into();
     setup.caller = "dtmf = \"info-relay\"\nreport_digits = true\n".into();
     let mut node = Node::start(&lab, &setup);
+    let mut told = Told::of(&node);
     let me = lab.udp();
     let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sipp/uac-digits.xml");
     let mut sipp = Command::new("sipp");
@@ -119,6 +148,11 @@ fn info_and_telephone_events_understand_each_other() {
     let errors = std::fs::read_to_string(lab.file("sipp.err")).unwrap_or_default();
     assert_eq!(code, Some(0), "{errors}\n{}\n{}", log(), node.process.log());
     node.await_records(1);
+    // Who asks is told of the caller's digits; the callee's trunk does not report its own.
+    let key = told.next();
+    assert_eq!((&key["ev"], &key["dtmf"]["from"]), (&json!("dtmf"), &json!("caller")), "{key}");
+    assert_eq!((&key["dtmf"]["digit"], &key["dtmf"]["duration_ms"]), (&json!("5"), &json!(200)));
+    assert_eq!(key["call"]["to"], "442079460000");
     assert_eq!(node.metric("tandem_media_digits_heard_total"), 2, "{}", node.page());
     assert_eq!(node.metric("tandem_media_digits_sent_total"), 1);
     node.process.kill();
