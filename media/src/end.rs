@@ -46,7 +46,7 @@ pub(crate) struct End {
     pub(crate) news: News,
     pub(crate) reception: Reception,
     /// What we call ourselves towards the leg, where we send it packets of our own.
-    pub(crate) ssrc: u32,
+    pub(crate) ssrc: Option<u32>,
     /// What protects the leg, and what keeps the rest out.
     pub(crate) guard: Guard,
     /// Our own stream towards the leg, from the first plan on that asks for one.
@@ -114,7 +114,7 @@ pub struct Local {
 }
 
 impl End {
-    pub(crate) fn new(ports: MediaPort, slot: u32, ssrc: u32, now: Instant) -> End {
+    pub(crate) fn new(ports: MediaPort, slot: u32, now: Instant) -> End {
         End {
             ports,
             slot,
@@ -125,7 +125,7 @@ impl End {
             latch: Latch::default(),
             news: News::Told,
             reception: Reception::default(),
-            ssrc,
+            ssrc: None,
             guard: Guard::Open,
             egress: None,
             keys: None,
@@ -142,8 +142,10 @@ impl End {
     /// Begins our own stream towards the leg if its plan asks for one and there is none.
     pub(crate) fn begin_stream(&mut self, secrets: &mut Secrets) {
         if self.egress.is_none() && self.plan.as_ref().is_some_and(Plan::has_own_stream) {
+            // Drawn for legs that need it: a draw costs what a hundred lines of SIP cost.
+            let ssrc = *self.ssrc.get_or_insert_with(|| secrets.word());
             let first = u16::from_be_bytes(secrets.draw());
-            self.egress = Some(Box::new(Egress::new(self.ssrc, first)));
+            self.egress = Some(Box::new(Egress::new(ssrc, first)));
         }
     }
 

@@ -27,7 +27,7 @@ pub struct EndRecord {
     programmed: Instant,
     latch: Latch,
     reception: Reception,
-    ssrc: u32,
+    ssrc: Option<u32>,
     shield: Option<Box<ShieldRecord>>,
     sent: Sent,
     discarded: u64,
@@ -42,7 +42,7 @@ base::plain!(struct EndRecord { local, peer, plan, programmed, latch, reception,
 
 impl EndRecord {
     /// The most bytes a record takes, without the header of [`base::record::seal`].
-    pub const MAX_LEN: usize = 868;
+    pub const MAX_LEN: usize = 869;
 }
 
 base::cases! {
@@ -89,12 +89,12 @@ impl Media {
         if !self.ports.claim(ports.interface, slot) {
             return Err(CannotThaw::PortTaken);
         }
-        let mut end = End::new(ports, slot, record.ssrc, record.programmed);
+        let mut end = End::new(ports, slot, record.programmed);
         end.peer = record.peer;
         end.plan = record.plan;
         if end.plan.as_ref().is_some_and(Plan::has_own_stream) {
             // Nobody knows how far its numbers were: our stream begins anew, under another name.
-            end.ssrc = egress::successor(record.ssrc);
+            end.ssrc = record.ssrc.map(egress::successor);
             end.begin_stream(&mut self.secrets);
         }
         end.begin_keys();

@@ -99,8 +99,7 @@ impl Media {
         if taken.shortened {
             self.counters.quarantine_shortened.add(1);
         }
-        let ssrc = self.secrets.word();
-        let end = End::new(self.slots[taken.slot as usize], taken.slot, ssrc, now);
+        let end = End::new(self.slots[taken.slot as usize], taken.slot, now);
         let Ok(key) = self.ends.insert(end) else {
             // As many places as slots: a free slot has a free place.
             debug_assert!(false, "more slots than places");
