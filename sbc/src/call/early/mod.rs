@@ -133,17 +133,9 @@ fn progress(
     (place, rseq): (u8, Option<u32>),
     message: &Message,
 ) {
-    let Some(at) = enter(call, core, turn, place, message) else {
-        return core.counters.unheard.add(Unheard::TooMany.index());
-    };
-    let Some(leg) = call.leg(place) else { return };
-    leg.phase = Phase::Early;
-    let cseq = leg.invite_cseq;
-    let is_heard = permits(leg, core, message);
-    bridge::mute(leg, turn, !is_heard);
+    let Some((at, carrier)) = entered(call, core, turn, (place, rseq), message) else { return };
     call.state = CallState::Ringing;
     call.cdr.ringing.get_or_insert(turn.now.into());
-    let carrier = if rseq.is_some() { Carrier::Reliable } else { Carrier::Unreliable };
     let sdp = match described(call, core, turn, (place, at), carrier, message) {
         Ok(sdp) => sdp,
         Err(refusal) => return hunt::give_up(call, core, turn, place, refusal),
@@ -152,9 +144,8 @@ fn progress(
     let Some(caller) = call.leg(CALLER) else { return };
     let reliably = caller.peer.insists || (rseq.is_some() && caller.peer.reliable);
     if let Some(rseq) = rseq {
-        call.early[at].rseq = rseq;
-        let rack = RAck { rseq, cseq };
         let Some(leg) = call.leg(place) else { return };
+        let rack = RAck { rseq, cseq: leg.invite_cseq };
         match (reliably, leg.offer) {
             (true, _) => leg.prack_owed = Some(rack),
             (false, Negotiation::OfferReceived) => {
@@ -181,22 +172,36 @@ fn beside(
     (place, rseq): (u8, Option<u32>),
     message: &Message,
 ) {
-    let Some(at) = enter(call, core, turn, place, message) else {
-        return core.counters.unheard.add(Unheard::TooMany.index());
-    };
-    let Some(leg) = call.leg(place) else { return };
-    leg.phase = Phase::Early;
-    let is_heard = permits(leg, core, message);
-    bridge::mute(leg, turn, !is_heard);
-    let cseq = leg.invite_cseq;
-    let carrier = if rseq.is_some() { Carrier::Reliable } else { Carrier::Unreliable };
+    let Some((at, carrier)) = entered(call, core, turn, (place, rseq), message) else { return };
     if let Err(refusal) = noted(call, core, turn, (place, at), carrier, message) {
         return hunt::give_up(call, core, turn, place, refusal);
     }
+    let cseq = call.leg(place).map_or(0, |leg| leg.invite_cseq);
     if let Some(rseq) = rseq {
-        call.early[at].rseq = rseq;
         confirm(call, core, turn, (place, RAck { rseq, cseq }), None);
     }
+}
+
+/// Enters the early dialog of a provisional response: its place, and what its description may be. `None`
+/// when there are too many.
+fn entered(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    (place, rseq): (u8, Option<u32>),
+    message: &Message,
+) -> Option<(usize, Carrier)> {
+    let Some(at) = enter(call, core, turn, place, message) else {
+        core.counters.unheard.add(Unheard::TooMany.index());
+        return None;
+    };
+    let leg = call.leg(place)?;
+    leg.phase = Phase::Early;
+    let is_heard = permits(leg, core, message);
+    bridge::mute(leg, turn, !is_heard);
+    let Some(rseq) = rseq else { return Some((at, Carrier::Unreliable)) };
+    call.early.get_mut(at)?.rseq = rseq;
+    Some((at, Carrier::Reliable))
 }
 
 /// Whether a leg's trunk lets it be heard before its answer.
