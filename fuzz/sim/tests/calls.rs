@@ -195,6 +195,37 @@ fn the_caller_cancels_while_it_rings() {
 }
 
 #[test]
+fn the_reason_of_a_cancel_is_carried_on() {
+    let given = "Reason: SIP;cause=200;text=\"Call completed elsewhere\"";
+    let long = format!("Reason: Q.850;cause=19;text=\"{}\"", "x".repeat(300));
+    for (given, carried, q850) in [
+        (given, "SIP;cause=200;text=\"Call completed elsewhere\"", 16),
+        ("Reason: Q.850;cause=19", "Q.850;cause=19", 19),
+        ("Reason: Q.850;cause=900", "Q.850;cause=900", 16),
+        ("Reason: SIP;cause=487, Q.850;cause=31", "SIP;cause=487, Q.850;cause=31", 31),
+        (&long, "Q.850;cause=16;text=\"cancelled\"", 19),
+        ("Subject: x", "Q.850;cause=16;text=\"cancelled\"", 16),
+    ] {
+        let mut s = Scene::new();
+        let sent = s.invite("c1");
+        s.expect_status(s.caller, 100);
+        let invite = s.expect(s.callee, "INVITE");
+        s.world.send(s.callee, s.node, invite.reply(180, "b", CONTACT, ""));
+        s.expect_status(s.caller, 180);
+        let cancel = wire::companion(&sent.raw, "CANCEL", None);
+        let cancel = cancel.replacen("\r\nCSeq", &format!("\r\n{given}\r\nCSeq"), 1);
+        s.world.send(s.caller, s.node, cancel);
+        s.expect_status(s.caller, 200);
+        let cancel = s.expect(s.callee, "CANCEL");
+        assert_eq!(cancel.get("Reason"), carried);
+        s.world.send(s.callee, s.node, cancel.reply(200, "b", "", ""));
+        s.world.send(s.callee, s.node, invite.reply(487, "b", "", ""));
+        s.assert_clean(1);
+        assert_eq!(s.world.cdrs()[0].q850, q850);
+    }
+}
+
+#[test]
 fn a_cancel_before_any_response_waits_for_one() {
     let mut s = Scene::new();
     let sent = s.invite("c1");

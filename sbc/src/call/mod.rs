@@ -110,6 +110,8 @@ pub struct Call {
     pub(crate) stop_on: Vec<u16>,
     /// Where a candidate said the call should go instead, to be told to the caller.
     pub(crate) contacts: Vec<Box<[u8]>>,
+    /// Why the caller gave up, in its own words (RFC 3326).
+    pub(crate) reason: Box<[u8]>,
     /// The number the decision works on, as received.
     pub(crate) number: Box<[u8]>,
     /// Whether it was ported, by the caller's trunk that is believed.

@@ -116,6 +116,7 @@ impl Plain for Call {
         self.stop_on.put(out);
         self.passing.put(out);
         self.contacts.put(out);
+        self.reason.put(out);
         self.number.put(out);
         self.told_ported.put(out);
         self.max_forwards.put(out);
@@ -149,6 +150,7 @@ impl Plain for Call {
             stop_on: Plain::take(from)?,
             passing: Plain::take(from)?,
             contacts: Plain::take(from)?,
+            reason: Plain::take(from)?,
             number: Plain::take(from)?,
             told_ported: Plain::take(from)?,
             max_forwards: Plain::take(from)?,

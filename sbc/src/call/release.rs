@@ -13,6 +13,9 @@ use crate::transaction::{Machine, Owner};
 use base::Instant;
 use control::event::CallState;
 
+/// The longest Reason of a caller's that is carried on.
+const MAX_REASON: usize = 256;
+
 /// Ends a call that was not answered: the caller hears `status`.
 pub(crate) fn fail(call: &mut Call, core: &mut Core, turn: &mut Turn, why: Refusal, status: u16) {
     call.cdr.status = status;
@@ -45,10 +48,16 @@ fn last_known(call: &Call) -> Stamp {
     Stamp { mono, wall: answer.wall + (mono - answer.mono) }
 }
 
-/// The caller gave up: CANCEL, or BYE within an early dialog.
-pub(crate) fn cancelled(call: &mut Call, core: &mut Core, turn: &mut Turn) {
+/// The caller gave up: CANCEL, or BYE within an early dialog. Its reason goes with the CANCELs of ours.
+pub(crate) fn cancelled(call: &mut Call, core: &mut Core, turn: &mut Turn, message: &Message) {
     call.cdr.status = 487;
-    finish(call, core, turn, Party::Caller, Refusal::Cancelled, Refusal::Cancelled.q850());
+    let reasons: Vec<&[u8]> = message.all(Name::Reason).collect();
+    let reason = reasons.join(&b", "[..]);
+    if reason.len() <= MAX_REASON {
+        call.reason = reason.into();
+    }
+    let q850 = reason_q850(message).unwrap_or(Refusal::Cancelled.q850());
+    finish(call, core, turn, Party::Caller, Refusal::Cancelled, q850);
 }
 
 /// A BYE arrived on `place`.
@@ -64,7 +73,7 @@ pub(crate) fn hung_up(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
         return;
     }
     if place == CALLER && call.state != CallState::Answered {
-        return cancelled(call, core, turn);
+        return cancelled(call, core, turn, bye);
     }
     if branch::is_tried(call, place) && call.callee != Some(place) {
         // One of several that are tried; the others go on.
@@ -92,7 +101,8 @@ fn reason_q850(message: &Message) -> Option<u8> {
     let mut reasons = message.options(Name::Reason);
     let q850 = reasons.find(|r| r.len() >= 5 && r[..5].eq_ignore_ascii_case(b"Q.850"))?;
     let cause = q850.split(|b| *b == b';').find_map(|p| p.trim_ascii().strip_prefix(b"cause="))?;
-    core::str::from_utf8(cause.trim_ascii()).ok()?.parse().ok()
+    let cause = core::str::from_utf8(cause.trim_ascii()).ok()?.parse().ok();
+    cause.filter(|cause| (1..=127).contains(cause))
 }
 
 /// Closes the CDR, the media and the trunks' places, and takes leave of every leg.
@@ -299,6 +309,7 @@ pub(crate) fn send_cancel(
 ) {
     let owner = Owner { call: call.key, leg: place };
     let home = call.home;
+    let given = why.map_or(Vec::new(), |why| reason_of(call, why));
     let Some(leg) = call.leg(place) else { return };
     let Some(invite) = leg.invite else { return };
     let timers = core.timers_of(invite);
@@ -310,7 +321,7 @@ pub(crate) fn send_cancel(
     machine.abandoned(turn.now.mono, &timers);
     let (port, peer, text) = (tx.port, tx.peer, tx.text.clone());
     let sent = core.send_request(turn, (home, owner), (port, peer), Method::Cancel, |out, _| {
-        print_cancel(out, &text, why);
+        print_cancel(out, &text, &given);
     });
     if let Some(tx) = core.transactions.get_mut(invite) {
         tx.cancel = sent;
@@ -319,7 +330,19 @@ pub(crate) fn send_cancel(
     core.rearm(invite);
 }
 
-fn print_cancel(out: &mut Vec<u8>, invite: &[u8], why: Option<Refusal>) {
+/// What stands in the Reason of a CANCEL.
+fn reason_of(call: &Call, why: Refusal) -> Vec<u8> {
+    if why == Refusal::AnsweredElsewhere {
+        // A telephone that is not to list it among missed calls looks for this (RFC 3326 3.1).
+        return b"SIP;cause=200;text=\"Call completed elsewhere\"".to_vec();
+    }
+    if why == Refusal::Cancelled && !call.reason.is_empty() {
+        return call.reason.to_vec();
+    }
+    format!("Q.850;cause={};text=\"{}\"", why.q850(), why.name()).into_bytes()
+}
+
+fn print_cancel(out: &mut Vec<u8>, invite: &[u8], reason: &[u8]) {
     let mut index = message::Index::new();
     let Ok(request) = message::parse(invite, &mut index) else { return };
     let message::Start::Request(line) = request.start() else { return };
@@ -335,13 +358,8 @@ fn print_cancel(out: &mut Vec<u8>, invite: &[u8], why: Option<Refusal>) {
     print.line(Name::CSeq, |v| {
         v.u32(request.cseq().number).bytes(b" CANCEL");
     });
-    match why {
-        // A telephone that is not to list it among missed calls looks for this (RFC 3326 3.1).
-        Some(Refusal::AnsweredElsewhere) => {
-            print.header(Name::Reason, b"SIP;cause=200;text=\"Call completed elsewhere\"");
-        }
-        Some(why) => reason(&mut print, why.q850(), why.name()),
-        None => {}
+    if !reason.is_empty() {
+        print.header(Name::Reason, reason);
     }
     print.finish();
 }

@@ -304,11 +304,14 @@ fn begin(
     let draw = core.random.next();
     let mut leg = Leg::new(trunk, at.port, dialog, media, draw);
     leg.secure = secure::fresh(core, turn, trunk, at.port);
+    // Most calls have two legs, and a leg is large.
+    let mut legs = Vec::with_capacity(2);
+    legs.push(leg);
     let call = Call {
         home: at.home,
         key: Key::default(),
         state: CallState::Deciding,
-        legs: vec![leg],
+        legs,
         near: super::CALLER,
         carried: Vec::new(),
         transfer: None,
@@ -326,6 +329,7 @@ fn begin(
         stop_on: Vec::new(),
         passing: Vec::new(),
         contacts: Vec::new(),
+        reason: Box::default(),
         number,
         told_ported: told_ported(core, trunk, message),
         max_forwards: message

@@ -328,7 +328,7 @@ impl Signal {
         if call.state == CallState::Answered {
             exchange::cancelled(call, &mut self.core, turn, owner.leg);
         } else {
-            release::cancelled(call, &mut self.core, turn);
+            release::cancelled(call, &mut self.core, turn, message);
         }
         self.settle(turn, owner.call);
     }
