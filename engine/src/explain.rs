@@ -115,7 +115,9 @@ fn outcome(image: &Image, way: &Way, ingress: usize, lines: &mut Vec<String>) {
     for candidate in &way.candidates {
         let trunk = image.trunk(candidate.trunk).map_or("?", |t| &t.name);
         let number = String::from_utf8_lossy(&candidate.number);
-        lines.push(format!("try       {trunk:<16} {number} at {}", candidate.endpoint));
+        // One that stands beside another is tried at the same time.
+        let word = if candidate.beside { "beside" } else { "try" };
+        lines.push(format!("{word:<9} {trunk:<16} {number} at {}", candidate.endpoint));
     }
     let Some(first) = way.candidates.first() else { return };
     let routing = &image.routing;
@@ -173,6 +175,20 @@ mod tests {
     fn asked(to: &str) -> Asked {
         let (from, to, trunk) = ("+4930123456".into(), to.into(), "customer".into());
         Asked { from, to, trunk, at: 1_795_170_000, lrn: None }
+    }
+
+    #[test]
+    fn what_is_tried_at_once_stands_beside() {
+        let text = "[[interface]]\nname = \"i\"\nbind = \"192.0.2.1:5060\"\n\
+            media_ports = \"20000-20999\"\n[[trunk]]\nname = \"a\"\ninterface = \"i\"\nendpoints = [\"198.51.100.1\"]\n\
+            [[trunk]]\nname = \"b\"\ninterface = \"i\"\nendpoints = [\"198.51.100.2\"]\n\
+            [[trunk]]\nname = \"customer\"\ninterface = \"i\"\nsources = [\"203.0.113.1\"]\n\
+            [[route]]\nprefix = \"\"\nto = [\"a\", \"b\"]\nparallel = true\n";
+        let config = Config::parse("test", text).unwrap_or_else(|e| panic!("{e}"));
+        let page = Page::new(Image::WORDS);
+        let told = explain(&config.image, &page, &Standing::default(), &asked("44")).unwrap();
+        let words: Vec<&str> = told.iter().filter_map(|line| line.split(' ').next()).collect();
+        assert!(words.windows(2).any(|pair| pair == ["try", "beside"]), "{told:#?}");
     }
 
     #[test]

@@ -219,6 +219,11 @@ impl World {
         &self.shards
     }
 
+    /// The shards themselves: the world ends here.
+    pub fn take_shards(&mut self) -> Vec<Shard> {
+        core::mem::take(&mut self.shards)
+    }
+
     /// The words shared by all shards.
     pub fn page(&self) -> &Page {
         &self.page

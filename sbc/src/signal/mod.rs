@@ -155,6 +155,11 @@ impl Signal {
         self.core.transactions.len()
     }
 
+    /// Bytes of messages its transactions keep.
+    pub fn retained(&self) -> usize {
+        self.core.transactions.retained()
+    }
+
     /// The trunks on which its calls hold places, once for each place.
     pub fn held_places(&self) -> impl Iterator<Item = u16> + '_ {
         self.calls.iter().flat_map(|(_, call)| call.holds.iter().copied())

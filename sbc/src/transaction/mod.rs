@@ -196,6 +196,11 @@ impl Transactions {
         self.table.is_empty()
     }
 
+    /// Bytes of messages kept, to be repeated or to be answered.
+    pub fn retained(&self) -> usize {
+        self.table.iter().map(|(_, tx)| tx.text.len() + tx.request.len()).sum()
+    }
+
     /// Whether there is no room for `more`.
     pub fn lacks_room(&self, more: usize) -> bool {
         self.table.len() + more > self.table.capacity() as usize
