@@ -37,7 +37,7 @@ impl Telephone {
         let config = format!(
             "module_path {modules}\nsip_listen {listen}\nnet_interface 127.0.0.1\naudio_source aufile,{}\n\
              audio_player aubridge,{name}\nausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\n\
-             auplay_channels 1\nrtp_ports {first_port}-{}\nsnd_path {}\nmodule g711.so\nmodule srtp.so\n\
+             auplay_channels 1\nrtp_ports {first_port}-{}\nsnd_path {}\nmodule g711.so\nmodule srtp.so\nmodule ice.so\n\
              module aufile.so\nmodule aubridge.so\nmodule sndfile.so\nmodule_app account.so\n\
              module_app menu.so\n",
             wav.display(),
@@ -87,6 +87,15 @@ const PREFERRED: Side = Side {
             srtp_suites = [\"AES_CM_128_HMAC_SHA1_32\", \"AES_CM_128_HMAC_SHA1_80\"]\n",
 };
 
+/// The telephone checks its connectivity, and so chooses where it is.
+const ICE: Side = Side { account: ";medianat=ice", trunk: "ice = \"lite\"\n" };
+
+#[test]
+fn a_telephone_with_ice_calls_and_is_called() {
+    call("ice-plain", 27_000, &ICE, &PLAIN);
+    call("plain-ice", 28_000, &PLAIN, &ICE);
+}
+
 #[test]
 fn a_tone_is_heard_on_each_side() {
     call("baresip", 23_000, &PLAIN, &PLAIN);
@@ -133,6 +142,9 @@ fn call(name: &str, ports: u16, near: &Side, far: &Side) {
         let found = await_tone(|| who.heard(), wanted, other);
         assert!(found.is_ok(), "{}: {found:?}\n{:?}", who.folder.display(), logs());
     }
+    let checks = node.metric("tandem_media_stun_checks_answered_total");
+    let has_ice = [near, far].iter().any(|side| side.trunk.contains("ice"));
+    assert_eq!(checks > 0, has_ice, "{checks} checks were answered");
     drop(caller);
     let calls = node.ask(serde_json::json!({"op": "get", "what": "calls"})).unwrap();
     let call = calls["calls"][0]["id"].clone();

@@ -23,6 +23,8 @@ base::counters! {
         digits_refused: counter "tandem_media_digits_refused_total",
         /// Empty datagrams of a leg that keeps its NAT binding alive (RFC 6263).
         keepalives: counter "tandem_media_keepalives_total",
+        /// Connectivity checks of legs with ICE that were answered (RFC 8445).
+        checks_answered: counter "tandem_media_stun_checks_answered_total",
         /// Packets dropped, by reason.
         discards: counter "tandem_media_discards_total" of Discard by "reason",
         /// Changes of SSRC, and jumps of the sequence number that persisted (RFC 3550 A.1).

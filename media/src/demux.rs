@@ -18,6 +18,8 @@ pub enum Class {
     Rtp,
     /// RTCP (RFC 3550 §6).
     Rtcp,
+    /// STUN (RFC 8489).
+    Stun,
     /// An empty datagram (RFC 6263 §4.1).
     Keepalive,
     /// Something this endpoint does not speak.
@@ -33,7 +35,7 @@ pub fn classify(datagram: &[u8], component: Component, rtcp_mux: bool) -> Class 
         };
     };
     match first {
-        0..=3 => Class::Refused(Discard::Stun),
+        0..=3 => Class::Stun,
         16..=19 => Class::Refused(Discard::Zrtp),
         20..=63 => Class::Refused(Discard::Dtls),
         64..=79 => Class::Refused(Discard::Turn),
@@ -64,7 +66,7 @@ mod tests {
     fn every_first_byte_has_one_class() {
         for first in 0..=255u8 {
             let expected = match first {
-                0..=3 => Class::Refused(Discard::Stun),
+                0..=3 => Class::Stun,
                 4..=15 => Class::Refused(Discard::NotRtp),
                 16..=19 => Class::Refused(Discard::Zrtp),
                 20..=63 => Class::Refused(Discard::Dtls),

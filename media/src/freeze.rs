@@ -42,7 +42,7 @@ base::plain!(struct EndRecord { local, peer, plan, programmed, latch, reception,
 
 impl EndRecord {
     /// The most bytes a record takes, without the header of [`base::record::seal`].
-    pub const MAX_LEN: usize = 869;
+    pub const MAX_LEN: usize = 902;
 }
 
 base::cases! {
@@ -153,6 +153,7 @@ mod tests {
         pool.get_mut(rtp)[..4].copy_from_slice(&[0x80, 201, 0, 1]);
         let rtcp = base::Bytes { at: 0, len: 8 };
         media.receive(now, PortId(1), leg.parse().unwrap(), rtcp, &mut pool, &mut Vec::new());
+        plan.ice = Some(media.draw_ice());
         plan.security = Security::Keys(Box::new(Keys::longest()));
         plan.sources = List::from_slice(&["2001:db8::/32".parse().unwrap(); 8]).unwrap();
         media.program(start, end, plan);

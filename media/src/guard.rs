@@ -44,7 +44,9 @@ impl Guard {
         let shield = self.shield()?;
         let len = match class {
             Class::Rtcp => shield.open_rtcp(packet, now)?,
-            Class::Rtp | Class::Keepalive | Class::Refused(_) => shield.open_rtp(packet, now)?,
+            Class::Rtp | Class::Stun | Class::Keepalive | Class::Refused(_) => {
+                shield.open_rtp(packet, now)?
+            }
         };
         packet.get_mut(..len).ok_or(Discard::Short)
     }

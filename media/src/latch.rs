@@ -69,6 +69,16 @@ impl Latch {
         Source::Stranger
     }
 
+    /// The leg, which has proved itself, wants to send from and hear at `source` (canonical). True when
+    /// that was not known.
+    pub fn nominate(&mut self, plan: &Plan, component: Component, source: SocketAddr) -> bool {
+        let pinned = match shared(plan, component) {
+            Component::Rtp => &mut self.rtp,
+            Component::Rtcp => &mut self.rtcp,
+        };
+        pinned.replace(source) != Some(source)
+    }
+
     /// Whether `source` (canonical) may send without anything being learned.
     pub fn knows(&self, plan: &Plan, component: Component, source: SocketAddr) -> bool {
         self.target(plan, component) == Some(source)

@@ -27,6 +27,7 @@ pub mod rtcp;
 pub mod rtp;
 mod secrets;
 pub mod srtp;
+mod stun;
 mod sweep;
 mod translate;
 pub mod verdict;
@@ -44,6 +45,7 @@ pub use plan::{Learn, MAX_CLOCK_RATES, MAX_SOURCES, Plan, Security};
 pub use port::{NoPort, QUARANTINE, SHORTEST_QUARANTINE};
 pub use reception::Reception;
 pub use rtcp::Block;
+pub use stun::Ice;
 pub use verdict::{Discard, Verdict};
 
 /// A media endpoint facing one leg: an RTP and an RTCP port.

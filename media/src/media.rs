@@ -10,12 +10,16 @@ use crate::plan::Plan;
 use crate::port::{NoPort, Ports};
 use crate::secrets::Secrets;
 use crate::srtp::{MasterKey, Suite};
+use crate::stun::Ice;
 use crate::sweep::Sweep;
 use crate::verdict::Discard;
 use base::{Instant, PortId, Slab, address};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+
+/// What credentials are written with (RFC 8839 §5.4): 64 letters, so that each is as likely.
+const ICE_CHARS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// A pair of bound local ports.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -114,6 +118,18 @@ impl Media {
     /// A new master key of a suite, for what we are to send.
     pub fn draw_key(&mut self, suite: Suite) -> MasterKey {
         MasterKey::drawn(suite, &mut self.secrets)
+    }
+
+    /// Credentials for the connectivity checks of a leg.
+    pub fn draw_ice(&mut self) -> Ice {
+        let mut text = [0; 32];
+        for (letter, drawn) in text.iter_mut().zip(self.secrets.draw::<32>()) {
+            *letter = ICE_CHARS[usize::from(drawn) % ICE_CHARS.len()];
+        }
+        Ice {
+            ufrag: core::array::from_fn(|i| text[i]),
+            password: core::array::from_fn(|i| text[8 + i]),
+        }
     }
 
     /// The local addresses of an endpoint.

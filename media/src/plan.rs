@@ -6,6 +6,7 @@
 use crate::dtmf::Events;
 use crate::list::List;
 use crate::srtp::Keys;
+use crate::stun::Ice;
 use base::record::{Plain, Unreadable};
 use base::{Allow, Prefix};
 use core::time::Duration;
@@ -50,6 +51,9 @@ pub struct Plan {
     /// How the leg speaks digits, if they are listened to (RFC 4733). It can be sent some where it has a
     /// stream of our own.
     pub events: Option<Events>,
+    /// The leg may check its connectivity to us and choose the address it sends from (RFC 8445): we are
+    /// the lite side.
+    pub ice: Option<Ice>,
     /// What the endpoint's interface allows beyond ordinary unicast targets.
     pub allow: Allow,
 }
@@ -146,6 +150,19 @@ impl Plain for Learn {
     }
 }
 
+impl Plain for Ice {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.ufrag);
+        out.extend_from_slice(&self.password);
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        let (ufrag, rest) = from.split_first_chunk().ok_or(Unreadable::Short)?;
+        let (password, rest) = rest.split_first_chunk().ok_or(Unreadable::Short)?;
+        *from = rest;
+        Ok(Ice { ufrag: *ufrag, password: *password })
+    }
+}
+
 impl Plain for Security {
     fn put(&self, out: &mut Vec<u8>) {
         match self {
@@ -177,6 +194,7 @@ impl Plain for Plan {
         self.own_stream.put(out);
         self.security.put(out);
         self.events.put(out);
+        self.ice.put(out);
         self.allow.put(out);
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
@@ -195,6 +213,7 @@ impl Plain for Plan {
             own_stream: Plain::take(from)?,
             security: Plain::take(from)?,
             events: Plain::take(from)?,
+            ice: Plain::take(from)?,
             allow: Plain::take(from)?,
         })
     }

@@ -14,6 +14,8 @@ use crate::latch::Source;
 use crate::media::{Media, Occupant};
 use crate::rtcp::{self, Compound};
 use crate::rtp::{self, Header};
+use crate::srtp;
+use crate::stun;
 use crate::translate::Translation;
 use crate::verdict::{Discard, Verdict};
 use base::{Bytes, Instant, Now, PacketSend, Pool, PortId, Slab, address};
@@ -32,6 +34,14 @@ enum Heard {
     Event(Header),
     Rtcp(Compound),
     Keepalive,
+    /// A connectivity check: our answer stands in its place.
+    Check,
+}
+
+/// What is to be done about a datagram.
+enum Next {
+    Send(PacketSend, Verdict),
+    Nothing,
 }
 
 impl Media {
@@ -47,11 +57,11 @@ impl Media {
         out: &mut Vec<PacketSend>,
     ) -> Verdict {
         match self.relay(now.mono, port, source, bytes, pool) {
-            Ok(Some(packet)) => {
+            Ok(Next::Send(packet, verdict)) => {
                 out.push(packet);
-                Verdict::Forward
+                verdict
             }
-            Ok(None) => Verdict::Absorb,
+            Ok(Next::Nothing) => Verdict::Absorb,
             Err(reason) => {
                 self.blame(port, reason);
                 Verdict::Discard(reason)
@@ -59,7 +69,7 @@ impl Media {
         }
     }
 
-    /// How it goes on; `None` when it was for us alone.
+    /// How it goes on.
     fn relay(
         &mut self,
         now: Instant,
@@ -67,7 +77,7 @@ impl Media {
         source: SocketAddr,
         mut bytes: Bytes,
         pool: &mut Pool,
-    ) -> Result<Option<PacketSend>, Discard> {
+    ) -> Result<Next, Discard> {
         let (key, component) = self.find(port)?;
         let end = self.ends.get_mut(key).ok_or(Discard::IdlePort)?;
         let arrival = Arrival { component, source: address::canonical_socket(source), now };
@@ -78,12 +88,20 @@ impl Media {
             self.latched.push(key);
         }
         let peer = end.peer;
+        let forward = |packet: Option<PacketSend>| {
+            packet.map_or(Next::Nothing, |packet| Next::Send(packet, Verdict::Forward))
+        };
         match heard {
             Heard::Rtp | Heard::Event(_) if !end.receives() => Err(Discard::NotReceiving),
-            Heard::Rtp => self.pass_rtp(key, peer, bytes, pool, now),
-            Heard::Event(header) => self.pass_event(key, peer, &header, (bytes, pool), now),
-            Heard::Rtcp(compound) => self.pass_rtcp(key, peer, &compound, (bytes, pool), now),
-            Heard::Keepalive => Ok(None),
+            Heard::Rtp => self.pass_rtp(key, peer, bytes, pool, now).map(forward),
+            Heard::Event(header) => {
+                self.pass_event(key, peer, &header, (bytes, pool), now).map(forward)
+            }
+            Heard::Rtcp(compound) => {
+                self.pass_rtcp(key, peer, &compound, (bytes, pool), now).map(forward)
+            }
+            Heard::Keepalive => Ok(Next::Nothing),
+            Heard::Check => Ok(Next::Send(PacketSend { port, to: source, bytes }, Verdict::Answer)),
         }
     }
 
@@ -235,7 +253,42 @@ impl End {
                 Ok(Heard::Keepalive)
             }
             Class::Keepalive => Err(Discard::WrongSource),
+            Class::Stun => self.check(arrival, bytes, pool, counters),
         }
+    }
+
+    /// A STUN message of the leg's: a check is answered in its place, and the address it nominates is
+    /// where the leg is from now on. Everybody else gets silence.
+    #[cold]
+    #[inline(never)]
+    fn check(
+        &mut self,
+        arrival: &Arrival,
+        bytes: &mut Bytes,
+        pool: &mut Pool,
+        counters: &Counters,
+    ) -> Result<Heard, Discard> {
+        let plan = self.plan.as_ref().ok_or(Discard::NoPlan)?;
+        let Arrival { component, source, .. } = *arrival;
+        let ice = plan.ice.as_ref().ok_or(Discard::Stun)?;
+        let message = stun::read(pool.get(*bytes), ice).ok_or(Discard::Stun)?;
+        if message == stun::Message::Indication {
+            let known = self.latch.knows(plan, component, source);
+            return if known { Ok(Heard::Keepalive) } else { Err(Discard::WrongSource) };
+        }
+        if source.port() == 0 || !address::permitted(source.ip(), plan.allow) {
+            return Err(Discard::WrongSource);
+        }
+        let room = pool.get_mut(Bytes { len: bytes.len + srtp::MAX_GROWTH as u32, ..*bytes });
+        let len = stun::answer(room, message, source, ice).ok_or(Discard::TooLong)?;
+        bytes.len = len as u32;
+        counters.checks_answered.add(1);
+        let is_new =
+            message == stun::Message::Check(true) && self.latch.nominate(plan, component, source);
+        if is_new && component == Component::Rtp && self.news == News::Told {
+            self.news = News::Fresh;
+        }
+        Ok(Heard::Check)
     }
 
     /// Makes a packet for the leg one of our own stream, protected where the plan asks for it; none when we

@@ -5,6 +5,8 @@
 pub enum Verdict {
     /// It leaves towards the other leg.
     Forward,
+    /// It was for us, and our answer leaves to where it came from: a connectivity check (RFC 8445).
+    Answer,
     /// It was for us, or only for us: a keepalive (RFC 6263), RTCP the other leg has no use for, a digit that
     /// goes on in another form, speech while a key is down.
     Absorb,
@@ -25,7 +27,7 @@ base::cases! {
         Truncated = "truncated",
         /// Too short to be what its first byte says.
         Short = "short",
-        /// STUN (RFC 8489), which no plan asks for yet.
+        /// STUN (RFC 8489) to a leg without ICE, or of somebody who does not know the leg's password.
         Stun = "stun",
         /// DTLS (RFC 5764), which no plan asks for yet.
         Dtls = "dtls",

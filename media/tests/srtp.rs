@@ -62,7 +62,7 @@ impl Link {
                 Ok(self.far.pool.get(sent.bytes).to_vec())
             }
             Verdict::Discard(reason) => Err(reason),
-            Verdict::Absorb => panic!("RTP is not absorbed"),
+            Verdict::Absorb | Verdict::Answer => panic!("RTP goes on or is dropped"),
         }
     }
 

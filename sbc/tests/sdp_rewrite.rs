@@ -23,7 +23,7 @@ fn read(text: &str) -> Case {
     let (input, output) = rest.split_once("--- out\n").unwrap();
     let address = "203.0.113.1".parse().unwrap();
     let mut case = Case {
-        origin: Origin { id: 7, version: 3, address },
+        origin: Origin { id: 7, version: 3, address, ice_lite: false },
         locals: BTreeMap::new(),
         input: input.replace('\n', "\r\n"),
         output: output.replace('\n', "\r\n"),
@@ -36,7 +36,8 @@ fn read(text: &str) -> Case {
             ["open"] => case.input.truncate(case.input.len() - 2),
             ["origin", id, version, address] => {
                 let (id, version) = (id.parse().unwrap(), version.parse().unwrap());
-                case.origin = Origin { id, version, address: address.parse().unwrap() };
+                case.origin =
+                    Origin { id, version, address: address.parse().unwrap(), ice_lite: false };
             }
             ["local", line, rtp, rtcp, mux @ ..] => {
                 let (rtp, rtcp) = (rtp.parse().unwrap(), rtcp.parse().unwrap());

@@ -52,6 +52,9 @@ const IDENTITY: [&str; 6] = [
     "history-info",
 ];
 
+/// What `ice` may be.
+const ICE: [(&str, bool); 2] = [("off", false), ("lite", true)];
+
 const REDIRECTS: [(&str, Redirects); 3] =
     [("refuse", Redirects::Refuse), ("follow", Redirects::Follow), ("pass", Redirects::Pass)];
 
@@ -112,6 +115,7 @@ struct Settings {
     methods: Methods,
     bodies: Bodies,
     offers: bool,
+    ice: bool,
     media_security: MediaSecurity,
     codecs_in: CodecPolicy,
     codecs_out: CodecPolicy,
@@ -239,6 +243,7 @@ impl Draft {
             session: settings.session,
             offers: settings.offers,
             methods: settings.told(self.manners.conceals()),
+            ice: settings.ice,
             media_security: settings.media_security.clone(),
             codecs_in: settings.codecs_in.clone(),
             codecs_out: settings.codecs_out.clone(),
@@ -309,6 +314,7 @@ impl Settings {
             offers: s.flag(report, "offers", false),
             methods: methods(s, report),
             bodies: bodies(s, report),
+            ice: s.choice(report, "ice", &ICE).unwrap_or_default(),
             media_security: security::read(s, transport, report),
             codecs_in: codecs(s, "codecs_in", report),
             codecs_out: codecs(s, "codecs_out", report),

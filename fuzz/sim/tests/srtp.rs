@@ -91,7 +91,7 @@ impl Cipher {
         let (pool, sent) = (&mut self.pool, &mut self.sent);
         match self.media.receive(now, PortId(port), source, bytes, pool, sent) {
             Verdict::Forward => Some(self.pool.get(self.sent.pop()?.bytes).to_vec()),
-            Verdict::Absorb | Verdict::Discard(_) => None,
+            Verdict::Absorb | Verdict::Answer | Verdict::Discard(_) => None,
         }
     }
 

@@ -4,16 +4,17 @@
 //! (where it listens, what it will send) becomes the plan of the endpoint that faces it.
 
 use super::digits::{self, Format, Formats};
+use super::ice;
 use super::secure::{self, Said, Secure};
 use super::{Call, Leg};
 use crate::core::{Core, Turn, allow};
 use crate::policy::Trunk;
-use crate::policy::security::{MediaSecurity, Srtp};
+use crate::policy::security::Srtp;
 use crate::refusal::Refusal;
 use crate::sdp::{self, Kind, Lines, Local, Media, Origin, Protocol, Session};
 use base::PortId;
 use media::{Learn, Plan};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// The media line that is relayed: of the audio lines over RTP that are not refused the first one, or the
 /// first of those that suit the trunk of its writer better.
@@ -90,6 +91,7 @@ pub(crate) fn program(
     };
     let chosen = secure::judge(core, (leg.trunk, leg.port), &leg.secure, line, said)?;
     let security = secure::take(&mut leg.secure, turn, line, said, chosen);
+    let ice = ice::take(&mut leg.ice, turn, (session, line), said);
     leg.events = Format::of(line);
     let (events, own_stream) = digits::terms(call, core, place);
     let Some(leg) = call.leg(place) else { return Ok(()) };
@@ -99,6 +101,8 @@ pub(crate) fn program(
         Learn::First { window, .. } => Learn::First { window, same_ip: Some(leg.dialog.peer.ip()) },
         Learn::Off => Learn::Off,
     };
+    // Who proves that he is the peer need not be guessed.
+    let learn = if ice.is_some() { Learn::Off } else { learn };
     let mut plan = Plan {
         remote_rtp: line.rtp(),
         remote_rtcp: line.rtcp(),
@@ -110,6 +114,7 @@ pub(crate) fn program(
         own_stream,
         security,
         events,
+        ice,
         allow: allow(interface.allow_loopback),
         ..Plan::default()
     };
@@ -206,7 +211,7 @@ pub(crate) fn rewritten(
         }
         None => Formats::default(),
     };
-    describe(call, core, turn, (from, to), (session.media(), session), formats, secure::offer)
+    describe(call, core, turn, (from, to), (session.media(), session), formats, Said::Offer)
 }
 
 /// The media line of `from`'s description that is relayed, and its place.
@@ -267,7 +272,7 @@ pub(crate) fn answered(
         }
         None => Formats::default(),
     };
-    describe(call, core, turn, (from, to), (media, session), formats, secure::answer)
+    describe(call, core, turn, (from, to), (media, session), formats, Said::Answer)
 }
 
 fn describe(
@@ -277,7 +282,7 @@ fn describe(
     (from, to): (u8, u8),
     (offer, session): (&[Media], &Session),
     formats: Formats,
-    lines: fn(&Secure, &MediaSecurity, &Media) -> Lines,
+    said: Said,
 ) -> Option<Vec<u8>> {
     let (at, media) = of(call, core, from, session).unzip();
     let leg = call.leg(to)?;
@@ -286,20 +291,31 @@ fn describe(
     let advertised = |a: SocketAddr| SocketAddr::new(interface.advertise, a.port());
     let trunk = core.image.trunk(leg.trunk)?;
     let profile = &trunk.profile;
-    let lines = media.map(|media| lines(&leg.secure, &trunk.media_security, media));
+    let (rtp, rtcp) = (advertised(local.rtp), advertised(local.rtcp));
+    let mut lines = media.map_or_else(Lines::default, |media| match said {
+        Said::Offer => secure::offer(&leg.secure, &trunk.media_security, media),
+        Said::Answer => secure::answer(&leg.secure, media),
+    });
+    let told = ice::told(&leg.ice, said, rtp, rtcp);
+    let ice_lite = told.is_some();
+    if let Some(ice::Told { attributes, rtcp_mux }) = told {
+        lines.attributes.extend(attributes);
+        lines.rtcp_mux = Some(rtcp_mux);
+    }
     let local = Local {
-        rtp: advertised(local.rtp),
-        rtcp: advertised(local.rtcp),
+        rtp,
+        rtcp,
         rtcp_mux: true,
         rtcp_line: profile.rtcp,
         ptime_ms: profile.ptime_ms,
         formats: formats.list,
         events: formats.events.map(|events| (events.payload_type, events.rate)),
-        lines: lines.unwrap_or_default(),
+        lines,
     };
     let print = |version| {
         let mut out = Vec::with_capacity(512);
-        let origin = origin(leg.sdp_id, version, interface.advertise);
+        let (id, address) = (leg.sdp_id, interface.advertise);
+        let origin = Origin { id, version, address, ice_lite };
         let local = |i| (Some(i) == at).then(|| local.clone());
         sdp::rewrite_answer(&mut out, offer, session, origin, local);
         out
@@ -313,10 +329,6 @@ fn describe(
     leg.sdp_version += u64::from(!leg.said.is_empty());
     leg.said = body.as_slice().into();
     Some(body)
-}
-
-fn origin(id: u64, version: u64, address: IpAddr) -> Origin {
-    Origin { id, version, address }
 }
 
 /// Whether silence on both legs means that the call is dead: nobody is on hold.

@@ -8,7 +8,7 @@
 use super::branch::{self, Branch};
 use super::invite::{self, Offer};
 use super::{Call, MAX_LEGS, Phase, answer, body, bridge, early, exchange, outcome, redirect};
-use super::{release, secure, session, transfer};
+use super::{ice, release, secure, session, transfer};
 use crate::billing::{Attempt, Frame};
 use crate::core::{Core, Turn};
 use crate::dialog::Dialog;
@@ -126,6 +126,7 @@ fn attempt(
     let ends = (place, port, media);
     let mut leg = invite::leg(call, core, candidate, ends, (&message, &boundary));
     leg.secure = secure::fresh(core, turn, candidate.trunk, port);
+    leg.ice = ice::fresh(core, turn, candidate.trunk);
     call.legs.push(leg);
     core.own(media, call.key, place);
     let offer = Offer::of(&message, trunk.offers || forks);

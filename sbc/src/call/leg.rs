@@ -3,6 +3,7 @@
 use super::Whereabouts;
 use super::digits::Format;
 use super::early::Unconfirmed;
+use super::ice::Ice;
 use super::offer_answer::Negotiation;
 use super::secure::Secure;
 use crate::dialog::Dialog;
@@ -105,6 +106,8 @@ pub struct Leg {
     pub(crate) secure: Secure,
     /// Telephone events as its last description had them.
     pub(crate) events: Option<Format>,
+    /// Where its ICE stands.
+    pub(crate) ice: Ice,
     /// It hears nothing and is not heard, whatever its description says: it has not answered.
     pub(crate) muted: bool,
     /// Neither direction of its last session description is on hold.
@@ -154,6 +157,7 @@ impl Leg {
             plan: None,
             secure: Secure::default(),
             events: None,
+            ice: Ice::default(),
             muted: false,
             both_ways: false,
             planned_at: Instant::NEVER,
@@ -198,6 +202,6 @@ plain!(
 );
 plain!(struct Leg {
     trunk, port, dialog, phase, invite, invite_cseq, others, peer, offer, asked, rseq, unconfirmed,
-    prack_owed, cancel_owed, bye_owed, media, plan, secure, events, muted, both_ways, planned_at,
+    prack_owed, cancel_owed, bye_owed, media, plan, secure, ice, events, muted, both_ways, planned_at,
     sdp_id, sdp_version, said, before, timer, refresh, offers, sign, origin,
 });

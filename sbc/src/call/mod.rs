@@ -15,6 +15,7 @@ pub(crate) mod digits;
 pub(crate) mod early;
 pub(crate) mod exchange;
 pub(crate) mod hunt;
+mod ice;
 pub(crate) mod invite;
 pub mod join;
 pub(crate) mod leg;

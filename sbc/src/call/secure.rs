@@ -13,12 +13,12 @@ use base::{PortId, plain};
 use media::Security;
 use media::srtp::{Keys, MasterKey, Suite};
 
-/// What a description is to its leg.
+/// What a description is, whoever writes it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
-    /// The peer offers.
+    /// An offer.
     Offer,
-    /// The peer answers what we offered.
+    /// The answer to one.
     Answer,
 }
 
@@ -136,7 +136,7 @@ pub(crate) fn take(
 }
 
 /// How our answer to the peer's last offer is written.
-pub(crate) fn answer(secure: &Secure, _: &MediaSecurity, from: &Media) -> Lines {
+pub(crate) fn answer(secure: &Secure, from: &Media) -> Lines {
     let attributes = secure
         .agreed
         .iter()
@@ -145,7 +145,9 @@ pub(crate) fn answer(secure: &Secure, _: &MediaSecurity, from: &Media) -> Lines 
         true => plain_protocol(from.protocol, from.raw_protocol).to_vec(),
         false => secure.protocol.to_vec(),
     };
-    Lines { protocol, attributes: attributes.collect() }
+    let attributes: Vec<_> = attributes.collect();
+    let sources = !attributes.is_empty();
+    Lines { protocol, attributes, sources, rtcp_mux: None }
 }
 
 /// How our offer to a leg is written.
@@ -158,7 +160,8 @@ pub(crate) fn offer(secure: &Secure, policy: &MediaSecurity, from: &Media) -> Li
         (Srtp::Required, b"RTP/AVPF") => b"RTP/SAVPF",
         (_, plain) => plain,
     };
-    Lines { protocol: protocol.to_vec(), attributes }
+    let sources = !secure.ours.is_empty();
+    Lines { protocol: protocol.to_vec(), attributes, sources, rtcp_mux: None }
 }
 
 /// Whether we may offer at all what the trunk requires.

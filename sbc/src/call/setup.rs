@@ -2,7 +2,7 @@
 
 use super::offer_answer::Negotiation;
 use super::secure::{self, Said};
-use super::{Call, Leg, body, bridge, hunt, release, session, transfer};
+use super::{Call, Leg, body, bridge, hunt, ice, release, session, transfer};
 use crate::billing::{Cdr, CdrId, Frame, Party};
 use crate::core::{Core, Known, Reply, Turn, respond_stateless, unsupported};
 use crate::dialog::session_timer::{LEAST_MIN_SE_S, SessionTimer};
@@ -304,6 +304,7 @@ fn begin(
     let draw = core.random.next();
     let mut leg = Leg::new(trunk, at.port, dialog, media, draw);
     leg.secure = secure::fresh(core, turn, trunk, at.port);
+    leg.ice = ice::fresh(core, turn, trunk);
     // Most calls have two legs, and a leg is large.
     let mut legs = Vec::with_capacity(2);
     legs.push(leg);

@@ -169,6 +169,8 @@ pub struct Trunk {
     pub methods: Methods,
     /// Types of bodies that may come with them.
     pub bodies: Bodies,
+    /// It may check its connectivity to us: ICE, of which we are the lite side.
+    pub ice: bool,
     /// How its media is protected.
     pub media_security: MediaSecurity,
     /// Codecs it may offer.
@@ -226,6 +228,7 @@ impl Default for Trunk {
             offers: false,
             methods: Methods::default(),
             bodies: Bodies::default(),
+            ice: false,
             media_security: MediaSecurity::default(),
             codecs_in: CodecPolicy::default(),
             codecs_out: CodecPolicy::default(),

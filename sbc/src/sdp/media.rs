@@ -182,9 +182,11 @@ impl<'a> Media<'a> {
         self.connection
     }
 
-    /// Whether the address is zeros (RFC 3264 §8.4).
+    /// Whether the address is zeros (RFC 3264 §8.4). With ICE it means that there is none yet (RFC 8840
+    /// §4.1.1).
     pub fn is_held_by_address(&self) -> bool {
         self.connection.is_some_and(|address| address.is_unspecified())
+            && self.attribute(b"ice-ufrag").is_none()
     }
 
     /// Where RTP goes; nothing if refused, held by address or unknown.

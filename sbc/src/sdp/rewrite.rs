@@ -21,6 +21,8 @@ pub struct Origin {
     pub version: u64,
     /// Address of `o=` and of the session's `c=`.
     pub address: IpAddr,
+    /// We are the lite side of ICE (RFC 8839 §5.3).
+    pub ice_lite: bool,
 }
 
 /// Our ends of one media line.
@@ -51,6 +53,10 @@ pub struct Lines {
     pub protocol: Vec<u8>,
     /// Whole `a=` lines.
     pub attributes: Vec<Vec<u8>>,
+    /// What they say of `a=rtcp-mux`; `None`: as it was said.
+    pub rtcp_mux: Option<bool>,
+    /// Sources are ours: those of the other side are not told.
+    pub sources: bool,
 }
 
 impl Lines {
@@ -124,6 +130,9 @@ fn head(print: &mut Printer<'_>, session: &Session<'_>, origin: Origin) {
     if times == 0 {
         print.raw(b"t=0 0");
     }
+    if origin.ice_lite {
+        print.raw(b"a=ice-lite");
+    }
     for line in lines(session.head).filter(|line| is_kept_in_head(line)) {
         print.raw(line.raw);
     }
@@ -163,10 +172,9 @@ fn section(
         let is_dropped = match attribute.name {
             b"rtcp" => true,
             b"ptime" | b"maxptime" => local.ptime_ms.is_some(),
-            b"rtcp-mux" => !local.rtcp_mux,
+            b"rtcp-mux" => !local.rtcp_mux || local.lines.rtcp_mux.is_some(),
             b"rtcp-fb" if !local.lines.has_feedback() => true,
-            // Of a line with keys the sources are ours.
-            b"ssrc" | b"ssrc-group" if !local.lines.attributes.is_empty() => true,
+            b"ssrc" | b"ssrc-group" if local.lines.sources => true,
             name if local.formats.is_some() && is_about_another(name, attribute.value, formats) => {
                 true
             }
