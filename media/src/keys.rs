@@ -6,7 +6,7 @@ use crate::end::End;
 use crate::media::Media;
 use crate::notice::Notice;
 use crate::originate::Frame;
-use crate::rtp::{self, Header};
+use crate::rtp;
 use crate::verdict::Discard;
 use base::{Instant, Texts};
 
@@ -46,7 +46,6 @@ impl Media {
     pub(crate) fn hear_event(
         &mut self,
         key: EndKey,
-        header: &Header,
         packet: &[u8],
         now: Instant,
     ) -> Result<(), Discard> {
@@ -54,7 +53,7 @@ impl Media {
         let (Some(keys), Some(plan)) = (&mut end.keys, &end.plan) else { return Ok(()) };
         let Some(events) = &plan.events else { return Ok(()) };
         let (told, counters) = (&mut self.pressed, &self.counters);
-        keys.hearing.hear(header, rtp::payload(packet), events, now, |pressed| {
+        keys.hearing.hear(&rtp::read(packet)?, rtp::payload(packet), events, now, |pressed| {
             counters.digits_heard.add(1);
             told.push(Notice::Pressed { end: key, pressed });
         })?;
