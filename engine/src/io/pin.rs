@@ -37,16 +37,10 @@ pub fn thread_id() -> i32 {
 }
 
 /// Keeps the kernel from backing small allocations with huge pages: resident memory follows the calls
-/// that are there, at no measurable cost in time. What asks for them (see [`super::resident`]) has them
-/// still, where the kernel tells the two apart (Linux 6.18).
+/// that are there, at no measurable cost in time.
 pub fn small_pages() {
-    const EXCEPT_ADVISED: libc::c_ulong = 1 << 1;
-    for flags in [EXCEPT_ADVISED, 0] {
-        // SAFETY: takes plain integers; a kernel without it refuses, and nothing depends on it.
-        if unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, flags, 0, 0) } == 0 {
-            return;
-        }
-    }
+    // SAFETY: takes plain integers; a kernel without it refuses, and nothing depends on it.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
 }
 
 /// Names the calling thread, as `top -H` and `perf` show it; at most 15 bytes are kept.

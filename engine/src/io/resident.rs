@@ -1,5 +1,4 @@
-//! Memory that is looked at while a call waits: locked, so that it is never fetched from a disk, and in
-//! huge pages where the kernel has them, so that a look-up seldom waits for the page tables.
+//! Memory that is looked at while a call waits: locked, so that it is never fetched from a disk.
 
 #![allow(unsafe_code, reason = "advice on memory and locking it have no safe wrapper")]
 
@@ -7,9 +6,8 @@ use super::sys::check;
 use core::ops::Range;
 use std::io;
 
-/// Size of a page, and of a huge one, bytes.
+/// Size of a page, bytes.
 const PAGE: usize = 4096;
-const HUGE: usize = 2 << 20;
 
 /// Extents of somebody else's memory that are locked for as long as this lives. It must not outlive them by
 /// much: what is unlocked late is at worst unlocked under its next owner.
@@ -24,8 +22,7 @@ impl Resident {
     pub fn hold(extents: impl Iterator<Item = Range<*const u8>>) -> io::Result<Resident> {
         let mut resident = Resident::default();
         for extent in extents {
-            advise_huge(&within(&extent, HUGE));
-            let pages = within(&extent, PAGE);
+            let pages = within(&extent);
             if pages.is_empty() {
                 continue;
             }
@@ -51,20 +48,10 @@ impl Drop for Resident {
     }
 }
 
-/// Asks for huge pages, and for them now. A kernel that has none refuses, and nothing depends on it.
-fn advise_huge(pages: &Range<usize>) {
-    for advice in [libc::MADV_HUGEPAGE, libc::MADV_COLLAPSE] {
-        if !pages.is_empty() {
-            // SAFETY: advice changes how memory is backed, not what it holds.
-            unsafe { libc::madvise(pages.start as *mut _, pages.len(), advice) };
-        }
-    }
-}
-
-/// The whole pages of a size within an extent.
-fn within(extent: &Range<*const u8>, size: usize) -> Range<usize> {
-    let (start, end) = (extent.start.addr().next_multiple_of(size), extent.end.addr());
-    start..(end - end % size).max(start)
+/// The whole pages within an extent.
+fn within(extent: &Range<*const u8>) -> Range<usize> {
+    let (start, end) = (extent.start.addr().next_multiple_of(PAGE), extent.end.addr());
+    start..(end - end % PAGE).max(start)
 }
 
 #[cfg(test)]
