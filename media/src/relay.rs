@@ -3,8 +3,8 @@
 //! Port → endpoint → class (RFC 7983, RFC 5761) → header → source (RFC 7362) → quality → the other leg.
 //! Nothing here allocates, locks, logs or formats. A datagram is never copied: what leaves is a range of
 //! the buffer it arrived in, unchanged unless a leg is protected (`guard.rs`) or the other leg's plan
-//! asks for a stream of our own (`egress.rs`). Being held, unanswered or unjoined is a verdict of its own, and every discard is
-//! counted by name; no number of bad packets ends a call.
+//! asks for a stream of our own (`egress.rs`). Being held, unanswered or unjoined is a verdict of its own,
+//! and every discard is counted by name; no number of bad packets ends a call.
 
 use crate::EndKey;
 use crate::counters::Counters;
