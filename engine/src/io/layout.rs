@@ -1,6 +1,7 @@
 //! How a shard's pool is carved into receive buffers; the same for every driver.
 //!
-//! Two groups stand one after the other: many small slots for media, few large ones for signalling.
+//! Three groups stand one after the other: many small slots for media, few large ones for signalling, few
+//! of middle size for what comes over connections, which may come in pieces.
 //! A datagram starts [`HEADROOM`] bytes into its slot and media leaves [`TAILROOM`] behind it, so that
 //! an SRTP tag and a longer header can be written in place.
 
@@ -34,6 +35,10 @@ pub(crate) const MEDIA: Group = Group { id: 0, count: 512, size: 2048, tail: TAI
 pub(crate) const SIGNAL: Group =
     Group { id: 1, count: 64, size: 64 * 1024, tail: 0, at: MEDIA.end() };
 
+/// SIP over connections: a piece of a stream.
+pub(crate) const STREAM: Group =
+    Group { id: 2, count: 32, size: 16 * 1024, tail: 0, at: SIGNAL.end() };
+
 impl Group {
     const fn end(self) -> u32 {
         self.at + self.count as u32 * self.size
@@ -54,9 +59,9 @@ impl Group {
     }
 }
 
-/// A pool with room for both groups.
+/// A pool with room for every group.
 pub(crate) fn pool() -> Pool {
-    Pool::new(SIGNAL.end() as usize)
+    Pool::new(STREAM.end() as usize)
 }
 
 #[cfg(test)]
@@ -66,7 +71,7 @@ mod tests {
     #[test]
     fn slots_do_not_overlap_and_fill_the_pool() {
         let mut end = 0;
-        for group in [MEDIA, SIGNAL] {
+        for group in [MEDIA, SIGNAL, STREAM] {
             assert!(group.count.is_power_of_two());
             for slot in 0..group.count {
                 let room = group.room(slot);

@@ -90,6 +90,11 @@ pub fn raise_descriptors() -> io::Result<Limit> {
     read(libc::RLIMIT_NOFILE)
 }
 
+/// How many descriptors the process may have now.
+pub(crate) fn descriptors() -> io::Result<Limit> {
+    read(libc::RLIMIT_NOFILE)
+}
+
 /// How much memory the process may lock.
 pub fn locked_memory() -> io::Result<Limit> {
     read(libc::RLIMIT_MEMLOCK)

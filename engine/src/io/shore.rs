@@ -3,7 +3,7 @@
 use super::mesh::{IoCounters, Parcels, ShardMesh};
 use super::port::Ports;
 use super::region::Region;
-use super::stream::Streams;
+use super::stream::{Speech, Streams};
 use super::sys;
 use base::{Bytes, Instant, Now, PortId, ShardId};
 use node::{Fault, Inbox, Letter, Outbox};
@@ -91,7 +91,8 @@ impl Shore {
         !self.streams.as_ref().is_some_and(Streams::is_ready) && self.mesh.doze()
     }
 
-    /// Sends what goes over connections; over one of another shard's, that shard does.
+    /// Sends what goes over connections, but for what the driver's ring is to send; over one of another
+    /// shard's, that shard does.
     pub(crate) fn converse(&mut self, ports: &Ports, outbox: &mut Outbox) {
         if self.streams.is_none() {
             return;
@@ -118,6 +119,33 @@ impl Shore {
         let counters = self.mesh.counters();
         if let Some(shard) = streams.send((port, to), bytes, self.last, counters) {
             mesh.push((shard, Letter::Forward { port, to, bytes: bytes.into() }));
+        }
+    }
+
+    /// What connections have to say through the ring.
+    pub(crate) fn speech(&mut self) -> Option<Speech> {
+        self.streams.as_mut()?.speech(self.mesh.counters())
+    }
+
+    /// What became of it.
+    pub(crate) fn said(&mut self, id: u32, result: i32) {
+        if let Some(streams) = &mut self.streams {
+            streams.said(id, result, self.mesh.counters());
+        }
+    }
+
+    /// A connection takes more.
+    pub(crate) fn writable(&mut self, id: u32) {
+        if let Some(streams) = &mut self.streams {
+            streams.writable(id, self.mesh.counters());
+        }
+    }
+
+    /// What the ring received for a connection, and whether it goes on.
+    pub(crate) fn heard(&mut self, receipt: (u32, i32, bool), bytes: &[u8]) {
+        let now = self.now().mono;
+        if let Some(streams) = &mut self.streams {
+            streams.heard(receipt, bytes, now, self.mesh.counters());
         }
     }
 

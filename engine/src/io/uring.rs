@@ -2,8 +2,9 @@
 //!
 //! Every port has a multishot receive armed; datagrams land in the inbox's pool through two provided
 //! buffer rings. Sends go straight out of the pool and the text arena and are complete when the submit
-//! returns, so buffers go back at once; only failed sends leave a completion. The ring is locked before
-//! it is used: three operations on registered files and nothing else.
+//! returns, so buffers go back at once; only failed sends of datagrams leave a completion. Connections that
+//! are there are received from and sent to in the same way. The ring is locked before it is used: four
+//! operations on registered files, and changing those that are connections.
 //!
 //! The ring is built where the sockets are opened and enabled by the thread that waits first.
 
@@ -15,15 +16,16 @@
 use super::address::{self, ADDRESS_SIZE};
 use super::buffers::BufferRing;
 use super::errors;
-use super::layout::{self, MEDIA, SIGNAL};
+use super::layout::{self, MEDIA, SIGNAL, STREAM};
 use super::leaving::Leaving;
 use super::mesh::ShardMesh;
 use super::pace::{Nap, Pace};
+use super::pin;
 use super::port::{Behind, Ports};
 use super::region::Region;
 use super::share;
 use super::shore::Shore;
-use super::stream::Streams;
+use super::stream::{self, Streams, Wish};
 use base::{Bytes, Instant, Now, PortId};
 use io_uring::register::Restriction;
 use io_uring::squeue::Flags;
@@ -45,6 +47,10 @@ const RECEIVE: u64 = 1 << 32;
 const SEND: u64 = 2 << 32;
 const BELL: u64 = 3 << 32;
 const STREAMS: u64 = 4 << 32;
+const HEARD: u64 = 5 << 32;
+const SAID: u64 = 6 << 32;
+const WRITABLE: u64 = 7 << 32;
+const HUSHED: u64 = 8 << 32;
 const KIND: u64 = !(u32::MAX as u64);
 
 /// The driver. Owned by one shard's thread once it has waited.
@@ -53,6 +59,8 @@ pub struct Uring {
     ring: IoUring,
     media: BufferRing,
     signal: BufferRing,
+    /// Pieces of what comes over connections.
+    stream: BufferRing,
     ports: Ports,
     shore: Shore,
     pace: Pace,
@@ -106,25 +114,32 @@ fn build(
     mesh: ShardMesh,
     min_wait_us: u32,
 ) -> io::Result<(Uring, Inbox)> {
+    let mut ports = ports;
+    let listeners = ports.take_listeners();
+    // Behind the doors come the bell and the epoll of connections, then seats.
+    let first = ports.doors().len() as u32 + 2;
+    let seats = if listeners.is_empty() { 0 } else { seats(first)? };
     let ring = IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
         .setup_submit_all()
         .setup_r_disabled()
-        .setup_cqsize(completions(ports.doors().len()))
+        .setup_cqsize(completions(ports.doors().len() + seats as usize))
         .build(QUEUE)?;
-    let mut ports = ports;
-    let streams = Streams::new(ports.take_listeners(), mesh.seat())?;
+    let streams = Streams::new(listeners, mesh.seat(), first..first + seats)?;
     let mut inbox = Inbox::new(layout::pool());
     let pool = inbox.pool.as_mut_ptr();
     let before_media = if ports.is_shared() { SHARED_PREAMBLE } else { PREAMBLE };
     let media = BufferRing::new(MEDIA, pool, before_media)?;
     let signal = BufferRing::new(SIGNAL, pool, PREAMBLE)?;
-    media.register(&ring.submitter())?;
-    signal.register(&ring.submitter())?;
+    let stream = BufferRing::new(STREAM, pool, 0)?;
+    for buffers in [&media, &signal, &stream] {
+        buffers.register(&ring.submitter())?;
+    }
     let mut files: Vec<_> = ports.doors().iter().map(|door| door.fd()).collect();
     files.push(mesh.bell());
     files.extend(streams.as_ref().map(Streams::fd));
+    files.extend((0..seats).map(|_| -1));
     ring.submitter().register_files(&files)?;
     ring.submitter().register_restrictions(&mut restrictions())?;
     // SAFETY: a message header of zeroes is valid: no name, no parts, no control.
@@ -138,6 +153,7 @@ fn build(
         ring,
         media,
         signal,
+        stream,
         ended: (0..ports.doors().len() as u32).collect(),
         ports,
         shore: Shore::new(region, mesh, streams, &mut inbox),
@@ -154,17 +170,30 @@ fn build(
     Ok((driver, inbox))
 }
 
-/// Room for everything that can complete in a turn: every buffer, every receive that ends for want of
-/// one, every failed send.
-fn completions(ports: usize) -> u32 {
-    (ports + 4096).next_power_of_two().min(32_768) as u32
+/// How many connections may have a place behind `first`: the kernel takes no more files than the process
+/// may have descriptors.
+fn seats(first: u32) -> io::Result<u32> {
+    let most = pin::descriptors()?.soft.saturating_sub(u64::from(first));
+    Ok(most.min(stream::MOST as u64) as u32)
 }
 
-/// The ring does these operations on registered files, and no registration, for the rest of its life.
-fn restrictions() -> [Restriction; 5] {
+/// Room for everything that can complete in a turn: every buffer, every receive that ends for want of
+/// one, every failed send.
+fn completions(files: usize) -> u32 {
+    (files + 4096).next_power_of_two().min(32_768) as u32
+}
+
+/// What of the kernel's registrations remains: putting files at places (`io_uring_register(2)`).
+const REGISTER_FILES_UPDATE: u8 = 6;
+
+/// The ring does these operations on registered files for the rest of its life.
+fn restrictions() -> [Restriction; 8] {
     let flags = Flags::FIXED_FILE | Flags::BUFFER_SELECT | Flags::SKIP_SUCCESS;
     [
+        Restriction::register_op(REGISTER_FILES_UPDATE),
         Restriction::sqe_op(opcode::RecvMsgMulti::CODE),
+        Restriction::sqe_op(opcode::RecvMulti::CODE),
+        Restriction::sqe_op(opcode::AsyncCancel::CODE),
         Restriction::sqe_op(opcode::Send::CODE),
         Restriction::sqe_op(opcode::PollAdd::CODE),
         Restriction::sqe_flags_allowed(flags.bits()),
@@ -205,11 +234,13 @@ impl Io for Uring {
         self.leaving.gather(&self.ports, &mut inbox.pool, outbox);
         self.shore.counters().sent.add(self.leaving.list.len() as u64);
         self.send()?;
+        self.shore.converse(&self.ports, outbox);
+        self.speak()?;
         self.flush()?;
         self.leaving.clear();
-        self.shore.converse(&self.ports, outbox);
-        self.media.take_back();
-        self.signal.take_back();
+        for buffers in [&mut self.media, &mut self.signal, &mut self.stream] {
+            buffers.take_back();
+        }
         self.arm()?;
         self.shore.give(outbox);
         Ok(())
@@ -276,8 +307,9 @@ impl Uring {
             self.flush()?;
         }
         // SAFETY: receives point to headers that live as long as the ring and fill registered buffers;
-        // sends point into `self.leaving`, which does not change before a flush, and into arenas that
-        // `submit` holds borrowed until it has flushed.
+        // sends point into `self.leaving`, which does not change before a flush, into arenas that
+        // `submit` holds borrowed until it has flushed, and into what connections say, which stays until
+        // they hear what became of it.
         let pushed = unsafe { self.ring.submission().push(entry) };
         pushed.map_err(|_| broken("queue on", &io::Error::from(io::ErrorKind::StorageFull)))
     }
@@ -293,6 +325,45 @@ impl Uring {
                 .build()
                 .flags(Flags::SKIP_SUCCESS)
                 .user_data(SEND | n as u64);
+            self.push(&entry)?;
+        }
+        Ok(())
+    }
+
+    /// Puts files at the places of connections, and queues what those have to say.
+    fn speak(&mut self) -> Result<(), Fault> {
+        let Some(streams) = &mut self.shore.streams else { return Ok(()) };
+        for (place, fd) in streams.changed_files() {
+            let changed = self.ring.submitter().register_files_update(place, &[fd]);
+            changed.map_err(|e| broken("change files of", &e))?;
+        }
+        while let Some(speech) = self.shore.speech() {
+            let entry = opcode::Send::new(Fixed(speech.place), speech.at, speech.len)
+                .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+                .build()
+                .user_data(SAID | u64::from(speech.id));
+            self.push(&entry)?;
+        }
+        Ok(())
+    }
+
+    /// Queues what connections wish.
+    fn attend(&mut self) -> Result<(), Fault> {
+        while let Some(wish) = self.shore.streams.as_mut().and_then(Streams::wish) {
+            let entry = match wish {
+                Wish::Hear { id, place } => opcode::RecvMulti::new(Fixed(place), STREAM.id)
+                    .build()
+                    .user_data(HEARD | u64::from(id)),
+                Wish::Hush { id } => opcode::AsyncCancel::new(HEARD | u64::from(id))
+                    .build()
+                    .flags(Flags::FIXED_FILE | Flags::SKIP_SUCCESS)
+                    .user_data(HUSHED),
+                Wish::Watch { id, place } => {
+                    opcode::PollAdd::new(Fixed(place), libc::POLLOUT as u32)
+                        .build()
+                        .user_data(WRITABLE | u64::from(id))
+                }
+            };
             self.push(&entry)?;
         }
         Ok(())
@@ -320,7 +391,7 @@ impl Uring {
             self.streams_ended = false;
             self.watch(1, STREAMS)?;
         }
-        Ok(())
+        self.attend()
     }
 
     /// Watches what was registered at `place` behind the doors.
@@ -357,10 +428,11 @@ impl Uring {
     /// Deals with failed sends while their bytes still stand; keeps the rest for the next turn.
     fn collect(&mut self) {
         while let Some(done) = self.next() {
-            if done.user_data() & KIND == SEND {
-                self.refused(done.user_data() as u32 as usize, -done.result());
-            } else {
-                self.early.push(done);
+            let low = done.user_data() as u32;
+            match done.user_data() & KIND {
+                SEND => self.refused(low as usize, -done.result()),
+                SAID => self.shore.said(low, done.result()),
+                _ => self.early.push(done),
             }
         }
     }
@@ -417,9 +489,23 @@ impl Uring {
                 self.shore.streams.iter_mut().for_each(Streams::wake);
             }
             SEND => self.refused(low as usize, -done.result()),
+            HEARD => self.heard(low, done, inbox),
+            SAID => self.shore.said(low, done.result()),
+            WRITABLE => self.shore.writable(low),
             _ => {}
         }
         Ok(())
+    }
+
+    fn heard(&mut self, id: u32, done: &cqueue::Entry, inbox: &Inbox) {
+        let mut bytes = Bytes { at: 0, len: 0 };
+        if let Some(slot) = cqueue::buffer_select(done.flags()) {
+            self.stream.lend(slot);
+            let room = self.stream.group().room(slot);
+            bytes = Bytes { at: room.at, len: done.result().max(0) as u32 };
+        }
+        let more = cqueue::more(done.flags());
+        self.shore.heard((id, done.result(), more), inbox.pool.get(bytes));
     }
 
     fn received(

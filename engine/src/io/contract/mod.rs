@@ -131,6 +131,7 @@ macro_rules! every_driver {
     };
 }
 
+mod pressure;
 mod sharing;
 mod streams;
 

@@ -12,13 +12,13 @@ both_drivers! {
 }
 
 /// A connection to the bench's stream listener, and what it hears within two seconds.
-fn connect(to: SocketAddr) -> TcpStream {
+pub(super) fn connect(to: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     stream
 }
 
-fn message(body: &str) -> Vec<u8> {
+pub(super) fn message(body: &str) -> Vec<u8> {
     let length = body.len();
     format!("OPTIONS sip:a@b SIP/2.0\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
 }

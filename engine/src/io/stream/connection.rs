@@ -5,6 +5,7 @@
 //! what a broken connection did not take is known to the message.
 
 use super::identity;
+use super::ring::Seat;
 use super::terms::Terms;
 use super::wire::{Said, Scratch, Wire};
 use base::{Instant, PortId};
@@ -67,6 +68,8 @@ pub(super) struct Connection {
     queued: usize,
     /// What the epoll was told to watch.
     watched: i32,
+    /// Its place in the ring, where it has one.
+    pub(super) seat: Option<Seat>,
 }
 
 /// What has come so far.
@@ -115,6 +118,7 @@ impl Connection {
             queue: VecDeque::new(),
             queued: 0,
             watched: 0,
+            seat: None,
         }
     }
 
@@ -180,11 +184,24 @@ impl Connection {
 
     /// What the epoll is to watch.
     pub(super) fn interest(&self) -> i32 {
-        let has_text = !self.queue.is_empty() && self.wire.is_open();
-        let waits = self.dialling || self.wire.pending() > 0 || has_text;
-        let out = if waits { libc::EPOLLOUT } else { 0 };
-        let input = if self.queued > PAUSED { 0 } else { libc::EPOLLIN | libc::EPOLLRDHUP };
+        let out = if self.dialling || self.waits() { libc::EPOLLOUT } else { 0 };
+        let input = if self.listens() { libc::EPOLLIN | libc::EPOLLRDHUP } else { 0 };
         input | out
+    }
+
+    /// Whether it has something to send.
+    pub(super) fn waits(&self) -> bool {
+        self.wire.pending() > 0 || (!self.queue.is_empty() && self.wire.is_open())
+    }
+
+    /// Whether what comes is wanted now. What waits for a handshake to be over does not stop it.
+    pub(super) fn listens(&self) -> bool {
+        self.queued <= PAUSED || !self.wire.is_open()
+    }
+
+    /// Whether it is there, and so are the layers below its messages.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.dialling && self.wire.is_open()
     }
 
     pub(super) fn is_watched_as(&self) -> i32 {
@@ -220,6 +237,10 @@ impl Connection {
         if ours && !self.dialling {
             self.wire.leave();
         }
+        if self.seat.is_some() {
+            // The ring holds the socket as well, until it hears of its end.
+            self.wire.shut();
+        }
         self.queue.into_iter().filter(|message| message.len() > PONG.len())
     }
 
@@ -230,17 +251,9 @@ impl Connection {
             return Ok(());
         }
         loop {
-            while let Some(next) = self.queue.get(self.fed.len())
-                && self.wire.is_open()
-                && self.wire.pending() < BATCH
-            {
-                self.fed.push_back(self.wire.say(next)?);
-            }
+            self.feed()?;
             let flushed = self.wire.flush();
-            while self.fed.front().is_some_and(|end| *end <= self.wire.passed()) {
-                self.fed.pop_front();
-                self.queued -= self.queue.pop_front().map_or(0, |message| message.len());
-            }
+            self.settle();
             match flushed {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) => return Err(e),
@@ -251,6 +264,55 @@ impl Connection {
         self.queue.shrink_to(4);
         self.fed.shrink_to(4);
         Ok(())
+    }
+
+    /// Gives the wire messages that wait, as many as go at once.
+    fn feed(&mut self) -> io::Result<()> {
+        while let Some(next) = self.queue.get(self.fed.len())
+            && self.wire.is_open()
+            && self.wire.pending() < BATCH
+        {
+            self.fed.push_back(self.wire.say(next)?);
+        }
+        Ok(())
+    }
+
+    /// Forgets messages that have passed whole.
+    fn settle(&mut self) {
+        while self.fed.front().is_some_and(|end| *end <= self.wire.passed()) {
+            self.fed.pop_front();
+            self.queued -= self.queue.pop_front().map_or(0, |message| message.len());
+        }
+    }
+
+    /// What it says next, for somebody else to give to the kernel: the bytes stay where they are until
+    /// [`Connection::said`].
+    pub(super) fn say(&mut self) -> io::Result<&[u8]> {
+        self.is_listed = false;
+        self.wire.prepare()?;
+        self.feed()?;
+        Ok(self.wire.leaving())
+    }
+
+    /// The kernel took so many of them.
+    pub(super) fn said(&mut self, len: usize) {
+        self.wire.went(len);
+        self.settle();
+    }
+
+    /// Hands on every whole message of bytes that were read for it.
+    pub(super) fn hear(
+        &mut self,
+        read: &[u8],
+        scratch: &mut Scratch,
+        now: Instant,
+        letters: &mut Vec<Letter>,
+    ) -> Result<(), Ended> {
+        let hearing = &mut self.hearing;
+        let heard =
+            self.wire.take(read, &mut scratch.plain, |said| hearing.hear(said, now, letters));
+        self.answer_pings();
+        heard
     }
 
     /// Reads once, and hands on every whole message. Whether there may be more to read.
@@ -266,10 +328,14 @@ impl Connection {
         if !was_open && self.wire.is_open() {
             self.hearing.deadline = self.hearing.deadline.max(now + WHOLE);
         }
+        self.answer_pings();
+        read
+    }
+
+    fn answer_pings(&mut self) {
         for _ in 0..std::mem::take(&mut self.hearing.pings) {
             self.queue(PONG);
         }
-        read
     }
 }
 
@@ -352,6 +418,7 @@ impl Hearing {
 
 #[cfg(test)]
 mod tests {
+    use super::super::websocket::Websocket;
     use super::*;
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
@@ -364,6 +431,20 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let wire = Wire::new(socket, None);
         (Connection::accepted(PortId(0), address, wire, Instant(0)), peer)
+    }
+
+    #[test]
+    fn what_waits_for_an_upgrade_does_not_stop_it() {
+        let (connection, peer) = connected();
+        let to = peer.peer_addr().unwrap();
+        let mut request = Vec::new();
+        let upgrade = Websocket::dial("ws.example", to, &mut request).unwrap();
+        let wire = connection.wire.upgraded(upgrade, request);
+        let mut connection = Connection::dialled(PortId(0), to, wire, Instant(0));
+        connection.dialled_through(Instant(0)).unwrap();
+        while connection.queue(&[b'x'; 10_000]) {}
+        assert!(connection.queued() > PAUSED);
+        assert!(connection.interest() & libc::EPOLLIN != 0, "its answer is waited for");
     }
 
     #[test]

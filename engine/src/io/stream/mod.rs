@@ -3,18 +3,21 @@
 //! A connection belongs to the shard that the hash of its far end says, whoever accepted or asked for it:
 //! so every shard knows where to find it, and one connection serves the calls of all. Whole messages go
 //! to the shard as letters; one that cannot be sent comes back as one. The connections of a shard have an
-//! epoll of their own, whose descriptor the driver watches like the doorbell.
+//! epoll of their own, whose descriptor the driver watches like the doorbell; with io_uring those that are
+//! there have a seat in the ring instead, see [`ring`].
 
 #![allow(unsafe_code, reason = "epoll has no safe wrapper")]
 
 mod connection;
 mod dial;
 mod identity;
+mod ring;
 mod terms;
 mod tls;
 mod websocket;
 mod wire;
 
+pub(crate) use ring::{Speech, Wish};
 pub(crate) use terms::Terms;
 
 use super::mesh::{Accepted, IoCounters};
@@ -22,10 +25,12 @@ use super::sys::check;
 use base::{Instant, PortId, ShardId};
 use connection::{BATCH, Connection, Ended};
 use node::{Letter, PortSpec, Role};
+use ring::Ring;
 use sbc::policy::Transport;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +38,7 @@ use websocket::Websocket;
 use wire::{Scratch, Wire};
 
 /// Connections of one shard.
-const MOST: usize = 16_384;
+pub(crate) const MOST: usize = 16_384;
 /// Connections of one shard with one address.
 const MOST_OF_ONE: usize = 1024;
 /// Events taken per turn; the others are reported again.
@@ -78,6 +83,8 @@ pub(crate) struct Streams {
     letters: Vec<Letter>,
     /// Connections that are another shard's.
     strays: Vec<(ShardId, Accepted)>,
+    /// Seats of connections in the driver's ring.
+    ring: Ring,
 }
 
 /// A socket that connections come to.
@@ -118,10 +125,12 @@ pub(crate) fn owner(peer: SocketAddr, shards: usize) -> usize {
 }
 
 impl Streams {
-    /// The connections of shard `own` of `shards`; `None` when nothing listens for any.
+    /// The connections of shard `own` of `shards`; `None` when nothing listens for any. Of those that are
+    /// there as many as there are `places` have a seat in the driver's ring.
     pub(crate) fn new(
         listeners: Vec<Listener>,
         (own, shards): (usize, usize),
+        places: Range<u32>,
     ) -> io::Result<Option<Streams>> {
         if listeners.is_empty() {
             return Ok(None);
@@ -154,6 +163,7 @@ impl Streams {
             swept: Instant(0),
             letters: Vec::new(),
             strays: Vec::new(),
+            ring: Ring::new(places),
         }))
     }
 
@@ -174,7 +184,8 @@ impl Streams {
 
     /// Whether a turn would find something already.
     pub(crate) fn is_ready(&self) -> bool {
-        self.ready || !self.letters.is_empty() || !self.strays.is_empty()
+        let has_work = self.ready || self.ring.has_orders() || !self.listed.is_empty();
+        has_work || !self.letters.is_empty() || !self.strays.is_empty()
     }
 
     /// When a turn is wanted even if nothing happens.
@@ -234,12 +245,17 @@ impl Streams {
         None
     }
 
-    /// Sends what connections were given in this turn: what goes the same way goes together.
+    /// Sends what connections were given in this turn: what goes the same way goes together. Those with a
+    /// seat stay listed, for the ring.
     pub(crate) fn flush(&mut self, counters: &IoCounters) {
         let mut listed = std::mem::take(&mut self.listed);
-        for id in listed.drain(..) {
-            self.write(id, counters);
-        }
+        listed.retain(|id| {
+            let is_seated = self.connections.get(id).is_some_and(|c| c.seat.is_some());
+            if !is_seated {
+                self.write(*id, counters);
+            }
+            is_seated
+        });
         self.listed = listed;
     }
 
@@ -313,7 +329,10 @@ impl Streams {
         }
         counters.streams_accepted.add(1);
         match self.add(Connection::accepted(port, peer, wire, now)) {
-            Ok(id) => self.unproven.push_back(id),
+            Ok(id) => {
+                self.unproven.push_back(id);
+                self.seat(id, counters);
+            }
             Err(_) => counters.stream_errors.add(1),
         }
     }
@@ -344,13 +363,16 @@ impl Streams {
         }
     }
 
-    fn add(&mut self, connection: Connection) -> io::Result<u32> {
+    fn add(&mut self, mut connection: Connection) -> io::Result<u32> {
         while self.connections.contains_key(&self.next) {
             self.next = self.next.wrapping_add(1);
         }
         let id = self.next;
-        let (add, events) = (libc::EPOLL_CTL_ADD, connection.interest());
-        control(&self.epoll, add, connection.fd(), events, u64::from(id))?;
+        if !connection.is_settled() || self.ring.is_full() {
+            let (add, events) = (libc::EPOLL_CTL_ADD, connection.interest());
+            control(&self.epoll, add, connection.fd(), events, u64::from(id))?;
+            connection.watch_as(events);
+        }
         self.next = id.wrapping_add(1);
         let (port, peer) = connection.ends();
         self.by_peer.insert((port, peer), id);
@@ -441,15 +463,29 @@ impl Streams {
             }
         }
         self.write(id, counters);
+        self.seat(id, counters);
     }
 
     fn write(&mut self, id: u32, counters: &IoCounters) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.seat.as_ref().is_some_and(|seat| seat.speaks) {
+            // What it says now goes first; it is asked again then.
+            return;
+        }
         let before = connection.queued();
         let written = connection.write();
         self.waiting -= before - connection.queued();
         if written.is_err() {
             return self.close(id, Ended::Error, counters);
+        }
+        self.watch(id, counters);
+    }
+
+    /// Has what a connection waits for watched, by the ring or by the epoll.
+    fn watch(&mut self, id: u32, counters: &IoCounters) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.seat.is_some() {
+            return self.ring.attend(id, connection);
         }
         let wanted = connection.interest();
         if connection.is_watched_as() != wanted {
@@ -498,6 +534,9 @@ impl Streams {
             if *count == 0 {
                 self.per_address.remove(&peer.ip());
             }
+        }
+        if let Some(seat) = &connection.seat {
+            self.ring.leave(seat);
         }
         self.waiting -= connection.queued();
         let ours = matches!(why, Ended::Late | Ended::Evicted | Ended::Framing);

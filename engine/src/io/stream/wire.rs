@@ -5,16 +5,16 @@ use super::websocket::{Over, Websocket};
 use rustls::Connection as Session;
 use rustls::pki_types::CertificateDer;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 
 /// What is kept of a buffer that has been emptied.
 const KEPT: usize = 2 << 10;
 
-/// Where bytes are read to first: most messages come whole.
+/// Where bytes are read to first, and what is deciphered of them: most messages come whole.
 pub(super) struct Scratch {
-    wire: Box<[u8]>,
-    plain: Box<[u8]>,
+    pub(super) wire: Box<[u8]>,
+    pub(super) plain: Box<[u8]>,
 }
 
 impl Scratch {
@@ -122,16 +122,31 @@ impl Wire {
                 },
             }
         };
-        self.passed += gone as u64;
-        self.leaving.drain(..gone);
-        if self.leaving.is_empty() {
-            self.leaving.shrink_to(KEPT);
-        }
+        self.went(gone);
         flushed
     }
 
+    /// What is on its way to the socket; it does not move before [`Wire::went`].
+    pub(super) fn leaving(&self) -> &[u8] {
+        &self.leaving
+    }
+
+    /// The kernel took so many bytes of what is leaving.
+    pub(super) fn went(&mut self, len: usize) {
+        self.passed += len as u64;
+        self.leaving.drain(..len.min(self.leaving.len()));
+        if self.leaving.is_empty() {
+            self.leaving.shrink_to(KEPT);
+        }
+    }
+
+    /// Nobody hears or says anything on the socket any more, whoever still holds it.
+    pub(super) fn shut(&self) {
+        let _shut = self.socket.shutdown(Shutdown::Both);
+    }
+
     /// What the layers below messages have to say for themselves: a handshake's next step, an upgrade.
-    fn prepare(&mut self) -> io::Result<()> {
+    pub(super) fn prepare(&mut self) -> io::Result<()> {
         let Some(session) = &mut self.session else {
             self.leaving.append(&mut self.first);
             return Ok(());
@@ -147,7 +162,7 @@ impl Wire {
     pub(super) fn read(
         &mut self,
         scratch: &mut Scratch,
-        mut said: impl FnMut(Said) -> Result<(), Ended>,
+        said: impl FnMut(Said) -> Result<(), Ended>,
     ) -> Result<bool, Ended> {
         let Scratch { wire, plain } = scratch;
         let len = match self.socket.read(wire) {
@@ -158,10 +173,18 @@ impl Wire {
             Err(_) => return Err(Ended::Error),
         };
         let more = len == wire.len();
-        let mut read = wire.get(..len).unwrap_or_default();
+        self.take(wire.get(..len).unwrap_or_default(), plain, said).map(|()| more)
+    }
+
+    /// Takes what was read from the socket; everything that was heard goes to `said`.
+    pub(super) fn take(
+        &mut self,
+        mut read: &[u8],
+        plain: &mut [u8],
+        mut said: impl FnMut(Said) -> Result<(), Ended>,
+    ) -> Result<(), Ended> {
         let Some(session) = &mut self.session else {
-            hear(&mut self.websocket, read, &mut self.leaving, &mut said)?;
-            return Ok(more);
+            return hear(&mut self.websocket, read, &mut self.leaving, &mut said);
         };
         // What a WebSocket answers by itself, its last words among them.
         let mut answers = Vec::new();
@@ -177,7 +200,7 @@ impl Wire {
             // The far end is told why, if it still listens.
             let _told = self.flush();
         }
-        heard.map(|()| more)
+        heard
     }
 
     /// The connection ends from here: says so where there is a way to.
