@@ -486,6 +486,11 @@ impl Core {
         self.ends[place] = Some(Owner { call, leg });
     }
 
+    /// Whether TLS carries a trunk's SIP.
+    pub(crate) fn is_secure(&self, trunk: u16) -> bool {
+        self.image.trunk(trunk).is_some_and(|trunk| trunk.transport.has_tls())
+    }
+
     /// How a listener stands in messages.
     pub(crate) fn face(&self, port: PortId) -> Face {
         self.image.face(port).unwrap_or_default()

@@ -110,6 +110,10 @@ cases! {
         CallerHungUp = "caller_hung_up",
         /// The callee hung up.
         CalleeHungUp = "callee_hung_up",
+        /// The Request-URI is a SIPS URI, and the request came without TLS (RFC 5630).
+        SipsOverPlain = "sips_over_plain",
+        /// The Request-URI is a SIPS URI, and no route has TLS (RFC 5630).
+        NoSecureRoute = "no_secure_route",
     }
 }
 
@@ -128,7 +132,7 @@ impl Refusal {
     pub fn status(self) -> u16 {
         match self {
             Refusal::NoRoute => 404,
-            Refusal::Blocked | Refusal::Unpriced => 403,
+            Refusal::Blocked | Refusal::Unpriced | Refusal::SipsOverPlain => 403,
             Refusal::BadNumber => 484,
             Refusal::RoutesExhausted
             | Refusal::NoVendor
@@ -163,7 +167,8 @@ impl Refusal {
             | Refusal::NoAck
             | Refusal::MediaTimeout
             | Refusal::SessionExpired => 408,
-            Refusal::EarlyMediaConflict => 480,
+            // RFC 5630 5.1.2.
+            Refusal::EarlyMediaConflict | Refusal::NoSecureRoute => 480,
             Refusal::NoPrack => 504,
             Refusal::SessionTooShort => 422,
             Refusal::AnsweredElsewhere | Refusal::Cancelled | Refusal::CallerHungUp => 487,
@@ -183,7 +188,7 @@ impl Refusal {
     pub fn q850(self) -> u8 {
         match self {
             Refusal::NoRoute => 3,
-            Refusal::Blocked | Refusal::Unpriced => 21,
+            Refusal::Blocked | Refusal::Unpriced | Refusal::SipsOverPlain => 21,
             Refusal::BadNumber | Refusal::BadScheme => 28,
             Refusal::TooManyHops | Refusal::LoopDetected => 25,
             Refusal::RoutesExhausted
@@ -208,6 +213,7 @@ impl Refusal {
             | Refusal::SrtpForbidden
             | Refusal::NoSrtpSuite
             | Refusal::SrtpKeysExposed => 65,
+            Refusal::NoSecureRoute => 58,
             Refusal::NameUnresolved | Refusal::DialogLost | Refusal::Restart => 41,
             Refusal::RingTimeout => 19,
             Refusal::NoResponse => 18,

@@ -156,7 +156,7 @@ pub(crate) fn tell_caller(
         status: line.status.code(),
         reason: Some(line.reason),
         tag: Some(caller.dialog.tag),
-        contact: Some(Contact { face: &face, local: &caller.dialog.local, profile }),
+        contact: Some(Contact { face: &face, dialog: &caller.dialog, profile }),
         allow: boundary.far.methods.allow(),
         sdp: sdp.filter(|_| whole.is_none()),
         body: whole.as_ref().map(|(kind, whole)| (&**kind, &**whole)),

@@ -345,8 +345,8 @@ fn answer_sender(
     let face = core.face(leg.port);
     let image = core.image.clone();
     let Some(trunk) = image.trunk(leg.trunk) else { return };
-    let local = leg.dialog.local.clone();
-    let contact = Contact { face: &face, local: &local, profile: &trunk.profile };
+    let dialog = leg.dialog.clone();
+    let contact = Contact { face: &face, dialog: &dialog, profile: &trunk.profile };
     let allow = trunk.methods.allow();
     let tag = Some(leg.dialog.tag);
     let reply = Reply { contact: Some(contact), allow, sdp, ..Reply::plain(200, tag) };

@@ -39,11 +39,14 @@ pub(crate) fn next(call: &mut Call, core: &mut Core, turn: &mut Turn, otherwise:
             return;
         }
     }
-    // That no route had a codec is the caller's business; that none had room is not.
-    let is_mute = |attempt: &Attempt| *attempt.reason == *Refusal::NoCodec.name().as_bytes();
+    // That no route had a codec, or TLS, is the caller's business; that none had room is not.
     let attempts = &call.cdr.attempts;
-    let all_mute = !attempts.is_empty() && attempts.iter().all(is_mute);
-    let otherwise = if all_mute { Refusal::NoCodec } else { otherwise };
+    let all = |why: &Refusal| {
+        let is_it = |attempt: &Attempt| *attempt.reason == *why.name().as_bytes();
+        !attempts.is_empty() && attempts.iter().all(is_it)
+    };
+    let told = [Refusal::NoCodec, Refusal::NoSecureRoute].into_iter().find(all);
+    let otherwise = told.unwrap_or(otherwise);
     let (status, why) = best_status(call).unwrap_or((otherwise.status(), otherwise));
     match call.transfer {
         Some(_) => transfer::refused(call, core, turn, status),
@@ -109,6 +112,9 @@ fn attempt(
     let message = message::parse(&request, &mut index).map_err(|_| Refusal::InternalError)?;
     if body::is_barred(&message, &trunk.bodies) {
         return Err(Refusal::BadContentType);
+    }
+    if invite::is_secure(&message) && !core.is_secure(candidate.trunk) {
+        return Err(Refusal::NoSecureRoute);
     }
     let asker = call.legs.get(usize::from(transfer::asker(call)));
     let caller = asker.map_or(0, |leg| leg.trunk);

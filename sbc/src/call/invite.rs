@@ -6,7 +6,7 @@ use crate::core::{Core, Turn, Way, dialog_request, supported};
 use crate::dialog::session_timer::Mode;
 use crate::dialog::{Contact, Dialog, Tag};
 use crate::identity;
-use crate::message::{Message, Method, Name};
+use crate::message::{Message, Method, Name, Scheme};
 use crate::policy::decide::Candidate;
 use crate::policy::manipulate::{self, Boundary};
 use crate::policy::profile::EarlyMedia;
@@ -36,11 +36,20 @@ pub(super) fn of_caller(call: &Call, core: &Core) -> Option<Box<[u8]>> {
     Some(core.transactions.get(key)?.request.clone())
 }
 
-/// The Request-URI of a candidate, as its trunk wants it.
-pub(crate) fn target(trunk: &Trunk, candidate: &Candidate) -> Vec<u8> {
+/// The Request-URI of a candidate, as its trunk wants it; a SIPS URI where `request` has one.
+pub(crate) fn target(trunk: &Trunk, candidate: &Candidate, request: &Message) -> Vec<u8> {
     let endpoint = candidate.endpoint.to_string();
     let host = trunk.profile.request_host.as_deref().unwrap_or(&endpoint);
-    identity::sip_uri(&candidate.number, host.as_bytes(), &trunk.profile)
+    let uri = identity::sip_uri(&candidate.number, host.as_bytes(), &trunk.profile);
+    match uri.strip_prefix(b"sip:") {
+        Some(rest) if is_secure(request) => [b"sips:", rest].concat(),
+        Some(_) | None => uri,
+    }
+}
+
+/// Whether a request asks for every hop to be secured (RFC 3261 26.2.2, RFC 5630).
+pub(crate) fn is_secure(request: &Message) -> bool {
+    request.request_uri().is_ok_and(|uri| uri.scheme == Scheme::Sips)
 }
 
 pub(super) fn leg(
@@ -54,7 +63,7 @@ pub(super) fn leg(
     let mut call_id = Vec::with_capacity(32);
     crate::transaction::hex(core.random.next(), 16, &mut call_id);
     crate::transaction::hex(core.random.next(), 16, &mut call_id);
-    let target = target(boundary.far, candidate);
+    let target = target(boundary.far, candidate, invite);
     let dialog = Dialog {
         call_id: call_id.into(),
         tag: Tag { home: call.home.0, call: call.key, leg: place, fork: 0, secret },
@@ -116,7 +125,7 @@ pub(super) fn send(
         let mut print = dialog_request(out, &dialog, first, &face, branch);
         print.in_order(trunk.profile.header_order.as_ref());
         let profile = &trunk.profile;
-        Contact { face: &face, local: &dialog.local, profile }.print(&mut print);
+        Contact { face: &face, dialog: &dialog, profile }.print(&mut print);
         print.header(Name::Allow, trunk.methods.allow());
         let reliable = reliable && trunk.methods.tells_of(b"PRACK");
         let replaces = trunk.refers == Refers::Execute;

@@ -130,7 +130,7 @@ pub(crate) fn concluded(
     let kind = message.content_type().unwrap_or(b"application/octet-stream");
     let body = (!message.body().is_empty() && trunk.bodies.permits(kind))
         .then_some((kind, message.body()));
-    let contact = Contact { face: &face, local: &leg.dialog.local, profile: &trunk.profile };
+    let contact = Contact { face: &face, dialog: &leg.dialog, profile: &trunk.profile };
     let contact = (status < 300).then_some(contact);
     let reply = Reply { contact, body, allow: trunk.methods.allow(), ..Reply::plain(status, None) };
     core.respond(turn, passing.served, reply, |print| {

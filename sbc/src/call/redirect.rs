@@ -6,7 +6,7 @@
 
 use super::{Call, MAX_LEGS};
 use crate::core::{Core, Turn};
-use crate::message::{Message, NameAddr};
+use crate::message::{Message, NameAddr, Scheme};
 use crate::policy::Redirects;
 use crate::policy::decide::Candidate;
 use crate::policy::redirects::addresses;
@@ -40,8 +40,13 @@ fn follow(call: &mut Call, core: &Core, turn: &Turn, place: u8, message: &Messag
     let Some(attempt) = call.cdr.attempts.get(usize::from(branch.attempt)) else { return };
     let Some(leg) = call.legs.get(usize::from(place)) else { return };
     let (trunk, asked, buy) = (leg.trunk, attempt.number.clone(), attempt.buy.clone());
+    // RFC 5630 5.1.1: what was to be secured stays so, and where somebody must be secured he cannot be without.
+    let is_secure = leg.dialog.is_secure();
     let mut found: Vec<Candidate> = Vec::new();
     for uri in by_preference(message).iter().filter_map(|contact| contact.read_uri().ok()) {
+        if (uri.scheme == Scheme::Sips) != is_secure {
+            continue;
+        }
         let mut digits = [0; 64];
         let number: Box<[u8]> = match uri.number(&mut digits) {
             Some(number) => number.into(),

@@ -229,6 +229,10 @@ pub(crate) fn end_leg(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
                     print.header(Name::Contact, contact);
                 });
                 reason(print, q850, text);
+                if text == Refusal::NoSecureRoute.name() {
+                    // RFC 5630 5.1.2, 8.1.
+                    print.header(Name::Warning, b"380 tandem \"SIPS Not Allowed\"");
+                }
             });
         }
         (Phase::Over, Some(Machine::ServerInvite(m))) if m.awaits_final() => {

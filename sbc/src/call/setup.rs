@@ -100,6 +100,11 @@ fn check(
     }
     match uri {
         Ok(uri) if matches!(uri.scheme, Scheme::Sip | Scheme::Tel) => {}
+        Ok(uri) if uri.scheme == Scheme::Sips => {
+            if !core.face(at.port).transport.has_tls() {
+                return refuse(Refusal::SipsOverPlain);
+            }
+        }
         Ok(_) | Err(_) => return refuse(Refusal::BadScheme),
     }
     let (Some(number), Some(trunk)) = (number, trunk) else {

@@ -94,7 +94,12 @@ impl Aftermath {
 }
 
 /// What a REFER asks for, or the status that refuses it.
-pub(crate) fn asked(call: &Call, place: u8, message: &Message) -> Result<Transfer, u16> {
+pub(crate) fn asked(
+    core: &Core,
+    call: &Call,
+    place: u8,
+    message: &Message,
+) -> Result<Transfer, u16> {
     let mut targets = message.addresses(Name::ReferTo);
     let (Some(Ok(target)), None) = (targets.next(), targets.next()) else { return Err(400) };
     let uri = target.read_uri().map_err(|_| 400u16)?;
@@ -111,8 +116,11 @@ pub(crate) fn asked(call: &Call, place: u8, message: &Message) -> Result<Transfe
     if message.bytes().len() > MAX_REFER {
         return Err(NotPassed::TooLarge.status());
     }
-    if !matches!(uri.scheme, Scheme::Sip | Scheme::Tel) {
-        return Err(416);
+    match uri.scheme {
+        Scheme::Sip | Scheme::Tel => {}
+        // RFC 5630 3.1: each hop, the one to the side that stays among them.
+        Scheme::Sips if is_secured(core, call, stays) => {}
+        Scheme::Sips | Scheme::Other(_) => return Err(416),
     }
     if uri.param(b"method").is_some_and(|method| !method.eq_ignore_ascii_case(b"INVITE")) {
         return Err(501);
@@ -132,6 +140,12 @@ pub(crate) fn asked(call: &Call, place: u8, message: &Message) -> Result<Transfe
         replaces,
         first: call.cdr.attempts.len() as u8,
     })
+}
+
+/// Whether TLS carries the dialog of a side.
+fn is_secured(core: &Core, call: &Call, place: u8) -> bool {
+    let leg = call.legs.get(usize::from(place));
+    leg.is_some_and(|leg| core.face(leg.port).transport.has_tls())
 }
 
 /// Whether nobody wants to hear how it goes.

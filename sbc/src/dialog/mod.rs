@@ -9,7 +9,7 @@ pub mod tag;
 pub(crate) use contact::Contact;
 pub use tag::Tag;
 
-use crate::message::{NameAddr, Uri};
+use crate::message::{NameAddr, Scheme, Uri};
 use base::plain;
 use std::net::SocketAddr;
 
@@ -63,6 +63,12 @@ impl Dialog {
         }
     }
 
+    /// Whether every hop of it is to be secured: what it was begun with is a SIPS URI (12.1.1, RFC 5630 5.1).
+    pub(crate) fn is_secure(&self) -> bool {
+        let is_sips = |uri: &[u8]| Uri::parse(uri).is_ok_and(|uri| uri.scheme == Scheme::Sips);
+        is_sips(&self.target) || NameAddr::parse(&self.local).is_ok_and(|local| is_sips(local.uri))
+    }
+
     /// Whether the first route is strict (16.12.1.2): then it takes the Request-URI's place.
     pub fn strict_route(&self) -> Option<&[u8]> {
         let first = self.routes.first()?;
@@ -76,9 +82,10 @@ impl Dialog {
     pub fn next_hop(&self, permitted: impl Fn(SocketAddr) -> bool) -> SocketAddr {
         let first = self.routes.first().and_then(|r| NameAddr::parse(r).ok()).map(|n| n.uri);
         let uri = first.unwrap_or(&self.target);
-        let address = Uri::parse(uri)
-            .ok()
-            .and_then(|uri| Some(SocketAddr::new(uri.host_ip()?, uri.port.unwrap_or(5060))));
+        let address = Uri::parse(uri).ok().and_then(|uri| {
+            let usual = if uri.scheme == Scheme::Sips { 5061 } else { 5060 };
+            Some(SocketAddr::new(uri.host_ip()?, uri.port.unwrap_or(usual)))
+        });
         address.filter(|a| permitted(*a)).unwrap_or(self.peer)
     }
 }

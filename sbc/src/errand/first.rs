@@ -40,6 +40,9 @@ pub(crate) fn begin(
     let peer = core.peer(turn, at.source);
     let trunk = realm::trunk_of(&core.image, at.port, &peer, &number, uri.host);
     let trunk = trunk.ok_or(Refused::Status(404))?;
+    if invite::is_secure(message) && !core.face(at.port).transport.has_tls() {
+        return Err(Refused::Status(Refusal::SipsOverPlain.status()));
+    }
     may_leave(core, trunk, message)?;
     if number.is_empty() {
         return Err(Refused::Status(Refusal::BadNumber.status()));
@@ -188,11 +191,17 @@ pub(super) fn next(errand: &mut Errand, core: &mut Core, turn: &mut Turn, otherw
     let Ok(message) = message::parse(&request, &mut index) else {
         return refuse(errand, core, turn, 500);
     };
+    let mut all_plain = invite::is_secure(&message) && !errand.candidates.is_empty();
     while let Some(candidate) = errand.candidates.pop_front() {
+        if invite::is_secure(&message) && !core.is_secure(candidate.trunk) {
+            continue;
+        }
+        all_plain = false;
         if attempt(errand, core, turn, &candidate, &message).is_some() {
             return;
         }
     }
+    let otherwise = if all_plain { Refusal::NoSecureRoute.status() } else { otherwise };
     refuse(errand, core, turn, otherwise);
 }
 
@@ -228,7 +237,7 @@ fn attempt(
         print.in_order(trunk.profile.header_order.as_ref());
         if begins_dialog(method) {
             let profile = &trunk.profile;
-            Contact { face: &face, local: &dialog.local, profile }.print(&mut print);
+            Contact { face: &face, dialog: &dialog, profile }.print(&mut print);
             print.header(Name::Allow, trunk.methods.allow());
         }
         if !image.software.is_empty() {
@@ -257,7 +266,7 @@ fn far_dialog(
     let mut call_id = Vec::with_capacity(32);
     crate::transaction::hex(core.random.next(), 16, &mut call_id);
     crate::transaction::hex(core.random.next(), 16, &mut call_id);
-    let target = invite::target(boundary.far, candidate);
+    let target = invite::target(boundary.far, candidate, message);
     let secret = core.random.next();
     Dialog {
         call_id: call_id.into(),

@@ -158,7 +158,7 @@ fn give_back(
     let status = given_back(message.status().map_or(500, |s| s.code()));
     let face = core.face(to.port);
     let profile = &boundary.far.profile;
-    let contact = Contact { face: &face, local: &to.dialog.local, profile };
+    let contact = Contact { face: &face, dialog: &to.dialog, profile };
     let kind = message.content_type().unwrap_or(b"application/octet-stream");
     let body = (!message.body().is_empty() && boundary.far.bodies.permits(kind))
         .then_some((kind, message.body()));

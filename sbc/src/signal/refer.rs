@@ -34,7 +34,7 @@ impl Signal {
         let Some(call) = self.calls.get_mut(key).filter(|call| !call.has_ended()) else {
             return self.answer_now(turn, at, message, 481);
         };
-        let transfer = match transfer::asked(call, place, message) {
+        let transfer = match transfer::asked(&self.core, call, place, message) {
             Ok(transfer) => transfer,
             Err(status) => return self.answer_now(turn, at, message, status),
         };
@@ -42,7 +42,7 @@ impl Signal {
         leg.heard(message, at.source);
         let (image, face) = (self.core.image.clone(), self.core.face(at.port));
         let Some(trunk) = image.trunk(leg.trunk) else { return };
-        let contact = Contact { face: &face, local: &leg.dialog.local, profile: &trunk.profile };
+        let contact = Contact { face: &face, dialog: &leg.dialog, profile: &trunk.profile };
         let allow = trunk.methods.allow();
         let reply = Reply { contact: Some(contact), allow, ..Reply::plain(202, None) };
         let from = (at.port, at.source);

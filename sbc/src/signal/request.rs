@@ -400,7 +400,7 @@ impl Signal {
         let face = self.core.face(at.port);
         let image = self.core.image.clone();
         let Some(trunk) = image.trunk(leg.trunk) else { return };
-        let contact = Contact { face: &face, local: &leg.dialog.local, profile: &trunk.profile };
+        let contact = Contact { face: &face, dialog: &leg.dialog, profile: &trunk.profile };
         let allow = trunk.methods.allow();
         let reply = Reply { contact: Some(contact), allow, ..Reply::plain(200, None) };
         self.core.respond_at_once(turn, at.hash, (at.port, at.source), message, reply, timer);
