@@ -132,6 +132,33 @@ pub struct Key {
     pub duration_ms: u32,
 }
 
+/// A window of some seconds of what one side of a call sent, rated (G.107).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Sampled {
+    /// Which call.
+    pub id: CallId,
+    /// Whether the caller sent it, or the callee did.
+    pub is_callers: bool,
+    /// Index of the trunk it came by.
+    pub trunk: u16,
+    /// Packets that should have come.
+    pub expected: u32,
+    /// Of these, those that did not.
+    pub lost: u32,
+    /// Interarrival jitter, microseconds.
+    pub jitter_us: u32,
+    /// Round trip, microseconds, where RTCP measured one.
+    pub rtt_us: Option<u32>,
+    /// Rating factor, thousandths.
+    pub r_milli: u32,
+    /// Mean opinion score, hundredths.
+    pub mos_centi: u16,
+    /// The lowest of the call so far.
+    pub mos_least_centi: u16,
+    /// The average of the call so far.
+    pub mos_mean_centi: u16,
+}
+
 /// What happened on a shard.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -153,6 +180,8 @@ pub enum Event {
     Attempted(Attempted),
     /// A key was pressed in a call whose trunk has digits told.
     Pressed(Key),
+    /// A window of what a side of a call sent was rated.
+    Sampled(Sampled),
     /// The answer to `Command::Resync` is complete.
     Synced,
     /// The shard holds no call any more and takes none.

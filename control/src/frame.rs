@@ -156,6 +156,9 @@ pub enum Answer {
         /// The key, of a `dtmf`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dtmf: Option<Box<DtmfLine>>,
+        /// What was rated, of a `quality`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        quality: Option<Box<MediaLine>>,
     },
     /// Events were left out because the client was slow: `snap` tells where things stand.
     Gap {
@@ -258,6 +261,29 @@ pub struct DtmfLine {
     pub duration_ms: u32,
 }
 
+/// What one side of a call sent within the last window of some seconds, rated (G.107).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MediaLine {
+    /// Who sent it: `caller` or `callee`.
+    pub from: String,
+    /// Mean opinion score.
+    pub mos: f64,
+    /// The lowest of the call so far.
+    pub mos_min: f64,
+    /// The average of the call so far.
+    pub mos_avg: f64,
+    /// Rating factor, 0..=100.
+    pub r_factor: f64,
+    /// Packets lost, percent.
+    pub loss_percent: f64,
+    /// Interarrival jitter, milliseconds.
+    pub jitter_ms: f64,
+    /// Round trip between the engine and this side, milliseconds, where RTCP measured one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<f64>,
+}
+
 /// A call.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -295,6 +321,9 @@ pub struct CallLine {
     /// Packets relayed from the caller and from the callee.
     #[serde(default)]
     pub packets: [u64; 2],
+    /// What each side sent lately, where it was sampled; only of one call that is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub media: Vec<MediaLine>,
 }
 
 /// A trunk.
@@ -453,6 +482,7 @@ mod tests {
                 digit: "#".into(),
                 duration_ms: 160,
             })),
+            quality: Some(Box::new(MediaLine { from: "callee".into(), ..MediaLine::default() })),
         };
         let text = line(&answer);
         assert!(text.ends_with('\n') && text.len() < MAX_LINE);

@@ -5,7 +5,7 @@
 use base::Key;
 use base::money::{Decimal, print_nano};
 use control::event::CallId;
-use sbc::billing::{Attempt, Cdr, CdrId, Frame, LegMedia, Money, Quote, Stamp, Taken};
+use sbc::billing::{Attempt, Cdr, CdrId, Frame, LegMedia, Money, Quote, Score, Stamp, Taken};
 use sbc::policy::plan::Record;
 use serde_json::{Map, Value, json};
 
@@ -151,13 +151,21 @@ fn attempt(attempt: &Attempt, answered_ms: Option<u64>, cost: Option<String>) ->
 }
 
 fn media(leg: &LegMedia) -> Value {
+    let mos = |of: fn(&Score) -> u16| leg.score.map(|score| f64::from(of(&score)) / 100.0);
     json!({
         "packets": leg.packets,
         "octets": leg.octets,
         "lost": leg.lost,
         "discarded": leg.discarded,
         "jitter_us": leg.jitter_us,
-        "mos": leg.mos_centi.map(|m| f64::from(m) / 100.0),
+        "jitter_max_us": leg.score.map(|score| score.max_jitter_us),
+        "rtt_us": leg.score.and_then(|score| score.rtt_us),
+        "mos": mos(|score| score.mos_centi),
+        "mos_min": mos(|score| score.mos_least_centi),
+        "mos_avg": mos(|score| score.mos_mean_centi),
+        "r_factor": leg.score.map(|score| score.r_factor),
+        "told_mos": leg.score.and_then(|s| s.told_mos_deci).map(|m| f64::from(m) / 10.0),
+        "told_r_factor": leg.score.and_then(|score| score.told_r_factor),
     })
 }
 

@@ -139,6 +139,7 @@ pub fn run(mut config: Config, file: &Path) -> Result<(), Fault> {
     let scribe = scribe.spawn(|fault| eprintln!("sbcd: {} ({})", fault.what, fault.remedy));
     let scribe = scribe.map_err(|e| fault("start the scribe", &e))?;
     let (rate, standing) = watch::channel(Arc::default());
+    let (sound, sounds) = watch::channel(Arc::from([]));
     let exposition = Exposition {
         shards: counters,
         scribe: scribe_counters,
@@ -147,6 +148,7 @@ pub fn run(mut config: Config, file: &Path) -> Result<(), Fault> {
         quality: Arc::default(),
         porting: Arc::default(),
         standing,
+        sounds,
         certificates: Arc::default(),
         page: page.clone(),
         image,
@@ -158,6 +160,7 @@ pub fn run(mut config: Config, file: &Path) -> Result<(), Fault> {
         file: std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf()),
         publish,
         rate,
+        sound,
         exposition: Arc::new(exposition),
         page,
         epoch,

@@ -7,7 +7,7 @@
 use base::money::{Currency, Ratio, Rounding};
 use engine::cdr;
 use routing_trie::Rate;
-use sbc::billing::{Attempt, Cdr, CdrId, Frame, LegMedia, Party, Quote, Stamp, Taken};
+use sbc::billing::{Attempt, Cdr, CdrId, Frame, LegMedia, Party, Quote, Score, Stamp, Taken};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
@@ -309,7 +309,7 @@ fn sample() -> Cdr {
             first: 0,
             status: 200,
             taken: Some(taken()),
-            media: LegMedia { mos_centi: Some(441), ..LegMedia::default() },
+            media: LegMedia { score: Some(Score::default()), ..LegMedia::default() },
         }],
         attempts: vec![Attempt {
             trunk: text("out"),
@@ -322,7 +322,7 @@ fn sample() -> Cdr {
             reason: text(""),
             buy: Some(quote()),
         }],
-        media: [LegMedia { mos_centi: Some(441), ..LegMedia::default() }; 2],
+        media: [LegMedia { score: Some(Score::default()), ..LegMedia::default() }; 2],
         recovered: false,
     }
 }

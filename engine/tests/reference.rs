@@ -5,7 +5,7 @@ use base::counter::{Kind, Metric};
 use base::page::Page;
 use engine::config::Config;
 use engine::disk::scribe::ScribeCounters;
-use engine::gate::{Exposition, MEASURED, SINGLE, ShardCounters};
+use engine::gate::{Exposition, MEASURED, SINGLE, SOUNDING, ShardCounters, Sound};
 use engine::io::mesh::IoCounters;
 use sbc::Refusal;
 use sbc::policy::Image;
@@ -27,11 +27,13 @@ fn exposition() -> Exposition {
     let span = Span { count: 1, ..Span::default() };
     let mut standing = Standing::default();
     standing.push(0, 0, Figures { asr: span, ner: span, acd: span, pdd: span, mos: span });
+    let sound = Sound { trunk: 0, mos_centi: Some(400), loss_e4: Some(0), raised: 0 };
     Exposition {
         shards: vec![shard],
         quality: Arc::default(),
         porting: Arc::default(),
         standing: tokio::sync::watch::channel(Arc::new(standing)).1,
+        sounds: tokio::sync::watch::channel(Arc::from([sound])).1,
         scribe: Arc::new(ScribeCounters::default()),
         reloads: Arc::default(),
         names: Arc::default(),
@@ -83,6 +85,9 @@ fn every_metric_is_documented() {
         let kind = if kind == Kind::Counter { "counter" } else { "gauge" };
         let label = if name.starts_with("tandem_trunk_") { "`trunk`: its name " } else { "" };
         let _ = writeln!(page, "| `{name}` | {kind} | {help} | {label}|");
+    }
+    for (name, _, help) in SOUNDING {
+        let _ = writeln!(page, "| `{name}` | gauge | {help} | `trunk`: its name |");
     }
     for (name, _, help) in MEASURED {
         let label = "`trunk`: its name; `destination`: of a [[destination]], or `other`";

@@ -1,6 +1,7 @@
 //! What a shard's media counts. Written by the shard, read by anyone who holds the `Arc`.
 
 use crate::port::NoPort;
+use crate::sample::Band;
 use crate::verdict::Discard;
 
 base::counters! {
@@ -15,6 +16,10 @@ base::counters! {
         rtcp_relayed: counter "tandem_media_rtcp_relayed_total",
         /// RTCP packets read but not relayed, because the other leg has no address for them.
         rtcp_absorbed: counter "tandem_media_rtcp_absorbed_total",
+        /// RTCP packets of our own sent to legs that would have heard none.
+        rtcp_originated: counter "tandem_media_rtcp_originated_total",
+        /// Windows of some seconds in which what a leg sent was rated, by what their score is worth.
+        samples: counter "tandem_media_quality_samples_total" of Band by "band",
         /// Digits heard as telephone events (RFC 4733), where their leg's plan asks for it.
         digits_heard: counter "tandem_media_digits_heard_total",
         /// Digits sent as telephone events.

@@ -129,6 +129,11 @@ impl Egress {
         })
     }
 
+    /// Its source.
+    pub(crate) fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
     /// What the stream's clock of `rate` Hz says now.
     pub(crate) fn timestamp(&self, rate: u32, now: Instant) -> u32 {
         self.clock.map_or_else(|| units(now, rate), |clock| clock.now(rate, now))

@@ -3,6 +3,7 @@
 use crate::EndKey;
 use crate::demux::Component;
 use crate::egress::Egress;
+use crate::extended::Voip;
 use crate::guard::Guard;
 use crate::keys::Keys;
 use crate::latch::Latch;
@@ -10,7 +11,9 @@ use crate::media::MediaPort;
 use crate::plan::Plan;
 use crate::quality::{self, Score};
 use crate::reception::Reception;
+use crate::report::Reporter;
 use crate::rtcp::{Block, Compound, RoundTrip};
+use crate::sample::Sampling;
 use crate::secrets::Secrets;
 use crate::verdict::Discard;
 use base::{Instant, PortId};
@@ -53,12 +56,17 @@ pub(crate) struct End {
     pub(crate) egress: Option<Box<Egress>>,
     /// Its keys, from the first plan on that listens to them.
     pub(crate) keys: Option<Box<Keys>>,
+    /// Who writes RTCP of ours to it, from the first plan on that asks for it.
+    pub(crate) reporter: Option<Box<Reporter>>,
     pub(crate) sent: Sent,
     pub(crate) discarded: u64,
     pub(crate) rtcp_received: u64,
     pub(crate) round_trip: RoundTrip,
     /// How the leg hears what is sent to it.
     pub(crate) heard_by_leg: Option<Block>,
+    /// What it says of the quality.
+    pub(crate) told: Option<Voip>,
+    pub(crate) sampling: Sampling,
     pub(crate) last_heard: Option<Instant>,
     pub(crate) silence_told: bool,
 }
@@ -88,6 +96,11 @@ pub struct Report {
     pub mos_centi: u16,
     /// Rating factor of what was received, 0..=100 (ITU-T G.107); 0 without any packet.
     pub r_factor: u8,
+    /// The lowest and the average mean opinion score of the windows it was sampled in, in hundredths;
+    /// those of the whole where there was no window.
+    pub mos_least_centi: u16,
+    /// See `mos_least_centi`.
+    pub mos_mean_centi: u16,
     /// The last synchronisation source.
     pub ssrc: u32,
     /// The last payload type.
@@ -100,6 +113,8 @@ pub struct Report {
     pub sent_octets: u64,
     /// The leg's own last report about what it hears (RFC 3550 §6.4.1).
     pub heard_by_leg: Option<Block>,
+    /// What the leg's last extended report said of what it hears (RFC 3611).
+    pub told: Option<Voip>,
     /// When a valid packet of the leg last arrived; `None` when none ever did.
     pub last_heard: Option<Instant>,
 }
@@ -129,11 +144,14 @@ impl End {
             guard: Guard::Open,
             egress: None,
             keys: None,
+            reporter: None,
             sent: Sent::default(),
             discarded: 0,
             rtcp_received: 0,
             round_trip: RoundTrip::default(),
             heard_by_leg: None,
+            told: None,
+            sampling: Sampling::default(),
             last_heard: None,
             silence_told: false,
         }
@@ -165,6 +183,10 @@ impl End {
             self.round_trip.block_heard(&block, now);
             self.heard_by_leg = Some(block);
         }
+        self.told = compound.voip.or(self.told);
+        if let (Some(reporter), Some(sent)) = (&mut self.reporter, compound.sent) {
+            reporter.heard(sent, now);
+        }
     }
 
     /// Where RTP for this leg goes now.
@@ -187,6 +209,9 @@ impl End {
         if let Some(sent) = compound.sent {
             self.round_trip.report_relayed(sent, now);
         }
+        if let Some(reporter) = &mut self.reporter {
+            reporter.relayed(now);
+        }
         let from = if plan.rtcp_mux { self.ports.rtp } else { self.ports.rtcp };
         Some((self, (from, to)))
     }
@@ -201,7 +226,12 @@ impl End {
     pub(crate) fn report(&self) -> Report {
         let (reception, rtt_us) = (&self.reception, self.round_trip.rtt_us());
         let Score { r_milli, mos_centi } = quality::score(reception, rtt_us).unwrap_or_default();
+        let (mos_least_centi, mos_mean_centi) =
+            self.sampling.scores().unwrap_or((mos_centi, mos_centi));
         Report {
+            mos_least_centi,
+            mos_mean_centi,
+            told: self.told,
             packets: reception.packets(),
             octets: reception.octets(),
             lost: reception.lost(),

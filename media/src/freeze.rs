@@ -12,8 +12,10 @@ use crate::media::Media;
 use crate::plan::Plan;
 use crate::reception::Reception;
 use crate::rtcp::{Block, RoundTrip};
+use crate::sample::Sampling;
 use crate::srtp::ShieldRecord;
 use base::Instant;
+use base::record::{Plain, Unreadable};
 use std::net::SocketAddr;
 
 /// An endpoint, frozen.
@@ -35,14 +37,38 @@ pub struct EndRecord {
     round_trip: RoundTrip,
     heard_by_leg: Option<Block>,
     last_heard: Option<Instant>,
-    silence_told: bool,
+    tail: Tail,
 }
 base::plain!(struct EndRecord { local, peer, plan, programmed, latch, reception, ssrc, shield, sent,
-    discarded, rtcp_received, round_trip, heard_by_leg, last_heard, silence_told });
+    discarded, rtcp_received, round_trip, heard_by_leg, last_heard, tail });
+
+/// What most legs have nothing of: one byte for those.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+struct Tail {
+    silence_told: bool,
+    sampling: Option<Sampling>,
+}
+
+impl Plain for Tail {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(self.silence_told) | u8::from(self.sampling.is_some()) << 1);
+        if let Some(sampling) = self.sampling {
+            sampling.put(out);
+        }
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        let flags = u8::take(from)?;
+        if flags > 3 {
+            return Err(Unreadable::Value);
+        }
+        let sampling = if flags & 2 != 0 { Some(Plain::take(from)?) } else { None };
+        Ok(Tail { silence_told: flags & 1 != 0, sampling })
+    }
+}
 
 impl EndRecord {
     /// The most bytes a record takes, without the header of [`base::record::seal`].
-    pub const MAX_LEN: usize = 902;
+    pub const MAX_LEN: usize = 940;
 }
 
 base::cases! {
@@ -76,7 +102,10 @@ impl Media {
             round_trip: end.round_trip,
             heard_by_leg: end.heard_by_leg,
             last_heard: end.last_heard,
-            silence_told: end.silence_told,
+            tail: Tail {
+                silence_told: end.silence_told,
+                sampling: Some(end.sampling).filter(|sampling| !sampling.is_empty()),
+            },
         })
     }
 
@@ -108,7 +137,9 @@ impl Media {
         end.heard_by_leg = record.heard_by_leg;
         end.last_heard = record.last_heard;
         end.thawed = now;
-        end.silence_told = record.silence_told;
+        end.silence_told = record.tail.silence_told;
+        end.sampling = record.tail.sampling.unwrap_or_default();
+        end.begin_reports(&mut self.secrets, now);
         if self.ends.restore(key, end).is_err() {
             self.ports.free(ports.interface, slot, now);
             return Err(CannotThaw::KeyTaken);
@@ -124,7 +155,6 @@ mod tests {
     use super::*;
     use crate::srtp::Keys;
     use crate::{Learn, List, MediaPort, Security};
-    use base::record::Plain;
     use base::{Now, Pool, PortId, Wall};
     use core::time::Duration;
 
@@ -161,6 +191,7 @@ mod tests {
         record.shield = Some(Box::new(ShieldRecord::fullest()));
         record.peer = Some(end);
         record.heard_by_leg = Some(Block::default());
+        record.tail.sampling = Some(Sampling::default());
         record.round_trip.report_relayed(1, start);
         record.round_trip.block_heard(&Block { last_report: 1, ..Block::default() }, start);
         record

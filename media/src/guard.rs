@@ -66,6 +66,21 @@ impl Guard {
         if self.is_open() { Ok(bytes) } else { self.shield()?.seal_rtcp(pool, bytes) }
     }
 
+    /// Whether packets may leave: none wait for keys.
+    pub(crate) fn is_ready(&self) -> bool {
+        !matches!(self, Guard::Closed)
+    }
+
+    /// Protects an RTCP packet of our own that stands at the end of a text, from `at` on; it is taken away
+    /// where that cannot be done.
+    pub(crate) fn seal_rtcp_text(&mut self, text: &mut Vec<u8>, at: usize) {
+        match self {
+            Guard::Open => {}
+            Guard::Closed => text.truncate(at),
+            Guard::Sealed(shield) => shield.seal_rtcp_text(text, at),
+        }
+    }
+
     /// Protects an RTP packet of our own that stands at the end of a text, from `at` on.
     pub(crate) fn seal_text(&self, text: &mut Vec<u8>, at: usize, id: (u32, u64)) {
         if let Guard::Sealed(shield) = self {

@@ -5,11 +5,13 @@
 //! `relay.rs`. Bytes, time and addresses come in as values; what leaves is pushed into an output
 //! argument.
 
+mod bursts;
 mod counters;
 pub mod demux;
 mod dtmf;
 mod egress;
 mod end;
+mod extended;
 mod freeze;
 mod guard;
 mod keys;
@@ -23,8 +25,10 @@ pub mod port;
 pub mod quality;
 pub mod reception;
 mod relay;
+mod report;
 pub mod rtcp;
 pub mod rtp;
+pub mod sample;
 mod secrets;
 pub mod srtp;
 mod stun;
@@ -36,15 +40,17 @@ mod window;
 pub use counters::Counters;
 pub use dtmf::{Digit, Events, Pressed};
 pub use end::{Local, Report};
+pub use extended::Voip;
 pub use freeze::{CannotThaw, EndRecord};
 pub use list::List;
 pub use media::{Media, MediaPort};
 pub use notice::Notice;
 pub use originate::Frame;
-pub use plan::{Learn, MAX_CLOCK_RATES, MAX_SOURCES, Plan, Security};
+pub use plan::{Learn, MAX_CLOCK_RATES, MAX_SOURCES, Plan, Reports, Security};
 pub use port::{NoPort, QUARANTINE, SHORTEST_QUARANTINE};
 pub use reception::Reception;
 pub use rtcp::Block;
+pub use sample::{Band, Sample};
 pub use stun::Ice;
 pub use verdict::{Discard, Verdict};
 

@@ -64,6 +64,8 @@ pub struct Media {
     /// Endpoints with a key that is down, and keys that were let go of since the last sweep.
     pub(crate) keys_down: Vec<EndKey>,
     pub(crate) pressed: Vec<Notice>,
+    /// Endpoints whose leg is to be sent a report, found by the sweep.
+    pub(crate) reports_due: Vec<EndKey>,
     pub(crate) sweep: Sweep,
     pub(crate) secrets: Secrets,
 }
@@ -85,6 +87,7 @@ impl Media {
             latched: Vec::with_capacity(2 * ports.len()),
             keys_down: Vec::with_capacity(ports.len()),
             pressed: Vec::with_capacity(MOST_PRESSED),
+            reports_due: Vec::with_capacity(ports.len()),
             sweep: Sweep::new(now, ports.len()),
             slot_by_address: (0u32..).zip(&ports).map(|(slot, p)| (p.address, slot)).collect(),
             slots: ports,
@@ -161,6 +164,7 @@ impl Media {
         end.plan = Some(plan);
         end.begin_stream(&mut self.secrets);
         end.begin_keys();
+        end.begin_reports(&mut self.secrets, now);
         end.programmed = now;
         end.silence_told = false;
     }
@@ -230,7 +234,9 @@ impl Media {
     /// Gives an endpoint back, parted, its ports quarantined; says what it has seen.
     pub fn release(&mut self, end: EndKey, now: Instant) -> Option<Report> {
         self.part(end);
-        let gone = self.ends.remove(end)?;
+        let key = end;
+        let mut gone = self.ends.remove(end)?;
+        gone.close_window(key, now);
         self.occupy(gone.slot, None);
         self.ports.free(gone.ports.interface, gone.slot, now);
         self.publish();

@@ -2,6 +2,7 @@
 
 use crate::EndKey;
 use crate::dtmf::Pressed;
+use crate::sample::Sample;
 use base::Instant;
 use std::net::SocketAddr;
 
@@ -24,6 +25,8 @@ pub enum Notice {
         /// Where it sends from.
         to: SocketAddr,
     },
+    /// Another window of what the leg sent was rated.
+    Sampled(Sample),
     /// The leg pressed a key and let go of it.
     Pressed {
         /// The endpoint facing the leg.

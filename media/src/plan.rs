@@ -46,6 +46,9 @@ pub struct Plan {
     /// whatever changes on the other side. Otherwise packets go on as they came. Once a leg has had such
     /// a stream, it keeps it.
     pub own_stream: bool,
+    /// Whether RTCP of our own is sent to the leg where the other one says nothing (RFC 3550 §6). It needs
+    /// a stream of our own.
+    pub reports: Reports,
     /// How what this leg sends and is sent is protected. Protection needs a stream of our own.
     pub security: Security,
     /// How the leg speaks digits, if they are listened to (RFC 4733). It can be sent some where it has a
@@ -66,6 +69,18 @@ pub enum Security {
     None,
     /// SRTP under keys that signalling agreed upon (RFC 4568).
     Keys(Box<Keys>),
+}
+
+/// Whose RTCP a leg is sent.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Reports {
+    /// The other leg's, and no other.
+    #[default]
+    Relayed,
+    /// Ours, where the other leg sends none.
+    Plain,
+    /// The same, with VoIP metrics (RFC 3611).
+    Extended,
 }
 
 /// Whether a leg's address may be learned from what it sends.
@@ -191,7 +206,8 @@ impl Plain for Plan {
         self.sources.put(out);
         self.clock_rates.put(out);
         self.inactivity.map(nanos).put(out);
-        self.own_stream.put(out);
+        // One byte for both: records of plain legs are as long as they were.
+        (u8::from(self.own_stream) | (self.reports as u8) << 1).put(out);
         self.security.put(out);
         self.events.put(out);
         self.ice.put(out);
@@ -200,17 +216,27 @@ impl Plain for Plan {
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
         let (remote_rtp, remote_rtcp) = Plain::take(from)?;
         let (rtcp_mux, (send, receive)) = Plain::take(from)?;
+        let (learn, sources, clock_rates) =
+            (Plain::take(from)?, Plain::take(from)?, Plain::take(from)?);
+        let inactivity = <Option<u64> as Plain>::take(from)?.map(Duration::from_nanos);
+        let stream = u8::take(from)?;
         Ok(Plan {
             remote_rtp,
             remote_rtcp,
             rtcp_mux,
             send,
             receive,
-            learn: Plain::take(from)?,
-            sources: Plain::take(from)?,
-            clock_rates: Plain::take(from)?,
-            inactivity: <Option<u64> as Plain>::take(from)?.map(Duration::from_nanos),
-            own_stream: Plain::take(from)?,
+            learn,
+            sources,
+            clock_rates,
+            inactivity,
+            own_stream: stream & 1 == 1,
+            reports: match stream >> 1 {
+                0 => Reports::Relayed,
+                1 => Reports::Plain,
+                2 => Reports::Extended,
+                _ => return Err(Unreadable::Value),
+            },
             security: Plain::take(from)?,
             events: Plain::take(from)?,
             ice: Plain::take(from)?,
@@ -246,6 +272,7 @@ mod tests {
         plan.inactivity = Some(Duration::from_secs(60));
         plan.events = Some(Events { from: 101, to: 96, rate: 8_000, taken: true });
         plan.allow = Allow::LOOPBACK;
+        (plan.own_stream, plan.reports) = (true, Reports::Extended);
         let mut bytes = Vec::new();
         plan.put(&mut bytes);
         let mut rest = &bytes[..];

@@ -51,11 +51,21 @@ pub fn score(reception: &Reception, rtt_us: Option<u32>) -> Option<Score> {
     if reception.packets() == 0 {
         return None;
     }
-    let one_way = rtt_us.map_or(ASSUMED_DELAY_US, |rtt| u64::from(rtt) / 2);
-    let delay_us = one_way + PACKET_DELAY_US + 2 * u64::from(reception.jitter_us());
-    let loss_ppm = reception.lost() * 1_000_000 / reception.expected().max(1);
     let codec = Codec::of(reception.payload_type());
-    Some(rate(codec, loss_ppm, delay_us))
+    let loss = (reception.lost(), reception.expected());
+    Some(rate_of(codec, loss, reception.jitter_us(), rtt_us))
+}
+
+/// R and MOS of a codec under packets lost out of those expected, jitter, and a round trip.
+pub fn rate_of(
+    codec: Codec,
+    (lost, expected): (u64, u64),
+    jitter_us: u32,
+    rtt_us: Option<u32>,
+) -> Score {
+    let one_way = rtt_us.map_or(ASSUMED_DELAY_US, |rtt| u64::from(rtt) / 2);
+    let delay_us = one_way + PACKET_DELAY_US + 2 * u64::from(jitter_us);
+    rate(codec, lost * 1_000_000 / expected.max(1), delay_us)
 }
 
 /// R and MOS of a codec under a loss (parts per million, up to 1,000,000) and a one-way delay.

@@ -4,8 +4,10 @@
 //! number that the next packet confirms, starts a new base and keeps the loss counted so far. Arrival
 //! times are those of the turn a packet was received in, so jitter is known to the length of a turn.
 
+use crate::bursts::Bursts;
 use crate::rtp::Header;
 use base::Instant;
+use base::record::{Plain, Unreadable};
 
 /// A gap this large is a jump, not loss (RFC 3550 A.1, MAX_DROPOUT).
 pub(crate) const MAX_DROPOUT: u16 = 3_000;
@@ -30,9 +32,9 @@ pub struct Reception {
     /// Jitter in nanoseconds, times 16 as in A.8.
     jitter_16ns: u64,
     max_jitter_16ns: u64,
+    /// How loss came; not in records, where it would cost more than it tells.
+    bursts: Bursts,
 }
-base::plain!(struct Reception { packets, octets, restarts, ssrc, payload_type, base, lost_before,
-    expected_before, clock, jitter_16ns, max_jitter_16ns });
 
 /// One unbroken run of sequence numbers.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -78,7 +80,10 @@ impl Reception {
             return true;
         };
         let step = sequence.wrapping_sub(base.highest as u16);
-        if step < MAX_DROPOUT {
+        if step == 1 {
+            base.highest = base.highest.wrapping_add(1);
+        } else if step < MAX_DROPOUT {
+            self.bursts.skipped(base.highest, step);
             base.highest = base.highest.wrapping_add(u32::from(step));
         } else if step <= 0u16.wrapping_sub(MAX_MISORDER) {
             if base.suspect == Some(sequence) {
@@ -97,6 +102,7 @@ impl Reception {
         if let Some(old) = self.base {
             self.lost_before += old.lost();
             self.expected_before += old.expected();
+            self.bursts.restart();
             self.restarts = self.restarts.saturating_add(1);
         }
         // One cycle up, so that packets before the first do not underflow.
@@ -170,6 +176,66 @@ impl Reception {
     /// The last packet's payload type.
     pub fn payload_type(&self) -> u8 {
         self.payload_type
+    }
+
+    /// How loss came: together, or one by one.
+    pub(crate) fn bursts(&self) -> Bursts {
+        self.bursts
+    }
+
+    /// What a report block says of the run of numbers that is going on: packets expected and lost in it,
+    /// and its highest number, extended by its wraps. `None` before the first packet.
+    pub(crate) fn run(&self) -> Option<Run> {
+        let base = self.base?;
+        let highest = base.highest.wrapping_sub(0x1_0000);
+        Some(Run { expected: base.expected(), received: base.received, highest })
+    }
+
+    /// Interarrival jitter in units of a clock of `rate` Hz.
+    pub(crate) fn jitter_units(&self, rate: u32) -> u32 {
+        let units = u128::from(self.jitter_16ns) * u128::from(rate) / 16_000_000_000;
+        u32::try_from(units).unwrap_or(u32::MAX)
+    }
+}
+
+/// One unbroken run of sequence numbers, as a report block has it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) expected: u64,
+    pub(crate) received: u64,
+    pub(crate) highest: u32,
+}
+
+impl Plain for Reception {
+    fn put(&self, out: &mut Vec<u8>) {
+        (self.packets, self.octets).put(out);
+        (self.restarts, self.ssrc).put(out);
+        (self.payload_type, self.base).put(out);
+        (self.lost_before, self.expected_before).put(out);
+        self.clock.put(out);
+        (self.jitter_16ns, self.max_jitter_16ns).put(out);
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        let (packets, octets) = Plain::take(from)?;
+        let (restarts, ssrc) = Plain::take(from)?;
+        let (payload_type, base) = Plain::take(from)?;
+        let (lost_before, expected_before) = Plain::take(from)?;
+        let clock = Plain::take(from)?;
+        let (jitter_16ns, max_jitter_16ns) = Plain::take(from)?;
+        Ok(Reception {
+            packets,
+            octets,
+            restarts,
+            ssrc,
+            payload_type,
+            base,
+            lost_before,
+            expected_before,
+            clock,
+            jitter_16ns,
+            max_jitter_16ns,
+            bursts: Bursts::default(),
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Reduced-size packets (RFC 5506) pass too, so the first packet need not be a report.
 
+use crate::extended::{self, Voip};
 use crate::verdict::Discard;
 use base::Instant;
 
@@ -15,6 +16,8 @@ pub struct Compound {
     pub sent: Option<u32>,
     /// The first report block.
     pub block: Option<Block>,
+    /// The first VoIP metrics (RFC 3611 §4.7).
+    pub voip: Option<Voip>,
 }
 
 /// A report block (RFC 3550 §6.4.1): how the other side hears a source.
@@ -48,6 +51,7 @@ pub fn read(datagram: &[u8]) -> Result<Compound, Discard> {
         match kind {
             SENDER_REPORT => read_report(part, 28, first & 0x1f, &mut compound)?,
             RECEIVER_REPORT => read_report(part, 8, first & 0x1f, &mut compound)?,
+            extended::PACKET if compound.voip.is_none() => compound.voip = extended::read(part),
             _ => {}
         }
         rest = tail;

@@ -1,10 +1,12 @@
-//! The sweep: notices of silence and of learned addresses, a bounded number of endpoints per call.
+//! The sweep: notices of silence, of quality and of learned addresses, a bounded number of endpoints per
+//! call; and whom a report is due to.
 //!
 //! Every slot, used or not, is looked at about once a second, so a silence is told up to a second late.
 
 use crate::end::News;
 use crate::media::{Media, Occupant};
 use crate::notice::Notice;
+use crate::sample::Band;
 use base::Instant;
 use core::time::Duration;
 
@@ -54,9 +56,19 @@ impl Media {
         let Some(&Occupant::End(key, _)) = self.ports_by_id.get(rtp.0 as usize) else {
             return;
         };
-        let Some(end) = self.ends.get_mut(key).filter(|end| !end.silence_told) else {
+        let Some(end) = self.ends.get_mut(key) else {
             return;
         };
+        if end.owes_report(now) {
+            self.reports_due.push(key);
+        }
+        if let Some(sample) = end.sample(key, now) {
+            self.counters.samples.add(Band::of(sample.mos_centi).index());
+            out.push(Notice::Sampled(sample));
+        }
+        if end.silence_told {
+            return;
+        }
         if let Some(since) = end.silent_since(now) {
             end.silence_told = true;
             self.counters.silences.add(1);

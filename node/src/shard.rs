@@ -334,6 +334,7 @@ impl Shard {
         let mut notices = core::mem::take(&mut self.notices);
         self.media.keys(now.mono, &mut outbox.texts);
         self.media.sweep(now.mono, &mut notices);
+        self.media.reports(now, &mut outbox.texts);
         for notice in notices.drain(..) {
             let (signal, mut turn) = self.turn(now, outbox, room);
             signal.heard(&mut turn, notice);

@@ -1,6 +1,6 @@
 //! Literal values for tests, and where their golden output lives.
 
-use control::frame::{CallLine, Measured, QualityLine, ShardLine, Status, TrunkLine};
+use control::frame::{CallLine, Measured, MediaLine, QualityLine, ShardLine, Status, TrunkLine};
 
 /// 2026-01-02 03:04:05 UTC.
 pub(crate) const NOW: u64 = 1_767_323_045_000;
@@ -157,4 +157,20 @@ pub(crate) fn ended() -> Vec<CallLine> {
         ..well.clone()
     };
     vec![well, refused]
+}
+
+/// One that was rated while it lives.
+pub(crate) fn sounding() -> CallLine {
+    let side = |from: &str, mos, rtt_ms| MediaLine {
+        from: from.into(),
+        mos,
+        mos_min: 2.61,
+        mos_avg: 4.02,
+        r_factor: 81.4,
+        loss_percent: 1.25,
+        jitter_ms: 8.31,
+        rtt_ms,
+    };
+    let media = vec![side("caller", 4.12, Some(84.2)), side("callee", 3.02, None)];
+    CallLine { media, ..calls()[3].clone() }
 }

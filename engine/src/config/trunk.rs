@@ -7,13 +7,17 @@ use super::read::{At, Report, Section, number_of, quoted, wrong_type};
 use super::report::Problem;
 use super::security;
 use base::Prefix;
+use base::money::read_nano;
 use media::{Learn, MAX_SOURCES};
 use routing_trie::{DialPlan, Digits, MAX_DIGITS, Rewrite};
 use sbc::dialog::session_timer::{LEAST_MIN_SE_S, LONGEST_S, Mode, Refresher, Terms};
 use sbc::policy::called::CalledRule;
 use sbc::policy::methods::{Bodies, Methods};
 use sbc::policy::security::MediaSecurity;
-use sbc::policy::{CliRule, Dtmf, Large, Redirects, Refers, Source, Target, Transport, Trunk};
+use sbc::policy::thresholds::Thresholds;
+use sbc::policy::{
+    CliRule, Dtmf, Large, Redirects, Refers, Rtcp, Source, Target, Transport, Trunk,
+};
 use sbc::question::Query;
 use sbc::sdp::{Codec, CodecPolicy};
 use std::ops::Range;
@@ -51,6 +55,9 @@ const IDENTITY: [&str; 6] = [
     "diversion",
     "history-info",
 ];
+
+/// What `rtcp` may be.
+const RTCP: [(&str, Rtcp); 2] = [("pass", Rtcp::Pass), ("fill", Rtcp::Fill)];
 
 /// What `ice` may be.
 const ICE: [(&str, bool); 2] = [("off", false), ("lite", true)];
@@ -119,6 +126,9 @@ struct Settings {
     media_security: MediaSecurity,
     codecs_in: CodecPolicy,
     codecs_out: CodecPolicy,
+    rtcp: Rtcp,
+    rtcp_xr: bool,
+    thresholds: Thresholds,
     redirects: Redirects,
     refers: Refers,
     dtmf: Dtmf,
@@ -247,6 +257,9 @@ impl Draft {
             media_security: settings.media_security.clone(),
             codecs_in: settings.codecs_in.clone(),
             codecs_out: settings.codecs_out.clone(),
+            rtcp: settings.rtcp,
+            rtcp_xr: settings.rtcp_xr,
+            thresholds: settings.thresholds,
             profile: self.manners.on(trusted),
             bodies: settings.bodies.clone(),
             redirects: settings.redirects,
@@ -318,6 +331,9 @@ impl Settings {
             media_security: security::read(s, transport, report),
             codecs_in: codecs(s, "codecs_in", report),
             codecs_out: codecs(s, "codecs_out", report),
+            rtcp: s.choice(report, "rtcp", &RTCP).unwrap_or_default(),
+            rtcp_xr: s.flag(report, "rtcp_xr", false),
+            thresholds: thresholds(s, report),
             redirects: s.choice(report, "redirects", &REDIRECTS).unwrap_or_default(),
             refers: s.choice(report, "refer", &REFERS).unwrap_or_default(),
             dtmf: s.choice(report, "dtmf", &DTMF).unwrap_or_default(),
@@ -528,6 +544,31 @@ fn codecs(s: &mut Section<'_>, key: &'static str, report: &mut Report) -> CodecP
     }
     table.finish(report);
     policy
+}
+
+/// When a trunk sounds so bad that somebody should know.
+fn thresholds(s: &mut Section<'_>, report: &mut Report) -> Thresholds {
+    let mut table = s.table(report, "quality_alarm");
+    let hundredths = |text: &str, most: u64| {
+        let nano = read_nano(text).ok()?;
+        (0..=most * 1_000_000_000).contains(&nano).then_some((nano / 10_000_000) as u32)
+    };
+    let score = |text: &str| hundredths(text, 5).filter(|score| *score >= 100);
+    let mos = table.parsed(report, "mos", "a score like \"3.6\", from 1 to 5", score);
+    let share = |text: &str| hundredths(text, 100);
+    let loss = table.parsed(report, "loss_percent", "a share like \"2.5\", from 0 to 100", share);
+    let mut ms = |key| {
+        let given: u32 = table.number(report, key, 1..=10_000, 0);
+        (given > 0).then_some(given * 1_000)
+    };
+    let (jitter_us, round_trip_us) = (ms("jitter_ms"), ms("rtt_ms"));
+    table.finish(report);
+    Thresholds {
+        mos_centi: mos.map(|at| at.value),
+        loss_e4: loss.map(|at| at.value),
+        jitter_us,
+        round_trip_us,
+    }
 }
 
 /// Types of bodies that may come with them.

@@ -5,7 +5,7 @@
 
 use super::socket::event_name;
 use control::event::Key;
-use control::frame::{Answer, CallLine, DtmfLine, line};
+use control::frame::{Answer, CallLine, DtmfLine, MediaLine, line};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use tokio::io::AsyncWriteExt;
@@ -19,6 +19,8 @@ const RESERVE: usize = 64;
 
 /// The event of a key that was pressed.
 const DTMF: &str = "dtmf";
+/// The event of a window that was rated.
+const QUALITY: &str = "quality";
 
 /// A client.
 pub(crate) struct Client {
@@ -71,7 +73,7 @@ impl Client {
     pub(crate) fn event(&self, call: &CallLine) {
         let name = event_name(&call.state);
         if self.wants(&name) {
-            self.push(name, call, None);
+            self.push(name, call, None, None);
         }
     }
 
@@ -81,7 +83,14 @@ impl Client {
             let from = if key.is_callers { "caller" } else { "callee" };
             let digit = key.digit.to_string();
             let line = DtmfLine { from: from.to_owned(), digit, duration_ms: key.duration_ms };
-            self.push(DTMF.to_owned(), call, Some(Box::new(line)));
+            self.push(DTMF.to_owned(), call, Some(Box::new(line)), None);
+        }
+    }
+
+    /// Queues what was rated of a call.
+    pub(crate) fn rated(&self, call: &CallLine, rated: &MediaLine) {
+        if self.wants(QUALITY) {
+            self.push(QUALITY.to_owned(), call, None, Some(Box::new(rated.clone())));
         }
     }
 
@@ -92,7 +101,7 @@ impl Client {
 
     /// Queues a call of a snapshot.
     pub(crate) fn snap(&self, call: &CallLine) {
-        self.push(event_name(&call.state), call, None);
+        self.push(event_name(&call.state), call, None, None);
     }
 
     /// Position of the last event, sent or left out.
@@ -109,7 +118,13 @@ impl Client {
         }
     }
 
-    fn push(&self, ev: String, call: &CallLine, dtmf: Option<Box<DtmfLine>>) {
+    fn push(
+        &self,
+        ev: String,
+        call: &CallLine,
+        dtmf: Option<Box<DtmfLine>>,
+        quality: Option<Box<MediaLine>>,
+    ) {
         let seq = self.seq.get() + 1;
         self.seq.set(seq);
         let out = self.out.borrow();
@@ -121,7 +136,7 @@ impl Client {
         if let Some(from) = self.gap_from.take() {
             let _told = out.try_send(line(&Answer::Gap { from, to: seq - 1 }));
         }
-        let _sent = out.try_send(line(&Answer::Ev { seq, ev, call: call.clone(), dtmf }));
+        let _sent = out.try_send(line(&Answer::Ev { seq, ev, call: call.clone(), dtmf, quality }));
     }
 }
 

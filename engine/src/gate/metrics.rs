@@ -2,6 +2,7 @@
 
 use super::certificates::CertificateCounters;
 use super::fault;
+use super::heard::Sound;
 use super::names::NameCounters;
 use super::porting::PortingCounters;
 use super::quality::QualityCounters;
@@ -104,6 +105,8 @@ pub struct Exposition {
     pub porting: Arc<PortingCounters>,
     /// What is known about trunks.
     pub standing: watch::Receiver<Arc<Standing>>,
+    /// How trunks sound now.
+    pub sounds: watch::Receiver<Arc<[Sound]>>,
     /// Of certificates.
     pub certificates: Arc<CertificateCounters>,
     /// Words that trunks are counted in.
@@ -111,6 +114,28 @@ pub struct Exposition {
     /// The configuration in force.
     pub image: watch::Receiver<Arc<Image>>,
 }
+
+/// A figure of how a trunk sounds: its metric, itself, and what it means.
+pub type Sounding = (&'static str, fn(&Sound) -> Option<f64>, &'static str);
+
+/// What is told of each trunk that was heard within the last minute.
+pub const SOUNDING: [Sounding; 3] = [
+    (
+        "tandem_trunk_live_mos",
+        |sound| sound.mos_centi.map(|mos| f64::from(mos) / 100.0),
+        "Average opinion score of the windows of live calls that were rated in the last minute.",
+    ),
+    (
+        "tandem_trunk_live_loss_ratio",
+        |sound| sound.loss_e4.map(|loss| f64::from(loss) / 1e4),
+        "Packets that did not come within those windows.",
+    ),
+    (
+        "tandem_trunk_quality_alarms",
+        |sound| Some(sound.raised as f64),
+        "Thresholds of `quality_alarm` that the trunk has crossed.",
+    ),
+];
 
 /// What is told of each trunk, and of the process.
 pub const SINGLE: [(&str, Kind, &str); 6] = [
@@ -223,6 +248,7 @@ impl Exposition {
         families.insert(SETUP.to_owned(), self.setup());
         families.extend(self.single().map(|f| (f.name().to_owned(), f)));
         families.extend(self.measured().map(|f| (f.name().to_owned(), f)));
+        families.extend(self.sounding().map(|f| (f.name().to_owned(), f)));
         families.retain(|_, family| !family.get_metric().is_empty());
         let families: Vec<MetricFamily> = families.into_values().collect();
         let mut text = Vec::new();
@@ -312,6 +338,23 @@ impl Exposition {
                     (trunk, destination, value(figures))
                 {
                     out.mut_metric().push(sample(kind, &[Some(trunk), Some(destination)], value));
+                }
+            }
+            out
+        })
+    }
+}
+
+impl Exposition {
+    /// The families of [`SOUNDING`], in its order: of trunks that were heard within the last minute.
+    fn sounding(&self) -> impl Iterator<Item = MetricFamily> {
+        let (image, sounds) = (self.image.borrow().clone(), self.sounds.borrow().clone());
+        SOUNDING.into_iter().map(move |(name, value, help)| {
+            let mut out = family(&Metric { name, help, kind: Kind::Gauge, label: None });
+            for sound in sounds.iter() {
+                let trunk = image.trunk(sound.trunk).map(|t| ("trunk", t.name.to_string()));
+                if let (Some(trunk), Some(value)) = (trunk, value(sound)) {
+                    out.mut_metric().push(sample(Kind::Gauge, &[Some(trunk)], value));
                 }
             }
             out

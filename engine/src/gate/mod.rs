@@ -5,6 +5,7 @@
 
 mod certificates;
 mod client;
+mod heard;
 mod metrics;
 mod model;
 mod names;
@@ -14,7 +15,8 @@ mod reload;
 mod socket;
 
 pub use certificates::CertificateCounters;
-pub use metrics::{Exposition, MEASURED, Measured, SINGLE, ShardCounters};
+pub use heard::Sound;
+pub use metrics::{Exposition, MEASURED, Measured, SINGLE, SOUNDING, ShardCounters, Sounding};
 pub use names::NameCounters;
 pub use porting::PortingCounters;
 pub use quality::QualityCounters;
@@ -63,6 +65,8 @@ pub struct Gate {
     pub publish: watch::Sender<Arc<Image>>,
     /// The same for what is known about trunks.
     pub rate: watch::Sender<Arc<Standing>>,
+    /// Where how trunks sound is told to metrics.
+    pub sound: watch::Sender<Arc<[Sound]>>,
     /// Everything that is counted.
     pub exposition: Arc<Exposition>,
     /// Words shared by the shards.
@@ -116,6 +120,7 @@ pub(crate) struct State {
     pub(crate) names: names::Names,
     pub(crate) quality: quality::Quality,
     pub(crate) whys: quality::Whys,
+    pub(crate) heard: heard::Heard,
     pub(crate) porting: porting::Porting,
 }
 
@@ -157,6 +162,7 @@ impl Gate {
             names: names::Names::default(),
             quality,
             whys: quality::Whys::default(),
+            heard: heard::Heard::new(self.sound),
             porting: porting::Porting::default(),
             mesh: self.mesh,
         }));
@@ -214,6 +220,8 @@ async fn tick(state: Shared) {
         state.model.tick(&state.exposition);
         state.clients.iter().for_each(|c| c.tell_gap());
         state.rate_trunks();
+        let image = state.config.image.clone();
+        state.heard.second(&image.trunks);
         for shard in 0..state.shards {
             let lost = state.mesh.lost(ShardId(shard as u8));
             if lost > state.lost[shard] {
@@ -283,7 +291,7 @@ impl State {
     fn take_events(&mut self) -> Vec<(ShardId, Question)> {
         let mut wanted = Vec::new();
         let (model, drained) = (&mut self.model, &mut self.drained);
-        let (quality, whys) = (&mut self.quality, &mut self.whys);
+        let (quality, whys, heard) = (&mut self.quality, &mut self.whys, &mut self.heard);
         let clients = &self.clients;
         self.mesh.events(|shard, event| match event {
             Event::Call(view) => {
@@ -302,6 +310,12 @@ impl State {
             Event::Pressed(key) => {
                 if let Some(call) = model.call(key.id) {
                     clients.iter().for_each(|c| c.pressed(&call, &key));
+                }
+            }
+            Event::Sampled(sampled) => {
+                heard.hear(&sampled);
+                if let Some((call, rated)) = model.rated(&sampled) {
+                    clients.iter().for_each(|c| c.rated(&call, &rated));
                 }
             }
             Event::Synced => {}
@@ -353,6 +367,7 @@ impl State {
             alarms: alarms
                 .chain(self.names.alarms(Instant::now()))
                 .chain(self.certificate_alarms(wall_s()))
+                .chain(self.heard.alarms(&self.config.image.trunks))
                 .collect(),
             ..self.model.status()
         }

@@ -2,8 +2,8 @@
 
 use super::metrics::Exposition;
 use base::Home;
-use control::event::{CallId, CallState, CallView};
-use control::frame::{CallLine, ShardLine, Status};
+use control::event::{CallId, CallState, CallView, Sampled};
+use control::frame::{CallLine, MediaLine, ShardLine, Status};
 use sbc::policy::Image;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -129,6 +129,8 @@ struct Before {
 pub(crate) struct Model {
     trunks: Vec<String>,
     calls: BTreeMap<CallId, CallView>,
+    /// What each side of a call sent in its last window.
+    sampled: BTreeMap<CallId, [Option<Sampled>; 2]>,
     pub(crate) node: Window,
     pub(crate) windows: Vec<Window>,
     before: Vec<Before>,
@@ -141,6 +143,7 @@ impl Model {
         Model {
             trunks: image.trunks.iter().map(|t| t.name.to_string()).collect(),
             calls: BTreeMap::new(),
+            sampled: BTreeMap::new(),
             node: Window::new(),
             windows: image.trunks.iter().map(|_| Window::new()).collect(),
             before: Vec::new(),
@@ -167,6 +170,7 @@ impl Model {
         }
         if view.state == CallState::Ended {
             self.calls.remove(&view.id);
+            self.sampled.remove(&view.id);
             self.ended(view);
         } else {
             self.calls.insert(view.id, *view);
@@ -200,6 +204,20 @@ impl Model {
         self.calls.get(&id).map(|view| self.line(view))
     }
 
+    /// One call, with what its sides sent lately.
+    pub(crate) fn watched(&self, id: CallId) -> Option<CallLine> {
+        let sides = self.sampled.get(&id).into_iter().flatten().flatten();
+        Some(CallLine { media: sides.map(media_line).collect(), ..self.call(id)? })
+    }
+
+    /// A window was rated; the call and the window as clients see them, if it is known.
+    pub(crate) fn rated(&mut self, sampled: &Sampled) -> Option<(CallLine, MediaLine)> {
+        let call = self.call(sampled.id)?;
+        let sides = self.sampled.entry(sampled.id).or_default();
+        sides[usize::from(!sampled.is_callers)] = Some(*sampled);
+        Some((call, media_line(sampled)))
+    }
+
     fn line(&self, view: &CallView) -> CallLine {
         let trunk = |t: u16| self.trunks.get(usize::from(t)).cloned().unwrap_or_default();
         CallLine {
@@ -216,12 +234,15 @@ impl Model {
             reason: view.reason.to_string(),
             mos: view.mos_centi.map(|m| m.map(|m| f64::from(m) / 100.0)),
             packets: view.packets,
+            media: Vec::new(),
         }
     }
 
     /// A shard's events were lost: its calls are told again.
     pub(crate) fn forget_shard(&mut self, shard: usize, shards: usize) {
-        self.calls.retain(|id, _| usize::from(Home(id.home).seat(shards).0) != shard);
+        let stays = |id: &CallId| usize::from(Home(id.home).seat(shards).0) != shard;
+        self.calls.retain(|id, _| stays(id));
+        self.sampled.retain(|id, _| stays(id));
     }
 
     /// Another second has passed.
@@ -268,6 +289,21 @@ impl Model {
             kpps: self.shards.iter().map(|s| s.kpps).sum(),
             ..Status::default()
         }
+    }
+}
+
+fn media_line(sampled: &Sampled) -> MediaLine {
+    let mos = |centi: u16| f64::from(centi) / 100.0;
+    let ms = |us: u32| f64::from(us) / 1_000.0;
+    MediaLine {
+        from: if sampled.is_callers { "caller" } else { "callee" }.to_owned(),
+        mos: mos(sampled.mos_centi),
+        mos_min: mos(sampled.mos_least_centi),
+        mos_avg: mos(sampled.mos_mean_centi),
+        r_factor: f64::from(sampled.r_milli / 100) / 10.0,
+        loss_percent: f64::from(sampled.lost) * 100.0 / f64::from(sampled.expected.max(1)),
+        jitter_ms: ms(sampled.jitter_us),
+        rtt_ms: sampled.rtt_us.map(ms),
     }
 }
 

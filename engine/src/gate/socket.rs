@@ -282,7 +282,7 @@ fn get(state: &State, what: What, call: Option<String>, limit: usize) -> Result<
         }
         What::Call => {
             let text = call.ok_or("`call` is missing: the id of the call")?;
-            serde_json::to_value(state.model.call(known_call(state, &text)?))
+            serde_json::to_value(state.model.watched(known_call(state, &text)?))
         }
         What::Trunks => serde_json::to_value(trunks(state)),
         What::Shards => serde_json::to_value(state.model.shards()),

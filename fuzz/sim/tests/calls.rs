@@ -45,7 +45,7 @@ fn media_flows_both_ways_and_only_from_the_peers() {
     s.finish(&ok);
     let media = s.world.cdrs()[0].media;
     assert_eq!((media[0].packets, media[1].packets, media[0].discarded), (10, 10, 10));
-    assert!(media[0].mos_centi.is_some_and(|m| m > 400));
+    assert!(media[0].mos_centi().is_some_and(|m| m > 400));
 }
 
 #[test]

@@ -128,6 +128,20 @@ impl Shield {
         text.truncate(at + sealed);
     }
 
+    /// Protects an RTCP packet of ours at the end of a text that begins at `at`; nothing is left of it when
+    /// the key is spent.
+    pub(crate) fn seal_rtcp_text(&mut self, text: &mut Vec<u8>, at: usize) {
+        let (index, len) = (self.rtcp_next, text.len() - at);
+        if index >= RTCP_INDICES {
+            return text.truncate(at);
+        }
+        self.rtcp_next += 1;
+        text.resize(text.len() + MAX_GROWTH, 0);
+        let room = text.get_mut(at..).unwrap_or_default();
+        let sealed = self.egress.seal_rtcp(room, len, index).unwrap_or(0);
+        text.truncate(at + sealed);
+    }
+
     pub(crate) fn freeze(&self) -> ShieldRecord {
         let Shield { keys, ingress, rtcp_next, .. } = self;
         ShieldRecord { keys: keys.clone(), heard: ingress.freeze(), rtcp_next: *rtcp_next }

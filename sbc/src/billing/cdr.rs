@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Version of the frames' layout.
-pub const VERSION: u16 = 6;
+pub const VERSION: u16 = 7;
 
 /// Identity of a CDR: boot epoch of the process, shard, and a sequence number on that shard.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -123,8 +123,37 @@ pub struct LegMedia {
     pub discarded: u64,
     /// Interarrival jitter at the end, microseconds (RFC 3550 A.8).
     pub jitter_us: u32,
-    /// Mean opinion score in hundredths (G.107), when anything was received.
-    pub mos_centi: Option<u16>,
+    /// How good it was, when anything was received.
+    pub score: Option<Score>,
+}
+
+/// How good what a leg sent was, as far as the network is to blame (G.107), over the whole call and in the
+/// windows of some seconds that it was sampled in.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
+pub struct Score {
+    /// Mean opinion score of the whole, in hundredths.
+    pub mos_centi: u16,
+    /// The lowest of all windows.
+    pub mos_least_centi: u16,
+    /// The average of all windows.
+    pub mos_mean_centi: u16,
+    /// Rating factor of the whole, 0..=100.
+    pub r_factor: u8,
+    /// The highest interarrival jitter, microseconds.
+    pub max_jitter_us: u32,
+    /// Round trip between us and the leg, microseconds, when RTCP measured one.
+    pub rtt_us: Option<u32>,
+    /// What the leg itself said last of what it heard (RFC 3611): mean opinion score in tenths.
+    pub told_mos_deci: Option<u8>,
+    /// And rating factor.
+    pub told_r_factor: Option<u8>,
+}
+
+impl LegMedia {
+    /// Mean opinion score in hundredths, when anything was received.
+    pub fn mos_centi(&self) -> Option<u16> {
+        self.score.map(|score| score.mos_centi)
+    }
 }
 
 /// A call detail record.
@@ -300,7 +329,11 @@ plain!(
 );
 plain!(struct Attempt { trunk, endpoint, number, at, answer, end, status, reason, buy });
 plain!(struct Transferred { at, by, trunk, number, call_id, joined, first, status, taken, media });
-plain!(struct LegMedia { packets, octets, lost, discarded, jitter_us, mos_centi });
+plain!(struct LegMedia { packets, octets, lost, discarded, jitter_us, score });
+plain!(struct Score {
+    mos_centi, mos_least_centi, mos_mean_centi, r_factor, max_jitter_us, rtt_us, told_mos_deci,
+    told_r_factor,
+});
 plain!(struct Cdr {
     id, call, call_id_in, call_id_out, from, to, source, trunk_in, trunk_out, setup, ringing, answer, end,
     status, q850, reason, released_by, taken, why, transferred_to, attempts, transfers, media, recovered,
@@ -345,7 +378,11 @@ pub(crate) mod tests {
             }],
             transferred_to: None,
             transfers: Vec::new(),
-            media: [LegMedia { packets: 7, mos_centi: Some(441), ..LegMedia::default() }; 2],
+            media: [LegMedia {
+                packets: 7,
+                score: Some(Score { mos_centi: 441, ..Score::default() }),
+                ..LegMedia::default()
+            }; 2],
             recovered: false,
         }
     }

@@ -8,12 +8,12 @@ use super::ice;
 use super::secure::{self, Said, Secure};
 use super::{Call, Leg};
 use crate::core::{Core, Turn, allow};
-use crate::policy::Trunk;
 use crate::policy::security::Srtp;
+use crate::policy::{Rtcp, Trunk};
 use crate::refusal::Refusal;
 use crate::sdp::{self, Kind, Lines, Local, Media, Origin, Protocol, Session};
 use base::PortId;
-use media::{Learn, Plan};
+use media::{Events, Learn, Plan, Reports};
 use std::net::SocketAddr;
 
 /// The media line that is relayed: of the audio lines over RTP that are not refused the first one, or the
@@ -93,7 +93,7 @@ pub(crate) fn program(
     let security = secure::take(&mut leg.secure, turn, line, said, chosen);
     let ice = ice::take(&mut leg.ice, turn, (session, line), said);
     leg.events = Format::of(line);
-    let (events, own_stream) = digits::terms(call, core, place);
+    let (events, own_stream) = terms(call, core, place);
     let Some(leg) = call.leg(place) else { return Ok(()) };
     let (sends, receives) = (line.direction.sends(), line.direction.receives());
     let held = line.is_held_by_address();
@@ -112,12 +112,16 @@ pub(crate) fn program(
         learn,
         inactivity: trunk.media_timeout,
         own_stream,
+        reports: Reports::Plain,
         security,
         events,
         ice,
         allow: allow(interface.allow_loopback),
         ..Plan::default()
     };
+    if trunk.rtcp_xr || (plan.has_own_stream() && asks_for_metrics(line)) {
+        plan.reports = Reports::Extended;
+    }
     for prefix in &trunk.media_sources {
         plan.sources.push(*prefix);
     }
@@ -137,7 +141,7 @@ pub(crate) fn program(
 
 /// What the other side says, or another one there, may change how a leg's digits are heard.
 fn fit(call: &mut Call, core: &Core, turn: &mut Turn, place: u8) {
-    let terms = digits::terms(call, core, place);
+    let terms = terms(call, core, place);
     let Some(leg) = call.leg(place) else { return };
     if let Some(plan) = &mut leg.plan
         && terms != (plan.events, plan.own_stream)
@@ -145,6 +149,19 @@ fn fit(call: &mut Call, core: &Core, turn: &mut Turn, place: u8) {
         (plan.events, plan.own_stream) = terms;
         apply(leg, turn);
     }
+}
+
+/// How the endpoint that faces a leg hears and speaks digits, and whether it needs a stream of our own.
+fn terms(call: &Call, core: &Core, place: u8) -> (Option<Events>, bool) {
+    let (events, own_stream) = digits::terms(call, core, place);
+    let trunk = call.legs.get(usize::from(place)).and_then(|leg| core.image.trunk(leg.trunk));
+    (events, own_stream || trunk.is_some_and(|trunk| trunk.rtcp == Rtcp::Fill))
+}
+
+/// Whether a description asks for VoIP metrics (RFC 3611 5).
+fn asks_for_metrics(line: &Media) -> bool {
+    let asked = line.attribute(b"rtcp-xr").unwrap_or_default();
+    asked.split(|byte| *byte == b' ').any(|format| format.starts_with(b"voip-metrics"))
 }
 
 /// Programs a leg's endpoint with the plan the leg has.

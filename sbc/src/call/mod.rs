@@ -209,7 +209,7 @@ impl Call {
             pdd_ms: pdd.map(|p| (p.mono.saturating_sub(self.cdr.setup.mono) / 1_000_000) as u32),
             status: self.cdr.status,
             reason: Text::from_bytes(&self.cdr.reason),
-            mos_centi: self.cdr.media.map(|m| m.mos_centi),
+            mos_centi: self.cdr.media.map(|m| m.mos_centi()),
             packets: self.cdr.media.map(|m| m.packets),
         }
     }

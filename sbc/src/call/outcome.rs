@@ -53,7 +53,7 @@ fn tell(call: &Call, core: &Core, turn: &mut Turn, (leg, attempt): (u8, u8), end
         ended,
         pdd_ms: delay_ms(call, attempt),
         duration_ms: call.cdr.answered_ms().unwrap_or(0),
-        mos_centi: call.cdr.media[1].mos_centi.filter(|_| ended == Ended::Answered),
+        mos_centi: call.cdr.media[1].mos_centi().filter(|_| ended == Ended::Answered),
     }));
 }
 

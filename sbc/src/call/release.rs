@@ -4,7 +4,7 @@
 
 use super::transfer;
 use super::{CALLER, Call, Phase, answer, branch, early, hunt, join, outcome, replace, send};
-use crate::billing::{Frame, LegMedia, Party, Stamp};
+use crate::billing::{Frame, LegMedia, Party, Score, Stamp};
 use crate::core::{Core, Reply, Turn};
 use crate::message::{self, Message, Method, Name, Print};
 use crate::policy::admission;
@@ -183,7 +183,16 @@ pub(crate) fn close_leg_media(call: &mut Call, turn: &mut Turn, place: u8) {
         lost: report.lost,
         discarded: report.discarded,
         jitter_us: report.jitter_us,
-        mos_centi: (report.mos_centi > 0).then_some(report.mos_centi),
+        score: (report.mos_centi > 0).then_some(Score {
+            mos_centi: report.mos_centi,
+            mos_least_centi: report.mos_least_centi,
+            mos_mean_centi: report.mos_mean_centi,
+            r_factor: report.r_factor,
+            max_jitter_us: report.max_jitter_us,
+            rtt_us: report.rtt_us,
+            told_mos_deci: report.told.and_then(|told| told.mos_deci),
+            told_r_factor: report.told.and_then(|told| told.r_factor),
+        }),
     };
     let carried = call.carried.iter().position(|(leg, _)| *leg == place);
     match carried {

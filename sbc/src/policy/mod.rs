@@ -16,15 +16,18 @@ pub mod profile;
 pub mod realm;
 pub mod redirects;
 mod refers;
+mod rtcp;
 pub mod security;
 mod sources;
 mod succession;
+pub mod thresholds;
 pub mod transport;
 
 pub use dtmf::Dtmf;
 pub use profile::Profile;
 pub use redirects::Redirects;
 pub use refers::Refers;
+pub use rtcp::Rtcp;
 pub use sources::Sources;
 pub use succession::TooManyTrunks;
 pub use transport::{Face, StreamListener, Transport};
@@ -44,6 +47,7 @@ use security::MediaSecurity;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use thresholds::Thresholds;
 
 /// The most trunks there may be from start to end of a process.
 pub const MAX_TRUNKS: usize = 65_535;
@@ -177,6 +181,12 @@ pub struct Trunk {
     pub codecs_in: CodecPolicy,
     /// Codecs it may be offered.
     pub codecs_out: CodecPolicy,
+    /// Whose RTCP it is sent.
+    pub rtcp: Rtcp,
+    /// RTCP of ours has VoIP metrics (RFC 3611), whether its description asks for them or not.
+    pub rtcp_xr: bool,
+    /// When it sounds so bad that somebody should know.
+    pub thresholds: Thresholds,
     /// How digits come from it, and how it wants them.
     pub dtmf: Dtmf,
     /// Whether digits of its peers are told as events.
@@ -232,6 +242,9 @@ impl Default for Trunk {
             media_security: MediaSecurity::default(),
             codecs_in: CodecPolicy::default(),
             codecs_out: CodecPolicy::default(),
+            rtcp: Rtcp::Pass,
+            rtcp_xr: false,
+            thresholds: Thresholds::default(),
             dtmf: Dtmf::Pass,
             tells_digits: false,
             profile: Profile::default(),

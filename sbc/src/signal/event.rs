@@ -11,9 +11,9 @@ use crate::question::{Answer, PortedNumber, Question};
 use crate::refusal::Refusal;
 use crate::transaction::{Due, Machine};
 use base::{Instant, Key};
-use control::event::{CallId, CallState};
+use control::event::{CallId, CallState, Sampled};
 use control::{Command, Event};
-use media::Notice;
+use media::{Notice, Sample};
 
 impl Signal {
     /// An answer to a question.
@@ -49,6 +49,7 @@ impl Signal {
     /// Something media noticed.
     pub fn heard(&mut self, turn: &mut Turn, notice: Notice) {
         let end = match notice {
+            Notice::Sampled(sample) => return self.sampled(turn, sample),
             Notice::Silent { end, .. }
             | Notice::Latched { end, .. }
             | Notice::Pressed { end, .. } => end,
@@ -65,6 +66,28 @@ impl Signal {
             release::release(call, &mut self.core, turn, Refusal::MediaTimeout);
         }
         self.settle(turn, owner.call);
+    }
+
+    /// A window of what a leg sent was rated: whoever watches is told, and nothing else changes.
+    fn sampled(&mut self, turn: &mut Turn, sample: Sample) {
+        let Some(owner) = self.core.ends.get(sample.end.index as usize).copied().flatten() else {
+            return;
+        };
+        let Some(call) = self.calls.get(owner.call) else { return };
+        let Some(leg) = call.legs.get(usize::from(owner.leg)) else { return };
+        turn.events.push(Event::Sampled(Sampled {
+            id: call.id(),
+            is_callers: owner.leg == call.near,
+            trunk: leg.trunk,
+            expected: sample.expected,
+            lost: sample.lost,
+            jitter_us: sample.jitter_us,
+            rtt_us: sample.rtt_us,
+            r_milli: sample.r_milli,
+            mos_centi: sample.mos_centi,
+            mos_least_centi: sample.least_centi,
+            mos_mean_centi: sample.mean_centi,
+        }));
     }
 
     /// An operator's order.

@@ -100,6 +100,17 @@ fn render(paint: Paint, call: &CallLine, now: u64) -> String {
         rows.push(("caller", side(0)));
         rows.push(("callee", side(1)));
     }
+    for side in &call.media {
+        let mos = paint.level(judge::mos(Some(side.mos)), &score(Some(side.mos)));
+        let trip = side.rtt_ms.map_or(String::new(), |ms| format!(", round trip {ms:.0} ms"));
+        rows.push((
+            if side.from == "caller" { "caller" } else { "callee" },
+            format!(
+                "MOS {mos} now, {:.2} at worst, {:.2} on average; R {:.1}, loss {:.2} %, jitter {:.1} ms{trip}",
+                side.mos_min, side.mos_avg, side.r_factor, side.loss_percent, side.jitter_ms
+            ),
+        ));
+    }
     let mut text = format!("{}  {}", paint.bold(&call.id), call.state);
     for (name, value) in rows {
         text.push_str(&format!("\n  {name:<10}{value}"));
@@ -117,6 +128,7 @@ mod tests {
         let plain = Paint { on: false };
         golden("call-trying", &render(plain, &samples::calls()[1], NOW));
         golden("call-answered", &render(plain, &samples::calls()[3], NOW));
+        golden("call-sounding", &render(plain, &samples::sounding(), NOW));
         golden("call-ended", &render(plain, &samples::ended()[0], NOW));
     }
 

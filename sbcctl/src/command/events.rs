@@ -8,13 +8,20 @@ use crate::engine::{Engine, Heard, read};
 use crate::format::{NONE, clock, cut, millis, now_ms};
 use crate::paint::Paint;
 use crate::problem::Problem;
-use control::frame::{Answer, CallLine, DtmfLine, Op};
+use control::frame::{Answer, CallLine, DtmfLine, MediaLine, Op};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// Names of the events there are.
-const NAMES: [&str; 6] =
-    ["call.deciding", "call.trying", "call.ringing", "call.answered", "call.ended", "dtmf"];
+const NAMES: [&str; 7] = [
+    "call.deciding",
+    "call.trying",
+    "call.ringing",
+    "call.answered",
+    "call.ended",
+    "dtmf",
+    "quality",
+];
 /// How long to wait before trying again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -88,11 +95,12 @@ impl Reader<'_> {
     fn take(&mut self, engine: &mut Engine, heard: &Heard) -> Result<(), Problem> {
         match &heard.answer {
             // A snapshot tells every call, wanted or not.
-            Answer::Ev { ev, call, dtmf, .. }
+            Answer::Ev { ev, call, dtmf, quality, .. }
                 if self.wanted.iter().any(|w| ev.starts_with(w.as_str())) =>
             {
                 self.left = self.left.map(|left| left - 1);
-                let text = render(self.context.paint, now_ms(), ev, (call, dtmf.as_deref()));
+                let what = What { call, key: dtmf.as_deref(), rated: quality.as_deref() };
+                let text = render(self.context.paint, now_ms(), ev, what);
                 print(if self.context.json { &heard.raw } else { &text })
             }
             Answer::Gap { from, to } => {
@@ -143,12 +151,15 @@ impl Reader<'_> {
     }
 }
 
-fn render(
-    paint: Paint,
-    now: u64,
-    ev: &str,
-    (call, dtmf): (&CallLine, Option<&DtmfLine>),
-) -> String {
+/// What an event is about.
+#[derive(Clone, Copy)]
+struct What<'a> {
+    call: &'a CallLine,
+    key: Option<&'a DtmfLine>,
+    rated: Option<&'a MediaLine>,
+}
+
+fn render(paint: Paint, now: u64, ev: &str, What { call, key, rated }: What<'_>) -> String {
     let mut text = format!(
         "{}.{:03}  {ev:<13}  {:<10}  {} -> {}  {} -> {}",
         clock(now),
@@ -159,8 +170,14 @@ fn render(
         cut(&call.trunk_in, 16),
         cut(call.trunk_out.as_deref().unwrap_or(NONE), 16),
     );
-    if let Some(DtmfLine { from, digit, duration_ms }) = dtmf {
+    if let Some(DtmfLine { from, digit, duration_ms }) = key {
         text.push_str(&format!("  {from} pressed {digit}, {duration_ms} ms"));
+        return text;
+    }
+    if let Some(MediaLine { from, mos, loss_percent, jitter_ms, .. }) = rated {
+        text.push_str(&format!(
+            "  {from} MOS {mos:.2}, loss {loss_percent:.2} %, jitter {jitter_ms:.1} ms"
+        ));
         return text;
     }
     if let Some(pdd) = call.pdd_ms {
@@ -182,11 +199,18 @@ mod tests {
     fn a_line_each() {
         let plain = Paint { on: false };
         let calls = samples::calls().into_iter().chain(samples::ended());
-        let lines = calls.map(|c| render(plain, NOW, &format!("call.{}", c.state), (&c, None)));
+        fn of(call: &CallLine) -> What<'_> {
+            What { call, key: None, rated: None }
+        }
+        let lines = calls.map(|c| render(plain, NOW, &format!("call.{}", c.state), of(&c)));
         let key = DtmfLine { from: "callee".into(), digit: "#".into(), duration_ms: 160 };
         let pressed = samples::calls().into_iter().take(1);
-        let pressed = pressed.map(|c| render(plain, NOW, "dtmf", (&c, Some(&key))));
-        golden("events", &lines.chain(pressed).collect::<Vec<_>>().join("\n"));
+        let pressed =
+            pressed.map(|c| render(plain, NOW, "dtmf", What { key: Some(&key), ..of(&c) }));
+        let sounding = samples::sounding();
+        let rated = What { rated: sounding.media.first(), ..of(&sounding) };
+        let rated = core::iter::once(render(plain, NOW, "quality", rated));
+        golden("events", &lines.chain(pressed).chain(rated).collect::<Vec<_>>().join("\n"));
     }
 
     #[test]
