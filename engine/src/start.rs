@@ -23,6 +23,7 @@ use crate::io::{self, epoll::Epoll};
 use crate::sandbox;
 use base::ShardId;
 use base::page::Page;
+use media::dtls::{Identity, Library, Provider};
 use node::{Birth, Fault, Inbox, Io, Limits, Outbox, Past, Shard};
 use sbc::policy::Image;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -101,6 +102,7 @@ pub fn run(mut config: Config, file: &Path) -> Result<(), Fault> {
     let limits = Arc::new(limits);
     let records: Vec<Vec<u8>> =
         claimed.pasts.iter().flat_map(|(_, p)| p.records().map(|(_, bytes)| bytes)).collect();
+    let dtls = dtls()?;
     let (ready, recovered) = channel();
     let mut threads = Vec::new();
     let mut counters = Vec::new();
@@ -111,6 +113,7 @@ pub fn run(mut config: Config, file: &Path) -> Result<(), Fault> {
             key: secrets[shard + 1],
             steer_key: secrets[0],
             media_seed: draw()?,
+            dtls: Some(dtls.clone()),
             image: config.image.clone(),
             page: page.clone(),
         };
@@ -271,6 +274,17 @@ fn driver(config: &Config) -> Result<Driver, Fault> {
 fn draw() -> Result<[u8; 32], Fault> {
     let mut seed = [0; 32];
     kernel_random(&mut seed).map(|()| seed)
+}
+
+/// What legs shake hands with: a certificate of this life of the process, and one moment on both clocks.
+fn dtls() -> Result<Arc<dyn Provider>, Fault> {
+    let identity = Identity::generate();
+    let origin = (std::time::Instant::now(), io::now().mono);
+    let library = identity.and_then(|identity| Library::new(identity, origin));
+    library.map(|library| Arc::new(library) as Arc<dyn Provider>).map_err(|missing| Fault {
+        what: format!("could not prepare DTLS: {missing}"),
+        remedy: "look at what the machine's processor and its random source lack".into(),
+    })
 }
 
 fn kernel_random(bytes: &mut [u8]) -> Result<(), Fault> {
@@ -450,6 +464,7 @@ mod tests {
                 key: (1, 2),
                 steer_key: (3, 4),
                 media_seed: [5; 32],
+                dtls: None,
                 page: Page::new(Image::WORDS),
                 image,
             };

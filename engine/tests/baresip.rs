@@ -4,69 +4,10 @@
 
 mod common;
 
-use common::process::{Running, need};
-use common::sound::{await_tone, samples, tone};
+use common::sound::await_tone;
+use common::telephone::Telephone;
 use common::{LONG, Lab, Node, Setup, within};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-/// One baresip that plays a tone and writes down what it hears.
-struct Telephone {
-    _process: Running,
-    folder: PathBuf,
-    listen: SocketAddr,
-}
-
-impl Telephone {
-    fn start(
-        lab: &Lab,
-        name: &str,
-        hertz: f64,
-        first_port: u16,
-        (encryption, command): (&str, Option<&str>),
-    ) -> Telephone {
-        need("baresip", "baresip-core");
-        let (folder, listen) = (lab.file(name), lab.udp());
-        std::fs::create_dir_all(&folder).unwrap();
-        let wav = folder.join("tone.wav");
-        tone(&wav, hertz);
-        let modules = ["/usr/lib/baresip/modules", "/usr/lib/x86_64-linux-gnu/baresip/modules"];
-        let modules = modules.into_iter().find(|path| Path::new(path).join("sndfile.so").exists());
-        let modules = modules.expect("baresip's module sndfile.so (package baresip-core)");
-        let config = format!(
-            "module_path {modules}\nsip_listen {listen}\nnet_interface 127.0.0.1\naudio_source aufile,{}\n\
-             audio_player aubridge,{name}\nausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\n\
-             auplay_channels 1\nrtp_ports {first_port}-{}\nsnd_path {}\nmodule g711.so\nmodule srtp.so\nmodule ice.so\n\
-             module aufile.so\nmodule aubridge.so\nmodule sndfile.so\nmodule_app account.so\n\
-             module_app menu.so\n",
-            wav.display(),
-            first_port + 98,
-            folder.display(),
-        );
-        std::fs::write(folder.join("config"), config).unwrap();
-        let account = format!(
-            "<sip:442079460000@{listen}>;regint=0;answermode=auto;audio_codecs=PCMU/8000/1{encryption}\n"
-        );
-        std::fs::write(folder.join("accounts"), account).unwrap();
-        std::fs::write(folder.join("contacts"), "").unwrap();
-        let mut baresip = Command::new("baresip");
-        baresip.arg("-f").arg(&folder).args(command.into_iter().flat_map(|c| ["-e", c]));
-        let process = Running::start(baresip, &lab.file(&format!("{name}.log")));
-        Telephone { _process: process, folder, listen }
-    }
-
-    /// What it heard so far.
-    fn heard(&self) -> Option<(Vec<f64>, u32)> {
-        let entries = std::fs::read_dir(&self.folder).ok()?;
-        let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        let dump = paths.find(|path| {
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
-            name.starts_with("dump-") && name.contains("dec")
-        })?;
-        Some(samples(&dump))
-    }
-}
+use std::net::{IpAddr, Ipv4Addr};
 
 /// What a side has: its telephone's account and its trunk.
 struct Side {

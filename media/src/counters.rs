@@ -1,5 +1,6 @@
 //! What a shard's media counts. Written by the shard, read by anyone who holds the `Arc`.
 
+use crate::dtls::Failure;
 use crate::port::NoPort;
 use crate::sample::Band;
 use crate::verdict::Discard;
@@ -30,6 +31,12 @@ base::counters! {
         keepalives: counter "tandem_media_keepalives_total",
         /// Connectivity checks of legs with ICE that were answered (RFC 8445).
         checks_answered: counter "tandem_media_stun_checks_answered_total",
+        /// DTLS handshakes that gave a leg its keys (RFC 5764).
+        dtls_handshakes: counter "tandem_media_dtls_handshakes_total",
+        /// DTLS handshakes that failed, by reason.
+        dtls_failures: counter "tandem_media_dtls_failures_total" of Failure by "reason",
+        /// DTLS datagrams that wait for their turn.
+        dtls_waiting: gauge "tandem_media_dtls_waiting",
         /// Packets dropped, by reason.
         discards: counter "tandem_media_discards_total" of Discard by "reason",
         /// Changes of SSRC, and jumps of the sequence number that persisted (RFC 3550 A.1).

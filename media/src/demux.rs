@@ -20,6 +20,8 @@ pub enum Class {
     Rtcp,
     /// STUN (RFC 8489).
     Stun,
+    /// DTLS (RFC 5764 §5.1.2).
+    Dtls,
     /// An empty datagram (RFC 6263 §4.1).
     Keepalive,
     /// Something this endpoint does not speak.
@@ -37,7 +39,7 @@ pub fn classify(datagram: &[u8], component: Component, rtcp_mux: bool) -> Class 
     match first {
         0..=3 => Class::Stun,
         16..=19 => Class::Refused(Discard::Zrtp),
-        20..=63 => Class::Refused(Discard::Dtls),
+        20..=63 => Class::Dtls,
         64..=79 => Class::Refused(Discard::Turn),
         128..=191 => rtp_or_rtcp(second, component, rtcp_mux),
         80..=127 | 192..=255 => Class::Refused(Discard::BadVersion),
@@ -69,7 +71,7 @@ mod tests {
                 0..=3 => Class::Stun,
                 4..=15 => Class::Refused(Discard::NotRtp),
                 16..=19 => Class::Refused(Discard::Zrtp),
-                20..=63 => Class::Refused(Discard::Dtls),
+                20..=63 => Class::Dtls,
                 64..=79 => Class::Refused(Discard::Turn),
                 80..=127 | 192.. => Class::Refused(Discard::BadVersion),
                 128..=191 => Class::Rtp,

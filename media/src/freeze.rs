@@ -128,7 +128,7 @@ impl Media {
         }
         end.begin_keys();
         end.latch = record.latch;
-        end.guard = Guard::thaw(end.plan.as_ref(), record.shield);
+        end.guard = Guard::thaw(end.plan.as_ref(), record.shield, now);
         end.reception = record.reception;
         end.sent = record.sent;
         end.discarded = record.discarded;
@@ -145,6 +145,7 @@ impl Media {
             return Err(CannotThaw::KeyTaken);
         }
         self.occupy(slot, Some(key));
+        self.attend(key);
         self.publish();
         Ok(())
     }

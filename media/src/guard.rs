@@ -3,9 +3,10 @@
 //! A leg whose plan asks for protection is never heard or sent to without.
 
 use crate::demux::Class;
+use crate::dtls::{Keying, Terms};
 use crate::end::End;
 use crate::plan::{Plan, Security};
-use crate::srtp::{Shield, ShieldRecord};
+use crate::srtp::{Keys, Shield, ShieldRecord};
 use crate::verdict::Discard;
 use base::{Bytes, Instant, Pool};
 
@@ -17,6 +18,8 @@ pub(crate) enum Guard {
     Closed,
     /// SRTP, with keys.
     Sealed(Box<Shield>),
+    /// SRTP, with keys or soon: a DTLS handshake is waited for, under way, or just over.
+    Keying(Box<Keying>),
 }
 
 impl Guard {
@@ -28,6 +31,7 @@ impl Guard {
     fn shield(&mut self) -> Result<&mut Shield, Discard> {
         match self {
             Guard::Sealed(shield) => Ok(shield),
+            Guard::Keying(keying) => keying.shield_mut().ok_or(Discard::NoKeys),
             Guard::Open | Guard::Closed => Err(Discard::NoKeys),
         }
     }
@@ -44,7 +48,7 @@ impl Guard {
         let shield = self.shield()?;
         let len = match class {
             Class::Rtcp => shield.open_rtcp(packet, now)?,
-            Class::Rtp | Class::Stun | Class::Keepalive | Class::Refused(_) => {
+            Class::Rtp | Class::Stun | Class::Dtls | Class::Keepalive | Class::Refused(_) => {
                 shield.open_rtp(packet, now)?
             }
         };
@@ -68,40 +72,78 @@ impl Guard {
 
     /// Whether packets may leave: none wait for keys.
     pub(crate) fn is_ready(&self) -> bool {
-        !matches!(self, Guard::Closed)
+        match self {
+            Guard::Open | Guard::Sealed(_) => true,
+            Guard::Keying(keying) => keying.shield().is_some(),
+            Guard::Closed => false,
+        }
     }
 
     /// Protects an RTCP packet of our own that stands at the end of a text, from `at` on; it is taken away
     /// where that cannot be done.
     pub(crate) fn seal_rtcp_text(&mut self, text: &mut Vec<u8>, at: usize) {
-        match self {
-            Guard::Open => {}
-            Guard::Closed => text.truncate(at),
-            Guard::Sealed(shield) => shield.seal_rtcp_text(text, at),
+        let shield = match self {
+            Guard::Open => return,
+            Guard::Sealed(shield) => Some(&mut **shield),
+            Guard::Keying(keying) => keying.shield_mut(),
+            Guard::Closed => None,
+        };
+        match shield {
+            Some(shield) => shield.seal_rtcp_text(text, at),
+            None => text.truncate(at),
         }
     }
 
     /// Protects an RTP packet of our own that stands at the end of a text, from `at` on.
     pub(crate) fn seal_text(&self, text: &mut Vec<u8>, at: usize, id: (u32, u64)) {
-        if let Guard::Sealed(shield) = self {
+        let shield = match self {
+            Guard::Sealed(shield) => Some(&**shield),
+            Guard::Keying(keying) => keying.shield(),
+            Guard::Open | Guard::Closed => None,
+        };
+        if let Some(shield) = shield {
             shield.seal_text(text, at, id);
         }
     }
 
     pub(crate) fn freeze(&self) -> Option<Box<ShieldRecord>> {
-        match self {
-            Guard::Sealed(shield) => Some(Box::new(shield.freeze())),
+        let shield = match self {
+            Guard::Sealed(shield) => Some(&**shield),
+            Guard::Keying(keying) => keying.shield(),
             Guard::Open | Guard::Closed => None,
-        }
+        };
+        shield.map(|shield| Box::new(shield.freeze()))
     }
 
-    /// The guard of a frozen endpoint.
-    pub(crate) fn thaw(plan: Option<&Plan>, shield: Option<Box<ShieldRecord>>) -> Guard {
+    /// The guard of a frozen endpoint. A handshake can't be frozen, its keys can: an endpoint that had none
+    /// yet begins anew.
+    pub(crate) fn thaw(
+        plan: Option<&Plan>,
+        shield: Option<Box<ShieldRecord>>,
+        now: Instant,
+    ) -> Guard {
+        let sealed = |record: ShieldRecord| {
+            let shield = Shield::thaw(record);
+            shield.map_or(Guard::Closed, |shield| Guard::Sealed(Box::new(shield)))
+        };
         match (plan.map(|plan| &plan.security), shield) {
             (None | Some(Security::None), _) => Guard::Open,
             (Some(Security::Keys(_)), None) => Guard::Closed,
-            (Some(Security::Keys(_)), Some(record)) => Shield::thaw(*record)
-                .map_or(Guard::Closed, |shield| Guard::Sealed(Box::new(shield))),
+            (Some(Security::Keys(_) | Security::Dtls(_)), Some(record)) => sealed(*record),
+            (Some(Security::Dtls(terms)), None) => Guard::keying(**terms, None, now),
+        }
+    }
+
+    fn keying(terms: Terms, shield: Option<Shield>, now: Instant) -> Guard {
+        Guard::Keying(Box::new(Keying::new(terms, shield, now)))
+    }
+
+    /// The keys in force; what is left has none.
+    fn take_shield(&mut self) -> Option<Shield> {
+        match core::mem::replace(self, Guard::Closed) {
+            Guard::Sealed(shield) => Some(*shield),
+            Guard::Keying(keying) => keying.into_shield(),
+            Guard::Open | Guard::Closed => None,
         }
     }
 }
@@ -109,19 +151,32 @@ impl Guard {
 impl End {
     /// Protects the leg as a new plan asks. Keys that stay go on where they are.
     pub(crate) fn protect(&mut self, security: &Security, now: Instant) {
-        let Security::Keys(keys) = security else {
-            self.guard = Guard::Open;
-            return;
-        };
-        if let Guard::Sealed(shield) = &mut self.guard {
-            if shield.rekey((**keys).clone(), now) == Some(true)
-                && let Some(egress) = &mut self.egress
-            {
-                egress.rekey();
+        match security {
+            Security::None => self.guard = Guard::Open,
+            Security::Keys(keys) => self.protect_with((**keys).clone(), now),
+            Security::Dtls(terms) => {
+                let is_same = self.plan.as_ref().is_some_and(|plan| plan.security == *security);
+                if !is_same || matches!(self.guard, Guard::Open | Guard::Closed) {
+                    // The keys before, if any, are good until the handshake has agreed upon others.
+                    let shield = self.guard.take_shield();
+                    self.guard = Guard::keying(**terms, shield, now);
+                }
             }
-            return;
         }
-        let shield = Shield::new((**keys).clone());
+    }
+
+    fn protect_with(&mut self, keys: Keys, now: Instant) {
+        let shield = match self.guard.take_shield() {
+            Some(mut shield) => {
+                if shield.rekey(keys, now) == Some(true)
+                    && let Some(egress) = &mut self.egress
+                {
+                    egress.rekey();
+                }
+                Some(shield)
+            }
+            None => Shield::new(keys),
+        };
         self.guard = shield.map_or(Guard::Closed, |shield| Guard::Sealed(Box::new(shield)));
     }
 }

@@ -8,6 +8,7 @@
 mod bursts;
 mod counters;
 pub mod demux;
+pub mod dtls;
 mod dtmf;
 mod egress;
 mod end;

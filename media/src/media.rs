@@ -3,7 +3,9 @@
 use crate::EndKey;
 use crate::counters::Counters;
 use crate::demux::Component;
+use crate::dtls::Lane;
 use crate::end::{End, Local, Report};
+use crate::guard::Guard;
 use crate::latch::Latch;
 use crate::notice::Notice;
 use crate::plan::Plan;
@@ -66,6 +68,8 @@ pub struct Media {
     pub(crate) pressed: Vec<Notice>,
     /// Endpoints whose leg is to be sent a report, found by the sweep.
     pub(crate) reports_due: Vec<EndKey>,
+    /// Handshakes, a few steps a turn.
+    pub(crate) lane: Lane,
     pub(crate) sweep: Sweep,
     pub(crate) secrets: Secrets,
 }
@@ -88,6 +92,7 @@ impl Media {
             keys_down: Vec::with_capacity(ports.len()),
             pressed: Vec::with_capacity(MOST_PRESSED),
             reports_due: Vec::with_capacity(ports.len()),
+            lane: Lane::new(),
             sweep: Sweep::new(now, ports.len()),
             slot_by_address: (0u32..).zip(&ports).map(|(slot, p)| (p.address, slot)).collect(),
             slots: ports,
@@ -123,12 +128,14 @@ impl Media {
         MasterKey::drawn(suite, &mut self.secrets)
     }
 
+    /// Unguessable letters: a name that nothing else has.
+    pub fn draw_name<const N: usize>(&mut self) -> [u8; N] {
+        self.secrets.draw::<N>().map(|drawn| ICE_CHARS[usize::from(drawn) % ICE_CHARS.len()])
+    }
+
     /// Credentials for the connectivity checks of a leg.
     pub fn draw_ice(&mut self) -> Ice {
-        let mut text = [0; 32];
-        for (letter, drawn) in text.iter_mut().zip(self.secrets.draw::<32>()) {
-            *letter = ICE_CHARS[usize::from(drawn) % ICE_CHARS.len()];
-        }
+        let text: [u8; 32] = self.draw_name();
         Ice {
             ufrag: core::array::from_fn(|i| text[i]),
             password: core::array::from_fn(|i| text[8 + i]),
@@ -143,8 +150,8 @@ impl Media {
     /// Replaces an endpoint's plan; a dead key is ignored. What was learned stays while the remote
     /// addresses stay (a hold, a changed direction) and is forgotten when they change; the learning
     /// window and the patience for silence start anew. Targets nothing may be sent to are dropped.
-    pub fn program(&mut self, now: Instant, end: EndKey, mut plan: Plan) {
-        let Some(end) = self.ends.get_mut(end) else {
+    pub fn program(&mut self, now: Instant, key: EndKey, mut plan: Plan) {
+        let Some(end) = self.ends.get_mut(key) else {
             return;
         };
         for target in [&mut plan.remote_rtp, &mut plan.remote_rtcp] {
@@ -160,13 +167,18 @@ impl Media {
         if end.plan.as_ref().map(remotes) != Some(remotes(&plan)) {
             end.latch = Latch::default();
         }
+        let waited = end.waiting();
         end.protect(&plan.security, now);
+        self.lane.forget(waited - end.waiting());
         end.plan = Some(plan);
         end.begin_stream(&mut self.secrets);
         end.begin_keys();
         end.begin_reports(&mut self.secrets, now);
         end.programmed = now;
         end.silence_told = false;
+        if matches!(end.guard, Guard::Keying(_)) {
+            self.attend(key);
+        }
     }
 
     /// Joins two endpoints: what one leg sends goes to the other. Parts them from others first. Dead
@@ -237,6 +249,7 @@ impl Media {
         let key = end;
         let mut gone = self.ends.remove(end)?;
         gone.close_window(key, now);
+        self.lane.forget(gone.waiting());
         self.occupy(gone.slot, None);
         self.ports.free(gone.ports.interface, gone.slot, now);
         self.publish();

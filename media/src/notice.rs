@@ -1,6 +1,7 @@
 //! Notices: what signalling should know about an endpoint. Media never decides about a call.
 
 use crate::EndKey;
+use crate::dtls::Failure;
 use crate::dtmf::Pressed;
 use crate::sample::Sample;
 use base::Instant;
@@ -27,6 +28,19 @@ pub enum Notice {
     },
     /// Another window of what the leg sent was rated.
     Sampled(Sample),
+    /// The leg's keys were agreed upon by DTLS and are in force: its record should be frozen again.
+    Secured {
+        /// The endpoint facing the leg.
+        end: EndKey,
+    },
+    /// The leg has no keys. Its certificate is not the one it promised; or no handshake came to its end
+    /// for half a minute, which is told again after as long.
+    Unsecured {
+        /// The endpoint facing the leg.
+        end: EndKey,
+        /// Why the last one failed.
+        why: Failure,
+    },
     /// The leg pressed a key and let go of it.
     Pressed {
         /// The endpoint facing the leg.

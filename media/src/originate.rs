@@ -37,6 +37,9 @@ impl Media {
     ) -> Result<(), Discard> {
         let end = self.ends.get_mut(end).ok_or(Discard::NoPeer)?;
         let to = end.rtp_target()?;
+        if !end.guard.is_ready() {
+            return Err(Discard::NoKeys);
+        }
         let egress = end.egress.as_mut().ok_or(Discard::NoPlan)?;
         let (ssrc, index) = egress.originate(frame.timestamp, now);
         let guard = &end.guard;

@@ -3,6 +3,7 @@
 //! A plan is data. The relay executes it per packet and a kernel map could execute the same one.
 //! Signalling replaces it whole whenever an offer/answer changes something; it never edits one.
 
+use crate::dtls::Terms;
 use crate::dtmf::Events;
 use crate::list::List;
 use crate::srtp::Keys;
@@ -69,6 +70,8 @@ pub enum Security {
     None,
     /// SRTP under keys that signalling agreed upon (RFC 4568).
     Keys(Box<Keys>),
+    /// SRTP under keys that a DTLS handshake in the media path agrees upon (RFC 5764).
+    Dtls(Box<Terms>),
 }
 
 /// Whose RTCP a leg is sent.
@@ -186,12 +189,17 @@ impl Plain for Security {
                 out.push(1);
                 keys.put(out);
             }
+            Security::Dtls(terms) => {
+                out.push(2);
+                terms.put(out);
+            }
         }
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
         match u8::take(from)? {
             0 => Ok(Security::None),
             1 => Ok(Security::Keys(Plain::take(from)?)),
+            2 => Ok(Security::Dtls(Plain::take(from)?)),
             _ => Err(Unreadable::Value),
         }
     }

@@ -36,6 +36,8 @@ enum Heard {
     Keepalive,
     /// A connectivity check: our answer stands in its place.
     Check,
+    /// Part of a handshake.
+    Dtls,
 }
 
 impl Media {
@@ -83,7 +85,9 @@ impl Media {
             Heard::Event => self.pass_event(key, peer, (bytes, pool), now, out),
             Heard::Rtcp(compound) => self.pass_rtcp(key, peer, &compound, (bytes, pool), now, out),
             Heard::Keepalive => Ok(Verdict::Absorb),
+            Heard::Dtls => self.queue(key, pool.get(bytes)).map(|()| Verdict::Absorb),
             Heard::Check => {
+                self.attend(key);
                 out.push(PacketSend { port, to: source, bytes });
                 Ok(Verdict::Answer)
             }
@@ -242,6 +246,10 @@ impl End {
             }
             Class::Keepalive => Err(Discard::WrongSource),
             Class::Stun => self.check(arrival, bytes, pool, counters),
+            Class::Dtls => {
+                let Arrival { component, source, now } = *arrival;
+                self.admit_dtls(component, source, now).map(|()| Heard::Dtls)
+            }
         }
     }
 

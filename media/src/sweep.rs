@@ -76,14 +76,14 @@ impl Media {
         }
     }
 
-    /// When `sweep` or `keys` has something to do: at once after an address was learned or a key let go of,
+    /// When `sweep`, `keys` or `shake` has something to do: at once after an address was learned or a key let go of,
     /// else at the next step of the walk or of a key; never when no endpoint is used or resting.
     pub fn next_sweep(&self) -> Option<Instant> {
         if !self.latched.is_empty() || !self.pressed.is_empty() {
             return Some(Instant(0));
         }
         let walk = (self.in_use() + self.quarantined() > 0).then_some(self.sweep.due);
-        walk.into_iter().chain(self.next_key()).min()
+        walk.into_iter().chain(self.next_key()).chain(self.lane.deadline()).min()
     }
 
     fn tell_latched(&mut self, out: &mut Vec<Notice>) {

@@ -8,7 +8,7 @@ pub enum Verdict {
     /// It was for us, and our answer leaves to where it came from: a connectivity check (RFC 8445).
     Answer,
     /// It was for us, or only for us: a keepalive (RFC 6263), RTCP the other leg has no use for, a digit that
-    /// goes on in another form, speech while a key is down.
+    /// goes on in another form, speech while a key is down, a handshake (RFC 5764).
     Absorb,
     /// It was dropped.
     Discard(Discard),
@@ -29,8 +29,10 @@ base::cases! {
         Short = "short",
         /// STUN (RFC 8489) to a leg without ICE, or of somebody who does not know the leg's password.
         Stun = "stun",
-        /// DTLS (RFC 5764), which no plan asks for yet.
+        /// DTLS (RFC 5764) to a leg whose keys do not come from it, or have come from it a while ago.
         Dtls = "dtls",
+        /// DTLS while as much waits for its turn as may.
+        DtlsBusy = "dtls_busy",
         /// ZRTP (RFC 6189), which we do not take part in.
         Zrtp = "zrtp",
         /// A TURN channel message (RFC 8656), which we do not take part in.

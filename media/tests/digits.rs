@@ -36,9 +36,11 @@ fn told(w: &mut World) -> Vec<(char, u32)> {
             assert_eq!(end, alice);
             (pressed.digit.name(), pressed.duration_ms)
         }
-        other @ (Notice::Silent { .. } | Notice::Latched { .. } | Notice::Sampled(_)) => {
-            panic!("{other:?}")
-        }
+        other @ (Notice::Silent { .. }
+        | Notice::Latched { .. }
+        | Notice::Sampled(_)
+        | Notice::Secured { .. }
+        | Notice::Unsecured { .. }) => panic!("{other:?}"),
     });
     told.collect()
 }

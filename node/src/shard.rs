@@ -7,6 +7,7 @@ use crate::quarantine::Quarantine;
 use base::page::Page;
 use base::{Instant, Now, Pool, PortId, ShardId};
 use control::Event;
+use media::dtls::Provider;
 use media::{Media, MediaPort, Notice};
 use sbc::policy::{Image, Proved};
 use sbc::{CallRecord, Outcome, Sender, Setup, Signal, Turn};
@@ -24,6 +25,8 @@ pub struct Birth {
     pub epoch: u64,
     /// Secret of this shard.
     pub key: (u64, u64),
+    /// What legs shake hands with; none: no DTLS.
+    pub dtls: Option<Arc<dyn Provider>>,
     /// What the media of this shard draws its secrets from; never the same twice.
     pub media_seed: [u8; 32],
     /// Secret of the node.
@@ -74,10 +77,14 @@ impl Shard {
             calls: mine.records,
             transactions: mine.transactions,
         };
+        let mut media = Media::new(media_ports(mine), birth.media_seed, now.mono);
+        if let Some(dtls) = birth.dtls {
+            media.set_dtls(dtls);
+        }
         let mut shard = Shard {
             id,
             signal: Signal::new(setup, now.mono),
-            media: Media::new(media_ports(mine), birth.media_seed, now.mono),
+            media,
             sip_ports,
             record_size: mine.record_size as usize,
             notices: Vec::new(),
@@ -333,6 +340,7 @@ impl Shard {
     fn notice(&mut self, now: Now, room: usize, outbox: &mut Outbox) {
         let mut notices = core::mem::take(&mut self.notices);
         self.media.keys(now.mono, &mut outbox.texts);
+        self.media.shake(now.mono, &mut outbox.texts, &mut notices);
         self.media.sweep(now.mono, &mut notices);
         self.media.reports(now, &mut outbox.texts);
         for notice in notices.drain(..) {

@@ -58,6 +58,14 @@ cases! {
         SrtpForbidden = "srtp_forbidden",
         /// None of the peer's SRTP keys is of a suite that the trunk lists.
         NoSrtpSuite = "no_srtp_suite",
+        /// The peer and the trunk's `srtp_keys` have no way in common to agree upon SRTP keys.
+        NoSrtpKeys = "no_srtp_keys",
+        /// The peer's DTLS-SRTP has no fingerprint of a hash that we trust, or no role it may take (RFC 8842).
+        BadDtls = "bad_dtls",
+        /// The certificate of a side's DTLS is not the one that its session description promised.
+        DtlsFingerprint = "dtls_fingerprint",
+        /// A side of an answered call and we came to no SRTP keys by DTLS for half a minute.
+        DtlsFailed = "dtls_failed",
         /// SRTP keys would stand in SIP that is not encrypted, and the trunk has no `srtp_over_plain_sip`.
         SrtpKeysExposed = "srtp_keys_exposed",
         /// The trunks leave no codec of the offer: one may not offer them, or the other not be offered them.
@@ -160,6 +168,10 @@ impl Refusal {
             | Refusal::SrtpRequired
             | Refusal::SrtpForbidden
             | Refusal::NoSrtpSuite
+            | Refusal::NoSrtpKeys
+            | Refusal::BadDtls
+            | Refusal::DtlsFingerprint
+            | Refusal::DtlsFailed
             | Refusal::SrtpKeysExposed => 488,
             Refusal::TooLarge => 513,
             Refusal::RingTimeout => 480,
@@ -212,6 +224,10 @@ impl Refusal {
             | Refusal::SrtpRequired
             | Refusal::SrtpForbidden
             | Refusal::NoSrtpSuite
+            | Refusal::NoSrtpKeys
+            | Refusal::BadDtls
+            | Refusal::DtlsFingerprint
+            | Refusal::DtlsFailed
             | Refusal::SrtpKeysExposed => 65,
             Refusal::NoSecureRoute => 58,
             Refusal::NameUnresolved | Refusal::DialogLost | Refusal::Restart => 41,

@@ -101,7 +101,7 @@ proptest! {
             Some(sdp::Local { rtp: at(port), rtcp: at(port + 1), rtcp_mux: false, rtcp_line: sdp::RtcpLine::WhenNeeded, ptime_ms: None, formats: None, events: None, lines: sdp::Lines::default() })
         };
         let mut out = Vec::new();
-        sdp::rewrite(&mut out, &session, sdp::Origin { id: 5, version: 6, address, ice_lite: false }, local);
+        sdp::rewrite(&mut out, &session, sdp::Origin { id: 5, version: 6, address, ice_lite: false, bundle: b"" }, local);
         let theirs = sdp_types::Session::parse(&out).unwrap();
         let ours = sdp::parse(&out).unwrap();
         prop_assert_eq!(theirs.origin.sess_version, 6);

@@ -56,7 +56,7 @@ fn read_session(session: &sdp::Session<'_>) {
         }
     }
     let address = "203.0.113.1".parse().unwrap();
-    let origin = sdp::Origin { id: 1, version: 1, address, ice_lite: false };
+    let origin = sdp::Origin { id: 1, version: 1, address, ice_lite: false, bundle: b"" };
     let local = |line: usize| {
         let rtp = std::net::SocketAddr::new(address, 4000 + 2 * line as u16);
         let rtcp = std::net::SocketAddr::new(address, rtp.port() + 1);

@@ -12,7 +12,7 @@ use std::path::Path;
 use sbc::sdp::{Local, Origin, RtcpLine, parse, rewrite};
 
 struct Case {
-    origin: Origin,
+    origin: Origin<'static>,
     locals: BTreeMap<usize, Local>,
     input: String,
     output: String,
@@ -23,7 +23,7 @@ fn read(text: &str) -> Case {
     let (input, output) = rest.split_once("--- out\n").unwrap();
     let address = "203.0.113.1".parse().unwrap();
     let mut case = Case {
-        origin: Origin { id: 7, version: 3, address, ice_lite: false },
+        origin: Origin { id: 7, version: 3, address, ice_lite: false, bundle: b"" },
         locals: BTreeMap::new(),
         input: input.replace('\n', "\r\n"),
         output: output.replace('\n', "\r\n"),
@@ -36,8 +36,13 @@ fn read(text: &str) -> Case {
             ["open"] => case.input.truncate(case.input.len() - 2),
             ["origin", id, version, address] => {
                 let (id, version) = (id.parse().unwrap(), version.parse().unwrap());
-                case.origin =
-                    Origin { id, version, address: address.parse().unwrap(), ice_lite: false };
+                case.origin = Origin {
+                    id,
+                    version,
+                    address: address.parse().unwrap(),
+                    ice_lite: false,
+                    bundle: b"",
+                };
             }
             ["local", line, rtp, rtcp, mux @ ..] => {
                 let (rtp, rtcp) = (rtp.parse().unwrap(), rtcp.parse().unwrap());

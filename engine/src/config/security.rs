@@ -3,11 +3,13 @@
 use super::read::{At, Report, Section};
 use super::report::Problem;
 use media::srtp::Suite;
-use sbc::policy::security::{MediaSecurity, Srtp};
+use sbc::policy::security::{Keying, MediaSecurity, Srtp};
 use sbc::policy::{Image, Transport};
 
 const POLICIES: [(&str, Srtp); 3] =
     [("off", Srtp::Off), ("preferred", Srtp::Preferred), ("required", Srtp::Required)];
+
+const KEYINGS: [(&str, Keying); 2] = [("sdes", Keying::Sdes), ("dtls", Keying::Dtls)];
 
 /// Reads the keys of a trunk whose SIP is carried by `transport`.
 pub(super) fn read(
@@ -21,20 +23,44 @@ pub(super) fn read(
         format!("one of {}", Suite::ALL.map(|suite| format!("\"{}\"", suite.name())).join(", "));
     let suite = |text: &str| Suite::named(text.as_bytes());
     let listed = s.parsed_list(report, "srtp_suites", &what, suite);
+    let keying = |text: &str| KEYINGS.iter().find(|(name, _)| *name == text).map(|found| found.1);
+    let keys = s.parsed_list(report, "srtp_keys", "\"sdes\" or \"dtls\"", keying);
     let over_plain_sip = s.flag(report, "srtp_over_plain_sip", false);
     let is_misspelt = choice.is_none() && s.has_entries("srtp");
     if srtp == Srtp::Off && !is_misspelt {
         idle(s, "srtp_suites", listed.is_some(), report);
+        idle(s, "srtp_keys", keys.is_some(), report);
         idle(s, "srtp_over_plain_sip", over_plain_sip, report);
-    } else if srtp != Srtp::Off && !transport.has_tls() && !over_plain_sip {
+    }
+    let keys = each_once(s, "srtp_keys", keys, report, |keying: Keying| {
+        KEYINGS.iter().find(|(_, k)| *k == keying).map_or("", |(name, _)| name)
+    });
+    let keys = keys.unwrap_or(vec![Keying::Sdes]);
+    let has_sdes = keys.contains(&Keying::Sdes);
+    if srtp != Srtp::Off && has_sdes && !transport.has_tls() && !over_plain_sip {
         let message = format!("keys of SRTP would cross in SIP over {}", transport.name());
         let problem = Problem::new(s.place("srtp"), message);
         let problem = problem.expected("`transport = \"tls\"`, where nobody else can read them");
-        report
-            .push(problem.help("or srtp_over_plain_sip = true, where the network can be trusted"));
+        report.push(problem.help(
+            "or srtp_keys = [\"dtls\"], whose keys cross nowhere; \
+             or srtp_over_plain_sip = true, where the network can be trusted",
+        ));
     }
-    let suites = suites(s, listed, report).unwrap_or(MediaSecurity::SUITES.to_vec());
-    MediaSecurity { srtp, suites, over_plain_sip }
+    if srtp != Srtp::Off && !has_sdes {
+        let because =
+            "`srtp_keys` has \"sdes\": with DTLS the suite is agreed upon in the handshake";
+        for (key, given) in
+            [("srtp_suites", listed.is_some()), ("srtp_over_plain_sip", over_plain_sip)]
+        {
+            if given {
+                let message = format!("`{key}` without \"sdes\"");
+                report.push(Problem::new(s.place(key), message).expected(because));
+            }
+        }
+    }
+    let suites = each_once(s, "srtp_suites", listed, report, Suite::name);
+    let suites = suites.unwrap_or(MediaSecurity::SUITES.to_vec());
+    MediaSecurity { srtp, keys, suites, over_plain_sip }
 }
 
 /// A key that does nothing without `srtp`.
@@ -45,38 +71,47 @@ fn idle(s: &Section<'_>, key: &str, given: bool, report: &mut Report) {
     }
 }
 
-fn suites(
+/// The values of a list that may have each once, and at least one.
+fn each_once<T: Copy + PartialEq>(
     s: &Section<'_>,
-    listed: Option<Vec<At<Suite>>>,
+    key: &str,
+    listed: Option<Vec<At<T>>>,
     report: &mut Report,
-) -> Option<Vec<Suite>> {
+    name: impl Fn(T) -> &'static str,
+) -> Option<Vec<T>> {
     let listed = listed?;
-    let mut suites: Vec<Suite> = Vec::new();
+    let mut values: Vec<T> = Vec::new();
     for At { value, span } in listed {
-        if suites.contains(&value) {
-            let message = format!("`{}` is listed twice", value.name());
-            report.push(Problem::new(span, message).expected("every suite once"));
+        if values.contains(&value) {
+            let message = format!("`{}` is listed twice", name(value));
+            report.push(Problem::new(span, message).expected("each of them once"));
         } else {
-            suites.push(value);
+            values.push(value);
         }
     }
-    if suites.is_empty() && !s.has_entries("srtp_suites") {
-        let problem = Problem::new(s.place("srtp_suites"), "`srtp_suites` is empty");
-        report.push(problem.expected("at least one suite"));
+    if values.is_empty() && !s.has_entries(key) {
+        let problem = Problem::new(s.place(key), format!("`{key}` is empty"));
+        report.push(problem.expected("at least one"));
     }
-    Some(suites)
+    Some(values)
 }
 
 /// What an operator should know of the trunks' keys.
 pub fn notes(image: &Image) -> impl Iterator<Item = String> {
-    let exposed = image
-        .trunks
-        .iter()
-        .filter(|trunk| trunk.media_security.over_plain_sip && !trunk.transport.has_tls());
-    exposed.map(|trunk| {
+    let exposed = image.trunks.iter().filter(|trunk| !trunk.transport.has_tls());
+    exposed.filter_map(|trunk| {
         let (name, transport) = (&trunk.name, trunk.transport.name());
-        format!(
-            "the SRTP keys of trunk `{name}` cross in SIP over {transport}: who reads it can listen"
-        )
+        let MediaSecurity { srtp, keys, over_plain_sip, .. } = &trunk.media_security;
+        if *over_plain_sip {
+            Some(format!(
+                "the SRTP keys of trunk `{name}` cross in SIP over {transport}: who reads it can listen"
+            ))
+        } else if *srtp != Srtp::Off && keys.contains(&Keying::Dtls) {
+            Some(format!(
+                "the fingerprints of trunk `{name}` cross in SIP over {transport}: who alters it can listen"
+            ))
+        } else {
+            None
+        }
     })
 }

@@ -8,7 +8,9 @@
 pub(crate) mod authority;
 pub(crate) mod netns;
 pub(crate) mod process;
+pub(crate) mod rtpengine;
 pub(crate) mod sound;
+pub(crate) mod telephone;
 pub(crate) mod wire;
 
 use process::Running;

@@ -5,6 +5,7 @@
 //! none of the product's own printing; tests script peers by hand.
 
 pub mod carrier;
+pub mod dtls;
 pub mod fault;
 pub mod model;
 pub mod phone;

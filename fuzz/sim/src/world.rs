@@ -4,6 +4,7 @@
 //! between the node and its peers take time, and may be lost, doubled or delayed out of order by the
 //! seed. What can befall it besides (kills, hand-overs, clock jumps) is in `fault`.
 
+use crate::dtls::Twin;
 use crate::fault::Cut;
 use base::page::Page;
 use base::random::Random;
@@ -402,6 +403,7 @@ impl World {
             epoch,
             key: (self.options.seed, secrets * 256 + shard as u64),
             steer_key: (self.options.seed, secrets),
+            dtls: Some(Arc::new(Twin::new(media_seed(self.options.seed, epoch, 0)))),
             media_seed: media_seed(self.options.seed, epoch, shard),
             image: self.image.clone(),
             page: self.page.clone(),

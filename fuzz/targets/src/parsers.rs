@@ -136,7 +136,7 @@ pub fn sdp(data: &[u8]) {
         events: None,
     };
     let mut out = Vec::new();
-    let origin = Origin { id: 1, version: 2, address, ice_lite: false };
+    let origin = Origin { id: 1, version: 2, address, ice_lite: false, bundle: b"" };
     sbc::sdp::rewrite(&mut out, &session, origin, |i| (i == 0).then(|| local.clone()));
     let again = sbc::sdp::parse(&out);
     let again = again.unwrap_or_else(|e| panic!("{e:?}: {}", String::from_utf8_lossy(&out)));

@@ -13,7 +13,7 @@ use crate::policy::{Rtcp, Trunk};
 use crate::refusal::Refusal;
 use crate::sdp::{self, Kind, Lines, Local, Media, Origin, Protocol, Session};
 use base::PortId;
-use media::{Events, Learn, Plan, Reports};
+use media::{Events, Learn, Plan, Reports, Security};
 use std::net::SocketAddr;
 
 /// The media line that is relayed: of the audio lines over RTP that are not refused the first one, or the
@@ -34,7 +34,8 @@ fn relayed(session: &Session, trunk: Option<&Trunk>) -> Option<usize> {
 fn is_relayed(media: &Media) -> bool {
     let is_rtp = match media.protocol {
         Protocol::RtpAvp | Protocol::RtpAvpf | Protocol::RtpSavp | Protocol::RtpSavpf => true,
-        Protocol::UdpTlsRtpSavpf | Protocol::UdpTl | Protocol::Other(_) => false,
+        Protocol::UdpTlsRtpSavp | Protocol::UdpTlsRtpSavpf => true,
+        Protocol::UdpTl | Protocol::Other(_) => false,
     };
     media.kind == Kind::Audio && is_rtp && media.port != 0
 }
@@ -58,6 +59,7 @@ pub(crate) fn permitted(
 ) -> Result<(), Refusal> {
     let line = relayed(session, core.image.trunk(trunk)).and_then(|i| session.media().get(i));
     let Some(line) = line else { return Ok(()) };
+    let line = (session, line);
     secure::judge(core, (trunk, port), &Secure::default(), line, Said::Offer).map(drop)
 }
 
@@ -89,7 +91,8 @@ pub(crate) fn program(
         apply(leg, turn);
         return Ok(());
     };
-    let chosen = secure::judge(core, (leg.trunk, leg.port), &leg.secure, line, said)?;
+    let at = (leg.trunk, leg.port);
+    let chosen = secure::judge(core, at, &leg.secure, (session, line), said)?;
     let security = secure::take(&mut leg.secure, turn, line, said, chosen);
     let ice = ice::take(&mut leg.ice, turn, (session, line), said);
     leg.events = Format::of(line);
@@ -103,9 +106,11 @@ pub(crate) fn program(
     };
     // Who proves that he is the peer need not be guessed.
     let learn = if ice.is_some() { Learn::Off } else { learn };
+    // The keys of a handshake are for one port: RTCP on another has none.
+    let is_rtcp_keyed = line.rtcp_mux || !matches!(security, Security::Dtls(_));
     let mut plan = Plan {
         remote_rtp: line.rtp(),
-        remote_rtcp: line.rtcp(),
+        remote_rtcp: line.rtcp().filter(|_| is_rtcp_keyed),
         rtcp_mux: line.rtcp_mux,
         send: receives && !held,
         receive: sends,
@@ -258,7 +263,7 @@ pub(crate) fn fits(
 ) -> Result<(), Refusal> {
     let Some((_, line)) = of(call, core, from, session) else { return Ok(()) };
     let leg = call.legs.get(usize::from(from)).ok_or(Refusal::InternalError)?;
-    secure::judge(core, (leg.trunk, leg.port), &leg.secure, line, Said::Offer)?;
+    secure::judge(core, (leg.trunk, leg.port), &leg.secure, (session, line), Said::Offer)?;
     formats(call, core, (from, to), line).map(drop).ok_or(Refusal::NoCodec)
 }
 
@@ -310,14 +315,22 @@ fn describe(
     let profile = &trunk.profile;
     let (rtp, rtcp) = (advertised(local.rtp), advertised(local.rtcp));
     let mut lines = media.map_or_else(Lines::default, |media| match said {
-        Said::Offer => secure::offer(&leg.secure, &trunk.media_security, media),
-        Said::Answer => secure::answer(&leg.secure, media),
+        Said::Offer => secure::offer(&leg.secure, turn, &trunk.media_security, media),
+        Said::Answer => {
+            let muxes = leg.plan.as_ref().is_some_and(|plan| plan.rtcp_mux);
+            secure::answer(&leg.secure, turn, media, muxes)
+        }
     });
     let told = ice::told(&leg.ice, said, rtp, rtcp);
     let ice_lite = told.is_some();
-    if let Some(ice::Told { attributes, rtcp_mux }) = told {
-        lines.attributes.extend(attributes);
-        lines.rtcp_mux = Some(rtcp_mux);
+    if told.is_none() && lines.rtcp_mux == Some(true) {
+        lines.attributes.push(b"a=rtcp-mux".to_vec());
+    }
+    let mut bundle = Box::default();
+    if let Some(told) = told {
+        lines.attributes.extend(told.attributes);
+        lines.rtcp_mux = Some(told.rtcp_mux);
+        bundle = told.bundle;
     }
     let local = Local {
         rtp,
@@ -332,7 +345,7 @@ fn describe(
     let print = |version| {
         let mut out = Vec::with_capacity(512);
         let (id, address) = (leg.sdp_id, interface.advertise);
-        let origin = Origin { id, version, address, ice_lite };
+        let origin = Origin { id, version, address, ice_lite, bundle: &bundle };
         let local = |i| (Some(i) == at).then(|| local.clone());
         sdp::rewrite_answer(&mut out, offer, session, origin, local);
         out

@@ -18,8 +18,11 @@ pub(crate) struct Ice {
     theirs: Option<Box<[u8]>>,
     /// The peer has RTCP on the port of RTP.
     muxes: bool,
+    /// What the peer calls the line that is relayed, if it wants to bundle it with others: we take it into the
+    /// bundle alone, and its transport is that of the bundle (RFC 9143 §7.3.1).
+    bundled: Box<[u8]>,
 }
-plain!(struct Ice { ours, theirs, muxes });
+plain!(struct Ice { ours, theirs, muxes, bundled });
 
 /// The ICE of a leg that is about to begin.
 pub(crate) fn fresh(core: &Core, turn: &mut Turn, trunk: u16) -> Ice {
@@ -36,6 +39,9 @@ pub(crate) fn take(
 ) -> Option<media::Ice> {
     ice.ours?;
     ice.muxes = line.rtcp_mux;
+    if said == Said::Offer {
+        ice.bundled = bundled(session, line).unwrap_or_default().into();
+    }
     let of_session = || session.attribute(b"ice-ufrag");
     let theirs = line.attribute(b"ice-ufrag").or_else(of_session).map(Box::from);
     // A new name of the peer's is a restart, which is answered with new credentials (RFC 8445 §9).
@@ -46,10 +52,20 @@ pub(crate) fn take(
     ice.theirs.as_ref().and(ice.ours)
 }
 
+/// What a line is called, if it is in a bundle.
+fn bundled<'a>(session: &Session<'a>, line: &Media<'a>) -> Option<&'a [u8]> {
+    let mid = line.attribute(b"mid").filter(|mid| !mid.is_empty())?;
+    let groups = session.attributes().filter(|attribute| attribute.name == b"group");
+    let mut bundles = groups.filter_map(|group| group.value.strip_prefix(b"BUNDLE "));
+    bundles.any(|names| names.split(|byte| *byte == b' ').any(|name| name == mid)).then_some(mid)
+}
+
 /// What our description says of ICE: the lines, and whether RTCP shares the port.
 pub(crate) struct Told {
     pub(crate) attributes: Vec<Vec<u8>>,
     pub(crate) rtcp_mux: bool,
+    /// What the bundle has.
+    pub(crate) bundle: Box<[u8]>,
 }
 
 /// What an offer or an answer of ours says of ICE; nothing where it is not used.
@@ -70,7 +86,11 @@ pub(crate) fn told(ice: &Ice, said: Said, rtp: SocketAddr, rtcp: SocketAddr) -> 
     if rtcp_mux {
         attributes.push(b"a=rtcp-mux".to_vec());
     }
-    Some(Told { attributes, rtcp_mux })
+    let bundle = if is_offer { Box::default() } else { ice.bundled.clone() };
+    if !bundle.is_empty() {
+        attributes.push([b"a=mid:", &bundle[..]].concat());
+    }
+    Some(Told { attributes, rtcp_mux, bundle })
 }
 
 /// A host candidate (RFC 8839 §5.1), of the priority that RFC 8445 §5.1.2.2 gives a single address.

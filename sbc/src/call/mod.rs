@@ -12,6 +12,7 @@ pub(crate) mod body;
 pub(crate) mod branch;
 pub(crate) mod bridge;
 pub(crate) mod digits;
+mod dtls;
 pub(crate) mod early;
 pub(crate) mod exchange;
 pub(crate) mod hunt;

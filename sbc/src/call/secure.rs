@@ -1,14 +1,15 @@
-//! The keys of a leg: what we offer, what its peer chooses, and what goes into its plan (RFC 4568, RFC
-//! 8643).
+//! The protection of a leg: what we offer, what its peer chooses, and what goes into its plan (RFC 4568, RFC
+//! 5763, RFC 8643).
 //!
 //! A leg whose trunk requires SRTP has it or has no media; one that prefers it says so in an offer that
 //! the peer may take as plain. Nothing else is a downgrade: what was offered encrypted is answered
 //! encrypted or refused by name.
 
+use super::dtls::{self, Dtls};
 use crate::core::{Core, Turn};
-use crate::policy::security::{MediaSecurity, Srtp};
+use crate::policy::security::{Keying, MediaSecurity, Srtp};
 use crate::refusal::Refusal;
-use crate::sdp::{Crypto, Lines, Media, Protocol};
+use crate::sdp::{self, Crypto, Lines, Media, Protocol, Session};
 use base::{PortId, plain};
 use media::Security;
 use media::srtp::{Keys, MasterKey, Suite};
@@ -31,6 +32,8 @@ pub(crate) struct Secure {
     ours: Vec<OurKey>,
     /// Tag and keys that are in force.
     agreed: Option<Agreed>,
+    /// Our side of DTLS, where the trunk has it.
+    dtls: Option<Box<Dtls>>,
 }
 
 /// A key that we protect packets with if its suite is chosen; its tag is its place, from 1.
@@ -49,26 +52,51 @@ struct Agreed {
 impl Secure {
     /// Whether packets are protected under keys that both sides know.
     pub(crate) fn is_agreed(&self) -> bool {
-        self.agreed.is_some()
+        self.agreed.is_some() || self.dtls.as_ref().is_some_and(|dtls| dtls.is_agreed())
+    }
+
+    fn forget(&mut self) {
+        self.agreed = None;
+        if let Some(dtls) = &mut self.dtls {
+            dtls.forget();
+        }
     }
 }
 
-plain!(struct Secure { protocol, ours, agreed });
+plain!(struct Secure { protocol, ours, agreed, dtls });
 plain!(struct OurKey { suite, key });
 plain!(struct Agreed { tag, keys });
 
-/// Keys for a leg that is about to begin, over the listener `port`.
+/// What protects a leg that is about to begin, over the listener `port`.
 pub(crate) fn fresh(core: &Core, turn: &mut Turn, trunk: u16, port: PortId) -> Secure {
-    let policy = core.image.trunk(trunk).map(|trunk| &trunk.media_security);
-    let policy = policy.filter(|policy| may_have_keys(core, policy, port));
-    let suites = policy.map(|policy| policy.suites.as_slice()).unwrap_or_default();
+    let Some(policy) = policy(core, trunk) else { return Secure::default() };
+    let has_keys = may_have_keys(core, policy, port);
+    let suites = if has_keys { policy.suites.as_slice() } else { &[] };
     let ours = suites.iter().map(|&suite| OurKey { suite, key: turn.media.draw_key(suite) });
-    Secure { ours: ours.collect(), ..Secure::default() }
+    let ours = ours.collect();
+    let dtls = if policy.keys.contains(&Keying::Dtls) { Dtls::fresh(turn) } else { None };
+    Secure { ours, dtls, ..Secure::default() }
+}
+
+/// The policy of a trunk that has SRTP.
+fn policy(core: &Core, trunk: u16) -> Option<&MediaSecurity> {
+    let policy = core.image.trunk(trunk).map(|trunk| &trunk.media_security);
+    policy.filter(|policy| policy.srtp != Srtp::Off)
 }
 
 /// Whether keys may stand in what is said over a listener.
 fn may_have_keys(core: &Core, policy: &MediaSecurity, port: PortId) -> bool {
-    policy.srtp != Srtp::Off && (policy.over_plain_sip || core.face(port).transport.has_tls())
+    policy.keys.contains(&Keying::Sdes)
+        && (policy.over_plain_sip || core.face(port).transport.has_tls())
+}
+
+/// What a peer says that suits us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Chosen {
+    /// A key of its own in its description.
+    Key(Crypto),
+    /// A handshake.
+    Dtls(dtls::Chosen),
 }
 
 /// What a description's line means for the protection of a leg of this trunk.
@@ -76,31 +104,63 @@ pub(crate) fn judge(
     core: &Core,
     (trunk, port): (u16, PortId),
     secure: &Secure,
-    line: &Media,
+    (session, line): (&Session, &Media),
     said: Said,
-) -> Result<Option<Crypto>, Refusal> {
-    let Some(policy) = core.image.trunk(trunk).map(|trunk| &trunk.media_security) else {
+) -> Result<Option<Chosen>, Refusal> {
+    if core.image.trunk(trunk).is_none() {
         return Ok(None);
-    };
-    if policy.srtp == Srtp::Off {
-        return if is_secure(line.protocol) { Err(Refusal::SrtpForbidden) } else { Ok(None) };
     }
-    let exposed = !may_have_keys(core, policy, port);
-    let offered = line.attributes().filter(|a| a.name == b"crypto" && !exposed);
+    let Some(policy) = policy(core, trunk) else {
+        return if is_secure(line.protocol) { Err(Refusal::SrtpForbidden) } else { Ok(None) };
+    };
+    let theirs = if policy.keys.contains(&Keying::Dtls) {
+        sdp::Dtls::read(session, line).map_err(|_| Refusal::BadDtls)?
+    } else {
+        None
+    };
+    let has_keys = may_have_keys(core, policy, port) && !is_dtls(line.protocol);
+    for keying in &policy.keys {
+        let chosen = match keying {
+            Keying::Sdes if has_keys => key(policy, secure, line, said).map(Chosen::Key),
+            Keying::Sdes => None,
+            Keying::Dtls => match &theirs {
+                Some(theirs) => {
+                    let choice = dtls::choice(said, theirs).ok_or(Refusal::BadDtls)?;
+                    Some(Chosen::Dtls(choice))
+                }
+                None => None,
+            },
+        };
+        if chosen.is_some() {
+            return Ok(chosen);
+        }
+    }
+    let has_crypto = line.attribute(b"crypto").is_some();
+    match (policy.srtp, is_secure(line.protocol)) {
+        (Srtp::Preferred, false) => Ok(None),
+        (_, true) if has_crypto && has_keys => Err(Refusal::NoSrtpSuite),
+        _ if policy.keys.contains(&Keying::Sdes) && !has_keys && !is_dtls(line.protocol) => {
+            Err(Refusal::SrtpKeysExposed)
+        }
+        (_, true) if policy.keys == [Keying::Sdes] && !is_dtls(line.protocol) => {
+            Err(Refusal::NoSrtpSuite)
+        }
+        (_, true) => Err(Refusal::NoSrtpKeys),
+        (_, false) => Err(Refusal::SrtpRequired),
+    }
+}
+
+/// The key among those of a line that we take: in an offer the first of a suite that the trunk has, in an
+/// answer the one for a key of ours.
+fn key(policy: &MediaSecurity, secure: &Secure, line: &Media, said: Said) -> Option<Crypto> {
+    let offered = line.attributes().filter(|a| a.name == b"crypto");
     let mut offered = offered.filter_map(|a| Crypto::read(a.value));
-    let chosen = match said {
+    match said {
         Said::Offer => offered.find(|crypto| policy.suites.contains(&crypto.suite)),
         Said::Answer => offered.find(|crypto| {
             let ours = (crypto.tag as usize).checked_sub(1).and_then(|at| secure.ours.get(at));
             ours.is_some_and(|ours| ours.suite == crypto.suite)
         }),
-    };
-    match (chosen, policy.srtp, is_secure(line.protocol)) {
-        (Some(crypto), _, _) => Ok(Some(crypto)),
-        (None, Srtp::Preferred, false) => Ok(None),
-        (None, _, _) if exposed => Err(Refusal::SrtpKeysExposed),
-        (None, _, true) => Err(Refusal::NoSrtpSuite),
-        (None, _, false) => Err(Refusal::SrtpRequired),
     }
 }
 
@@ -110,15 +170,30 @@ pub(crate) fn take(
     turn: &mut Turn,
     line: &Media,
     said: Said,
-    chosen: Option<Crypto>,
+    chosen: Option<Chosen>,
 ) -> Security {
     if said == Said::Offer {
         secure.protocol = line.raw_protocol.into();
     }
-    let Some(Crypto { tag, suite, key: ingress, mki_len }) = chosen else {
-        secure.agreed = None;
-        return Security::None;
-    };
+    match chosen {
+        Some(Chosen::Dtls(chosen)) => {
+            secure.agreed = None;
+            match &mut secure.dtls {
+                Some(dtls) => dtls::take(dtls, turn, said, chosen),
+                // The trunk has had it since the leg began: from the next offer on it may.
+                None => Security::None,
+            }
+        }
+        Some(Chosen::Key(crypto)) => take_key(secure, turn, said, crypto),
+        None => {
+            secure.forget();
+            Security::None
+        }
+    }
+}
+
+fn take_key(secure: &mut Secure, turn: &mut Turn, said: Said, crypto: Crypto) -> Security {
+    let Crypto { tag, suite, key: ingress, mki_len } = crypto;
     let before = secure.agreed.as_ref().map(|agreed| &agreed.keys);
     let is_known = before.is_some_and(|keys| keys.suite == suite && keys.ingress == ingress);
     let mut ours = secure.ours.iter().find(|ours| ours.suite == suite).cloned();
@@ -131,57 +206,72 @@ pub(crate) fn take(
     if said == Said::Offer {
         secure.ours = vec![ours];
     }
+    secure.forget();
     secure.agreed = Some(Agreed { tag, keys: keys.clone() });
     Security::Keys(Box::new(keys))
 }
 
 /// How our answer to the peer's last offer is written.
-pub(crate) fn answer(secure: &Secure, from: &Media) -> Lines {
-    let attributes = secure
-        .agreed
-        .iter()
-        .map(|Agreed { tag, keys }| Crypto::line(*tag as usize, keys.suite, &keys.egress));
+pub(crate) fn answer(secure: &Secure, turn: &Turn, from: &Media, muxes: bool) -> Lines {
     let protocol = match secure.protocol.is_empty() {
         true => plain_protocol(from.protocol, from.raw_protocol).to_vec(),
         false => secure.protocol.to_vec(),
     };
-    let attributes: Vec<_> = attributes.collect();
+    let key = secure.agreed.iter();
+    let key = key.map(|Agreed { tag, keys }| Crypto::line(*tag as usize, keys.suite, &keys.egress));
+    let mut attributes: Vec<_> = key.collect();
+    let dtls = secure.dtls.as_deref().filter(|dtls| dtls.is_agreed());
+    attributes.extend(dtls.into_iter().flat_map(|dtls| dtls::told(dtls, turn, Said::Answer)));
     let sources = !attributes.is_empty();
-    Lines { protocol, attributes, sources, rtcp_mux: None }
+    Lines { protocol, attributes, sources, rtcp_mux: dtls.map(|_| muxes) }
 }
 
 /// How our offer to a leg is written.
-pub(crate) fn offer(secure: &Secure, policy: &MediaSecurity, from: &Media) -> Lines {
+pub(crate) fn offer(secure: &Secure, turn: &Turn, policy: &MediaSecurity, from: &Media) -> Lines {
     let plain = plain_protocol(from.protocol, from.raw_protocol);
-    let lines = (1..).zip(&secure.ours);
-    let attributes = lines.map(|(tag, ours)| Crypto::line(tag, ours.suite, &ours.key)).collect();
-    let protocol: &[u8] = match (policy.srtp, plain) {
-        (Srtp::Required, b"RTP/AVP") => b"RTP/SAVP",
-        (Srtp::Required, b"RTP/AVPF") => b"RTP/SAVPF",
-        (_, plain) => plain,
+    let protocol: &[u8] = match (policy.srtp, policy.keys.first(), plain) {
+        (Srtp::Required, Some(Keying::Dtls), b"RTP/AVP") => b"UDP/TLS/RTP/SAVP",
+        (Srtp::Required, Some(Keying::Dtls), b"RTP/AVPF") => b"UDP/TLS/RTP/SAVPF",
+        (Srtp::Required, _, b"RTP/AVP") => b"RTP/SAVP",
+        (Srtp::Required, _, b"RTP/AVPF") => b"RTP/SAVPF",
+        (_, _, plain) => plain,
     };
-    let sources = !secure.ours.is_empty();
-    Lines { protocol: protocol.to_vec(), attributes, sources, rtcp_mux: None }
+    let keys = (1..).zip(&secure.ours);
+    let keys = keys.map(|(tag, ours)| Crypto::line(tag, ours.suite, &ours.key));
+    let mut attributes: Vec<_> = keys.filter(|_| !protocol.starts_with(b"UDP/TLS/")).collect();
+    let dtls = secure.dtls.as_deref();
+    attributes.extend(dtls.into_iter().flat_map(|dtls| dtls::told(dtls, turn, Said::Offer)));
+    let sources = !attributes.is_empty();
+    // A handshake is good for one port (RFC 5764 §3), so RTCP is to share it.
+    Lines { protocol: protocol.to_vec(), attributes, sources, rtcp_mux: dtls.map(|_| true) }
 }
 
 /// Whether we may offer at all what the trunk requires.
 pub(crate) fn may_offer(secure: &Secure, policy: &MediaSecurity) -> Result<(), Refusal> {
-    let lacks = policy.srtp == Srtp::Required && secure.ours.is_empty();
+    let has_none = secure.ours.is_empty() && secure.dtls.is_none();
+    let lacks = policy.srtp == Srtp::Required && has_none;
     if lacks { Err(Refusal::SrtpKeysExposed) } else { Ok(()) }
 }
 
 /// Whether the media of a line is encrypted.
 pub(crate) fn is_secure(protocol: Protocol) -> bool {
     match protocol {
-        Protocol::RtpSavp | Protocol::RtpSavpf | Protocol::UdpTlsRtpSavpf => true,
+        Protocol::RtpSavp | Protocol::RtpSavpf => true,
+        Protocol::UdpTlsRtpSavp | Protocol::UdpTlsRtpSavpf => true,
         Protocol::RtpAvp | Protocol::RtpAvpf | Protocol::UdpTl | Protocol::Other(_) => false,
     }
+}
+
+/// Whether its keys come from DTLS and nothing else (RFC 5764 §8).
+fn is_dtls(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::UdpTlsRtpSavp | Protocol::UdpTlsRtpSavpf)
 }
 
 /// The same profile without protection.
 fn plain_protocol<'a>(protocol: Protocol, raw: &'a [u8]) -> &'a [u8] {
     match protocol {
-        Protocol::RtpAvp | Protocol::RtpSavp | Protocol::UdpTlsRtpSavpf => b"RTP/AVP",
+        Protocol::RtpAvp | Protocol::RtpSavp => b"RTP/AVP",
+        Protocol::UdpTlsRtpSavp | Protocol::UdpTlsRtpSavpf => b"RTP/AVP",
         Protocol::RtpAvpf | Protocol::RtpSavpf => b"RTP/AVPF",
         Protocol::UdpTl | Protocol::Other(_) => raw,
     }

@@ -14,12 +14,23 @@ pub enum Srtp {
     Required,
 }
 
+/// How both sides of a leg come to know its SRTP keys.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Keying {
+    /// They stand in the session description (RFC 4568).
+    Sdes,
+    /// A DTLS handshake in the media path agrees upon them (RFC 5764).
+    Dtls,
+}
+
 /// How a trunk's media is protected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaSecurity {
     /// Whether it is.
     pub srtp: Srtp,
-    /// What is offered and taken, the preferred first.
+    /// How keys are agreed upon: offered and taken, the preferred first.
+    pub keys: Vec<Keying>,
+    /// What is offered and taken in descriptions, the preferred first. DTLS has [`MediaSecurity::SUITES`].
     pub suites: Vec<Suite>,
     /// Keys may stand in SIP that is not encrypted itself.
     pub over_plain_sip: bool,
@@ -34,6 +45,7 @@ impl MediaSecurity {
 impl Default for MediaSecurity {
     fn default() -> MediaSecurity {
         let suites = MediaSecurity::SUITES.to_vec();
-        MediaSecurity { srtp: Srtp::Off, suites, over_plain_sip: false }
+        let keys = vec![Keying::Sdes];
+        MediaSecurity { srtp: Srtp::Off, keys, suites, over_plain_sip: false }
     }
 }

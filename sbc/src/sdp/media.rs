@@ -35,6 +35,8 @@ pub enum Protocol<'a> {
     RtpSavp,
     /// `RTP/SAVPF`.
     RtpSavpf,
+    /// `UDP/TLS/RTP/SAVP`.
+    UdpTlsRtpSavp,
     /// `UDP/TLS/RTP/SAVPF`.
     UdpTlsRtpSavpf,
     /// `udptl` (T.38).

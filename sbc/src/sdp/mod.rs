@@ -6,6 +6,7 @@
 mod codec_policy;
 mod compare;
 mod crypto;
+mod dtls;
 mod media;
 mod parse;
 mod print;
@@ -14,6 +15,7 @@ mod rewrite;
 pub use codec_policy::{Codec, CodecPolicy, choose};
 pub use compare::compatible;
 pub use crypto::Crypto;
+pub use dtls::{Dtls, Setup, Unusable, dtls_lines};
 pub use media::{Attribute, Direction, Kind, Media, Protocol};
 pub use parse::{Originator, Session, parse};
 pub use rewrite::{Lines, Local, Origin, RtcpLine, rewrite, rewrite_answer};

@@ -317,6 +317,7 @@ fn protocol(text: &[u8]) -> Protocol<'_> {
         b"RTP/AVPF" => Protocol::RtpAvpf,
         b"RTP/SAVP" => Protocol::RtpSavp,
         b"RTP/SAVPF" => Protocol::RtpSavpf,
+        b"UDP/TLS/RTP/SAVP" => Protocol::UdpTlsRtpSavp,
         b"UDP/TLS/RTP/SAVPF" => Protocol::UdpTlsRtpSavpf,
         _ if text.eq_ignore_ascii_case(b"udptl") => Protocol::UdpTl,
         other => Protocol::Other(other),

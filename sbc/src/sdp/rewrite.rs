@@ -2,8 +2,8 @@
 //!
 //! Kept: formats, bandwidth, times, unknown attributes, in their order. Dropped: what names the
 //! writer (`o=` user, `s=`, `i=`, `u=`, `e=`, `p=`), what is between neighbours only (ICE,
-//! `crypto`, `fingerprint`, `setup`, `k=`; the media side adds its own), and BUNDLE, since each
-//! line gets ports of its own. It does not choose codecs.
+//! `crypto`, `fingerprint`, `setup`, `k=`; the media side adds its own), and BUNDLE, which is between
+//! neighbours too. It does not choose codecs.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,7 +14,7 @@ use super::print::Printer;
 
 /// What our `o=` line says.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub struct Origin<'a> {
     /// Session id, the same for the life of the dialog.
     pub id: u64,
     /// Version, one more with every change (RFC 3264 §8).
@@ -23,6 +23,8 @@ pub struct Origin {
     pub address: IpAddr,
     /// We are the lite side of ICE (RFC 8839 §5.3).
     pub ice_lite: bool,
+    /// What is bundled, as `a=mid` names it (RFC 9143 §7.3): the one line that is relayed; empty: nothing.
+    pub bundle: &'a [u8],
 }
 
 /// Our ends of one media line.
@@ -64,6 +66,11 @@ impl Lines {
     fn has_feedback(&self) -> bool {
         self.protocol.is_empty() || self.protocol.ends_with(b"F")
     }
+
+    /// Whether they name the line themselves.
+    fn has_mid(&self) -> bool {
+        self.attributes.iter().any(|line| line.starts_with(b"a=mid:"))
+    }
 }
 
 /// When `a=rtcp` is said (RFC 3605).
@@ -83,7 +90,7 @@ pub enum RtcpLine {
 pub fn rewrite(
     out: &mut Vec<u8>,
     session: &Session<'_>,
-    origin: Origin,
+    origin: Origin<'_>,
     local: impl Fn(usize) -> Option<Local>,
 ) {
     rewrite_answer(out, session.media(), session, origin, local);
@@ -95,7 +102,7 @@ pub fn rewrite_answer(
     out: &mut Vec<u8>,
     offer: &[Media<'_>],
     session: &Session<'_>,
-    origin: Origin,
+    origin: Origin<'_>,
     local: impl Fn(usize) -> Option<Local>,
 ) {
     let mut print = Printer { out };
@@ -111,7 +118,7 @@ pub fn rewrite_answer(
     }
 }
 
-fn head(print: &mut Printer<'_>, session: &Session<'_>, origin: Origin) {
+fn head(print: &mut Printer<'_>, session: &Session<'_>, origin: Origin<'_>) {
     print.raw(b"v=0");
     print.origin(origin.id, origin.version, origin.address);
     print.raw(b"s=-");
@@ -133,6 +140,9 @@ fn head(print: &mut Printer<'_>, session: &Session<'_>, origin: Origin) {
     if origin.ice_lite {
         print.raw(b"a=ice-lite");
     }
+    if !origin.bundle.is_empty() {
+        print.raw(&[b"a=group:BUNDLE ", origin.bundle].concat());
+    }
     for line in lines(session.head).filter(|line| is_kept_in_head(line)) {
         print.raw(line.raw);
     }
@@ -150,7 +160,7 @@ fn section(
     print: &mut Printer<'_>,
     session: &Session<'_>,
     media: &Media<'_>,
-    origin: Origin,
+    origin: Origin<'_>,
     local: Local,
 ) {
     let formats = local.formats.as_deref().unwrap_or(media.raw_formats);
@@ -175,6 +185,7 @@ fn section(
             b"rtcp-mux" => !local.rtcp_mux || local.lines.rtcp_mux.is_some(),
             b"rtcp-fb" if !local.lines.has_feedback() => true,
             b"ssrc" | b"ssrc-group" if local.lines.sources => true,
+            b"mid" if local.lines.has_mid() => true,
             name if local.formats.is_some() && is_about_another(name, attribute.value, formats) => {
                 true
             }

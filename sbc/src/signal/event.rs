@@ -13,6 +13,7 @@ use crate::transaction::{Due, Machine};
 use base::{Instant, Key};
 use control::event::{CallId, CallState, Sampled};
 use control::{Command, Event};
+use media::dtls::{Failure, PATIENCE};
 use media::{Notice, Sample};
 
 impl Signal {
@@ -52,6 +53,8 @@ impl Signal {
             Notice::Sampled(sample) => return self.sampled(turn, sample),
             Notice::Silent { end, .. }
             | Notice::Latched { end, .. }
+            | Notice::Secured { end }
+            | Notice::Unsecured { end, .. }
             | Notice::Pressed { end, .. } => end,
         };
         let Some(owner) = self.core.ends.get(end.index as usize).copied().flatten() else { return };
@@ -64,6 +67,9 @@ impl Signal {
             && call::bridge::is_dead(call, turn)
         {
             release::release(call, &mut self.core, turn, Refusal::MediaTimeout);
+        }
+        if let Notice::Unsecured { why, .. } = notice {
+            unsecured(call, &mut self.core, turn, why);
         }
         self.settle(turn, owner.call);
     }
@@ -241,6 +247,28 @@ impl Signal {
             hunt::interim(call, core, turn);
         }
         self.settle(turn, key);
+    }
+}
+
+/// A side has no keys of its handshake. One with another certificate than it promised is somebody else, and
+/// that is the end; else an answered call has had as long as media waits.
+fn unsecured(call: &mut Call, core: &mut Core, turn: &mut Turn, why: Failure) {
+    let answered = call.cdr.answer.filter(|_| call.state == CallState::Answered);
+    let is_over =
+        |patience| answered.is_some_and(|at| turn.now.mono.since(Instant(at.mono)) >= patience);
+    let reason = match why {
+        Failure::Fingerprint => Refusal::DtlsFingerprint,
+        Failure::Restart if answered.is_some() => Refusal::DtlsFailed,
+        Failure::Restart => return,
+        Failure::Timeout | Failure::Protocol | Failure::NoProfile | Failure::Defect => {
+            if !is_over(PATIENCE) {
+                return;
+            }
+            Refusal::DtlsFailed
+        }
+    };
+    if !call.has_ended() {
+        release::release(call, core, turn, reason);
     }
 }
 

@@ -1,0 +1,312 @@
+//! DTLS-SRTP as it is agreed upon in SIP: who begins, what is offered and refused, and that the keys of the
+//! handshake are what media is sent under. The peers' ends are endpoints of our own relay; the handshake is
+//! the scripted twin's.
+
+use base::{Bytes, Now, Pool, PortId, Texts, Wall};
+use media::dtls::{Fingerprint, Hash, Provider, Role, Terms};
+use media::{EndKey, Media, MediaPort, Plan, Security, Verdict};
+use sbc::policy::security::{Keying, MediaSecurity, Srtp};
+use sbc::sdp::{self, Setup};
+use sim::Options;
+use sim::dtls::Twin;
+use sim::scene::{CALLEE, CALLEE_MEDIA, CALLER_MEDIA, Scene, image};
+use sim::wire::{self, Text};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+const DTLS: &str = "UDP/TLS/RTP/SAVPF";
+const INSIDE: &str = "192.0.2.7:7000";
+
+/// A world of one shard: what the caller's trunk and the callees' want.
+fn world(caller: (Srtp, &[Keying]), callee: (Srtp, &[Keying])) -> Scene {
+    let security = |(srtp, keys): (Srtp, &[Keying])| MediaSecurity {
+        srtp,
+        keys: keys.to_vec(),
+        over_plain_sip: true,
+        ..Default::default()
+    };
+    let mut image = image();
+    image.trunks[0].media_security = security(caller);
+    image.trunks[1].media_security = security(callee);
+    image.trunks[2].media_security = security(callee);
+    // The handshakes that never come are to be missed first.
+    image.trunks.iter_mut().for_each(|trunk| trunk.media_timeout = None);
+    Scene::with(image, Options { shards: 1, ..Default::default() })
+}
+
+/// A peer that shakes hands: its endpoint towards us, and one inside to hand it media.
+struct Peer {
+    media: Media,
+    twin: Arc<Twin>,
+    pool: Pool,
+    address: SocketAddr,
+    plain: EndKey,
+    wire: EndKey,
+}
+
+impl Peer {
+    fn new(s: &Scene, address: &str, seed: u8) -> Peer {
+        let port = |i: u32| MediaPort {
+            rtp: PortId(2 * i),
+            rtcp: PortId(2 * i + 1),
+            address: SocketAddr::from(([192, 0, 2, 9], 9_000 + 2 * i as u16)),
+            interface: 0,
+        };
+        let now = s.world.now();
+        let mut media = Media::new((0..2).map(port).collect(), [seed; 32], now);
+        let twin = Arc::new(Twin::new([seed; 32]));
+        media.set_dtls(twin.clone());
+        let [plain, wire] = [0, 1].map(|_| media.reserve(0, now).expect("a port"));
+        media.program(now, plain, Plan::towards(INSIDE.parse().expect("an address")));
+        media.join(plain, wire);
+        let address = address.parse().expect("an address");
+        Peer { media, twin, pool: Pool::new(4_096), address, plain, wire }
+    }
+
+    /// Its description, in this role.
+    fn says(&self, protocol: &str, setup: Setup, more: &str) -> String {
+        let body = wire::sdp(self.address, 1, "0", "sendrecv").replace("RTP/AVP", protocol);
+        let lines = sdp::dtls_lines(&self.twin.fingerprint(), setup, None);
+        let lines = lines.iter().map(|line| String::from_utf8_lossy(line) + "\r\n");
+        format!("{body}{}{more}", lines.collect::<String>())
+    }
+
+    /// Takes in what we say.
+    fn hears(&mut self, s: &Scene, text: &Text, role: Role) {
+        let body = sdp::parse(text.body().as_bytes()).expect("well made");
+        let said = sdp::Dtls::read(&body, &body.media()[0]).expect("usable").expect("there");
+        let fingerprint = said.fingerprint;
+        let terms = Terms { role, fingerprint, tls_id: 0, ours: self.twin.certificate() };
+        let mut plan = Plan::towards(text.media().expect("our address"));
+        plan.security = Security::Dtls(Box::new(terms));
+        self.media.program(s.world.now(), self.wire, plan);
+    }
+
+    /// Shakes hands with us until nothing comes any more.
+    fn shake(&mut self, s: &mut Scene) {
+        for _ in 0..20 {
+            let (mut texts, mut notices) = (Texts::default(), Vec::new());
+            self.media.shake(s.world.now(), &mut texts, &mut notices);
+            for send in &texts.sends {
+                s.world.send(self.address, send.to, texts.get(send.bytes));
+            }
+            if let Some(arrived) = s.world.wait(self.address, Duration::from_millis(30)) {
+                self.arrive(s, arrived.from, &arrived.bytes);
+            }
+        }
+    }
+
+    fn arrive(&mut self, s: &Scene, from: SocketAddr, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.pass(s, 2 * self.wire.index, from, bytes)
+    }
+
+    fn pass(&mut self, s: &Scene, port: u32, from: SocketAddr, packet: &[u8]) -> Option<Vec<u8>> {
+        let now = Now { mono: s.world.now(), wall: Wall(0) };
+        let bytes = Bytes { at: 0, len: packet.len() as u32 };
+        self.pool.get_mut(bytes).copy_from_slice(packet);
+        let mut sent = Vec::new();
+        match self.media.receive(now, PortId(port), from, bytes, &mut self.pool, &mut sent) {
+            Verdict::Forward => Some(self.pool.get(sent.pop()?.bytes).to_vec()),
+            Verdict::Absorb | Verdict::Answer | Verdict::Discard(_) => None,
+        }
+    }
+
+    /// Sends us media.
+    fn sends(&mut self, s: &mut Scene, packet: &[u8]) {
+        let port = 2 * self.plain.index;
+        let sealed = self.pass(s, port, INSIDE.parse().expect("an address"), packet);
+        let to = self.media.target(self.wire).expect("our address");
+        s.world.send(self.address, to, sealed.expect("there are keys"));
+    }
+
+    /// What of ours arrives next, opened.
+    fn receives(&mut self, s: &mut Scene) -> Option<Vec<u8>> {
+        let arrived = s.world.wait(self.address, Duration::from_secs(1))?;
+        self.arrive(s, arrived.from, &arrived.bytes)
+    }
+}
+
+fn protocol(text: &Text) -> &str {
+    let line = text.body().lines().find_map(|l| l.strip_prefix("m=audio "));
+    line.and_then(|line| line.split(' ').nth(1)).unwrap_or_default()
+}
+
+fn setup(text: &Text) -> &str {
+    text.body().lines().find_map(|l| l.trim_end().strip_prefix("a=setup:")).unwrap_or_default()
+}
+
+fn plain(at: &str) -> String {
+    wire::sdp(at.parse().expect("an address"), 1, "0", "sendrecv")
+}
+
+/// A call from a caller who offers `offer` to a callee who answers what `answer` makes of its INVITE.
+fn call(s: &mut Scene, offer: &str, answer: impl FnOnce(&Text) -> String) -> (Text, Text) {
+    let text = s.request("INVITE", "c1", "442079460000", "", offer);
+    s.world.send(s.caller, s.node, text);
+    s.expect_status(s.caller, 100);
+    let invite = s.expect(s.callee, "INVITE");
+    let contact = format!("Contact: <sip:{CALLEE}>\r\n");
+    s.world.send(s.callee, s.node, invite.reply(200, "b", &contact, &answer(&invite)));
+    s.expect(s.callee, "ACK");
+    let ok = s.expect_status(s.caller, 200);
+    s.acknowledge(&ok);
+    (invite, ok)
+}
+
+#[test]
+fn a_caller_shakes_hands_in_either_role() {
+    for (says, answered, role) in [
+        (Setup::ActPass, "passive", Role::Active),
+        (Setup::Active, "passive", Role::Active),
+        (Setup::Passive, "active", Role::Passive),
+    ] {
+        let mut s = world((Srtp::Required, &[Keying::Dtls]), (Srtp::Off, &[Keying::Sdes]));
+        let mut caller = Peer::new(&s, CALLER_MEDIA, 5);
+        let offer = caller.says(DTLS, says, "a=rtcp-mux\r\n");
+        let (invite, ok) = call(&mut s, &offer, |_| plain(CALLEE_MEDIA));
+        assert_eq!((protocol(&invite), setup(&invite)), ("RTP/AVP", ""));
+        assert_eq!((protocol(&ok), setup(&ok)), (DTLS, answered));
+        assert!(ok.body().contains("a=rtcp-mux"), "{}", ok.raw);
+        caller.hears(&s, &ok, role);
+        caller.shake(&mut s);
+        let packet = wire::rtp(1, 1, b'm');
+        caller.sends(&mut s, &packet);
+        let callee: SocketAddr = CALLEE_MEDIA.parse().expect("an address");
+        let heard = s.world.wait(callee, Duration::from_secs(1)).expect("it was opened");
+        assert_eq!(heard.bytes[12..], packet[12..]);
+        s.world.send(callee, invite.media().expect("our address"), packet.clone());
+        assert_eq!(caller.receives(&mut s).expect("it was sealed")[12..], packet[12..]);
+        // On hold and off: the same association, the same role, the same keys; and once more after another
+        // process has taken over, which has the keys and another certificate.
+        for number in [2, 3] {
+            let text = s.in_dialog("INVITE", number, &ok, &offer);
+            s.world.send(s.caller, s.node, text);
+            s.expect_status(s.caller, 100);
+            let inner = s.expect(s.callee, "INVITE");
+            s.world.send(s.callee, s.node, inner.reply(200, "b", "", &plain(CALLEE_MEDIA)));
+            s.expect(s.callee, "ACK");
+            let again = s.expect_status(s.caller, 200);
+            assert_eq!(setup(&again), answered);
+            let ack = s.in_dialog("ACK", number, &ok, "");
+            s.world.send(s.caller, s.node, ack);
+            s.world.run(Duration::from_millis(10));
+            caller.sends(&mut s, &wire::rtp(number as u16, 1, b'm'));
+            assert!(s.world.wait(callee, Duration::from_secs(1)).is_some());
+        }
+        s.world.hand_over(0);
+        caller.sends(&mut s, &wire::rtp(9, 1, b'm'));
+        assert!(s.world.wait(callee, Duration::from_secs(1)).is_some(), "keys outlive the process");
+        s.finish(&ok);
+    }
+}
+
+#[test]
+fn a_callee_is_offered_both_roles_and_chooses() {
+    for (says, role) in [(Setup::Active, Role::Active), (Setup::Passive, Role::Passive)] {
+        let mut s = world((Srtp::Off, &[Keying::Sdes]), (Srtp::Required, &[Keying::Dtls]));
+        let mut callee = Peer::new(&s, CALLEE_MEDIA, 6);
+        let answer = callee.says("UDP/TLS/RTP/SAVP", says, "a=rtcp-mux\r\n");
+        let (invite, ok) = call(&mut s, &plain(CALLER_MEDIA), |invite| {
+            assert_eq!((protocol(invite), setup(invite)), ("UDP/TLS/RTP/SAVP", "actpass"));
+            assert!(invite.body().contains("a=rtcp-mux\r\n"), "{}", invite.raw);
+            assert!(invite.body().contains("a=tls-id:"), "{}", invite.raw);
+            assert!(!invite.body().contains("a=crypto:"), "{}", invite.raw);
+            answer.clone()
+        });
+        assert_eq!((protocol(&ok), setup(&ok)), ("RTP/AVP", ""));
+        callee.hears(&s, &invite, role);
+        callee.shake(&mut s);
+        let packet = wire::rtp(1, 1, b'm');
+        callee.sends(&mut s, &packet);
+        let caller: SocketAddr = CALLER_MEDIA.parse().expect("an address");
+        assert!(s.world.wait(caller, Duration::from_secs(1)).is_some());
+        s.world.send(caller, ok.media().expect("our address"), packet.clone());
+        assert_eq!(callee.receives(&mut s).expect("it was sealed")[12..], packet[12..]);
+        s.finish(&ok);
+    }
+}
+
+#[test]
+fn a_key_in_the_description_on_one_side_and_a_handshake_on_the_other() {
+    let both = [Keying::Dtls, Keying::Sdes];
+    let mut s = world((Srtp::Preferred, &both), (Srtp::Preferred, &both));
+    let (mut caller, mut callee) = (Peer::new(&s, CALLER_MEDIA, 5), Peer::new(&s, CALLEE_MEDIA, 6));
+    // As RFC 8643 has it: the plain profile, and both ways to have keys.
+    let offer = caller.says("RTP/AVP", Setup::ActPass, "a=rtcp-mux\r\n");
+    let answer = callee.says("RTP/AVP", Setup::Passive, "a=rtcp-mux\r\n");
+    let (invite, ok) = call(&mut s, &offer, |invite| {
+        assert_eq!((protocol(invite), setup(invite)), ("RTP/AVP", "actpass"));
+        assert_eq!(invite.body().matches("a=crypto:").count(), 3);
+        answer.clone()
+    });
+    assert_eq!((protocol(&ok), setup(&ok)), ("RTP/AVP", "passive"));
+    caller.hears(&s, &ok, Role::Active);
+    callee.hears(&s, &invite, Role::Passive);
+    caller.shake(&mut s);
+    callee.shake(&mut s);
+    let packet = wire::rtp(1, 1, b'm');
+    caller.sends(&mut s, &packet);
+    assert_eq!(callee.receives(&mut s).expect("sealed anew")[12..], packet[12..]);
+}
+
+#[test]
+fn a_certificate_that_was_not_promised_ends_the_call() {
+    let mut s = world((Srtp::Required, &[Keying::Dtls]), (Srtp::Off, &[Keying::Sdes]));
+    let (promised, mut comes) = (Peer::new(&s, CALLER_MEDIA, 5), Peer::new(&s, CALLER_MEDIA, 7));
+    let offer = promised.says(DTLS, Setup::ActPass, "a=rtcp-mux\r\n");
+    let (_, ok) = call(&mut s, &offer, |_| plain(CALLEE_MEDIA));
+    comes.hears(&s, &ok, Role::Active);
+    comes.shake(&mut s);
+    s.world.run(Duration::from_secs(1));
+    for peer in [s.caller, s.callee] {
+        let bye = s.expect(peer, "BYE");
+        assert!(bye.get("Reason").contains("dtls_fingerprint"), "{}", bye.raw);
+        s.world.send(peer, s.node, bye.reply(200, "", "", ""));
+    }
+    s.world.run(Duration::from_secs(40));
+    assert_eq!(*s.world.cdrs()[0].reason, *b"dtls_fingerprint");
+}
+
+#[test]
+fn an_answered_call_without_a_handshake_ends_by_name() {
+    let mut s = world((Srtp::Required, &[Keying::Dtls]), (Srtp::Off, &[Keying::Sdes]));
+    let caller = Peer::new(&s, CALLER_MEDIA, 5);
+    let offer = caller.says(DTLS, Setup::Passive, "a=rtcp-mux\r\n");
+    call(&mut s, &offer, |_| plain(CALLEE_MEDIA));
+    s.world.run(Duration::from_secs(20));
+    assert!(s.within(s.callee, Duration::ZERO).is_none(), "there is time yet");
+    s.world.run(Duration::from_secs(45));
+    let bye = s.expect(s.callee, "BYE");
+    assert!(bye.get("Reason").contains("dtls_failed"), "{}", bye.raw);
+}
+
+#[test]
+fn what_breaks_the_terms_is_refused_by_name() {
+    let s = world((Srtp::Off, &[]), (Srtp::Off, &[]));
+    let peer = Peer::new(&s, CALLER_MEDIA, 5);
+    let good = peer.says(DTLS, Setup::ActPass, "");
+    let (plain, sdes): (_, &[Keying]) = (plain(CALLER_MEDIA), &[Keying::Sdes]);
+    let dtls: &[Keying] = &[Keying::Dtls];
+    let bare = plain.replace("RTP/AVP", "RTP/SAVP");
+    let cases = [
+        (Srtp::Required, dtls, plain.clone(), "srtp_required"),
+        (Srtp::Required, dtls, bare, "no_srtp_keys"),
+        (Srtp::Required, sdes, good.clone(), "no_srtp_keys"),
+        (Srtp::Off, dtls, good.clone(), "srtp_forbidden"),
+        (Srtp::Preferred, dtls, good.replace("actpass", "holdconn"), "bad_dtls"),
+        (Srtp::Preferred, dtls, good.replace("sha-256", "sha-1"), "bad_dtls"),
+    ];
+    for (srtp, keys, offer, reason) in cases {
+        let mut s = world((srtp, keys), (Srtp::Off, sdes));
+        let text = s.request("INVITE", "c1", "442079460000", "", &offer);
+        s.world.send(s.caller, s.node, text);
+        let refused = s.expect_status(s.caller, 488);
+        assert!(refused.get("Reason").contains(reason), "{reason}: {}", refused.raw);
+    }
+    let digest = peer.twin.fingerprint();
+    assert_eq!(
+        peer.twin.vouched(),
+        Fingerprint::new(Hash::Sha256, &digest).expect("of its length")
+    );
+}

@@ -1,0 +1,326 @@
+//! The lane of handshakes: a few steps a turn, whoever has waited longest first.
+//!
+//! A step is one datagram of a peer, or one deadline. It may cost as much as a signature, so it is never done
+//! where packets are relayed: a datagram is copied and waits here, and the turn after has the next few.
+
+use super::keying::{Keying, LINGER, MOST_WAITING, PATIENCE};
+use super::{Event, Failure, Provider, Role};
+use crate::EndKey;
+use crate::end::{End, News};
+use crate::guard::Guard;
+use crate::latch::Source;
+use crate::media::Media;
+use crate::notice::Notice;
+use crate::srtp::{Keys, Shield};
+use crate::verdict::Discard;
+use base::{Instant, Texts};
+use core::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The most steps of a turn: together about a millisecond.
+const STEPS: usize = 4;
+/// The most datagrams of a shard that wait.
+pub(crate) const MOST_IN_ALL: usize = 4_096;
+/// Room for what an association hands out: the largest is the peer's certificate.
+const ROOM: usize = 8_192;
+
+/// Handshakes of a shard.
+pub(crate) struct Lane {
+    provider: Option<Arc<dyn Provider>>,
+    /// Legs whose turn comes, each once.
+    ready: VecDeque<EndKey>,
+    /// When others have something to do; one that has moved is passed over.
+    timers: BinaryHeap<Reverse<(Instant, EndKey)>>,
+    /// Datagrams that wait.
+    waiting: usize,
+    room: Vec<u8>,
+}
+
+/// What came of a step.
+enum Step {
+    Nothing,
+    Agreed,
+    Failed(Failure),
+}
+
+impl Lane {
+    pub(crate) fn new() -> Lane {
+        Lane {
+            provider: None,
+            ready: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            waiting: 0,
+            room: Vec::new(),
+        }
+    }
+
+    /// When there is something to do: at once while anybody waits.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        if !self.ready.is_empty() {
+            return Some(Instant(0));
+        }
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// What a leg had waiting is gone.
+    pub(crate) fn forget(&mut self, datagrams: usize) {
+        self.waiting -= datagrams;
+    }
+
+    fn list(&mut self, key: EndKey, keying: &mut Keying) {
+        if !core::mem::replace(&mut keying.is_listed, true) {
+            self.ready.push_back(key);
+        }
+    }
+
+    fn time(&mut self, key: EndKey, keying: &mut Keying) {
+        let deadline = keying.deadline();
+        if keying.timed.replace(deadline) != Some(deadline) {
+            self.timers.push(Reverse((deadline, key)));
+        }
+    }
+}
+
+impl Media {
+    /// Lets legs agree upon keys by DTLS, with this.
+    pub fn set_dtls(&mut self, provider: Arc<dyn Provider>) {
+        self.lane.provider = Some(provider);
+    }
+
+    /// Our certificate: its short name and its SHA-256. None where there is no DTLS.
+    pub fn certificate(&self) -> Option<(u64, [u8; 32])> {
+        let provider = self.lane.provider.as_ref()?;
+        Some((provider.certificate(), provider.fingerprint()))
+    }
+
+    /// Takes in a datagram of DTLS from where its leg may be: its turn comes.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn queue(&mut self, key: EndKey, datagram: &[u8]) -> Result<(), Discard> {
+        let end = self.ends.get_mut(key).ok_or(Discard::NoPlan)?;
+        let Guard::Keying(keying) = &mut end.guard else { return Err(Discard::Dtls) };
+        if keying.waiting.len() >= MOST_WAITING || self.lane.waiting >= MOST_IN_ALL {
+            return Err(Discard::DtlsBusy);
+        }
+        keying.waiting.push_back(datagram.into());
+        self.lane.waiting += 1;
+        self.lane.list(key, keying);
+        Ok(())
+    }
+
+    /// A leg has a new plan, is back from its record, or has nominated an address: a handshake that is for us
+    /// to begin may begin.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn attend(&mut self, key: EndKey) {
+        let Some(end) = self.ends.get_mut(key) else { return };
+        if let Guard::Keying(keying) = &mut end.guard {
+            let is_idle = keying.association.is_none() && !keying.is_agreed;
+            let ours = self.lane.provider.as_ref().map(|provider| provider.certificate());
+            let is_stale = ours != Some(keying.terms.ours);
+            if is_idle && (keying.terms.role == Role::Active || is_stale) {
+                keying.due = Some(Instant(0));
+                self.lane.list(key, keying);
+            }
+            self.lane.time(key, keying);
+        }
+    }
+
+    /// Goes on with handshakes, as far as one turn may.
+    pub fn shake(&mut self, now: Instant, out: &mut Texts, notices: &mut Vec<Notice>) {
+        while let Some(&Reverse((at, key))) = self.lane.timers.peek()
+            && at <= now
+        {
+            self.lane.timers.pop();
+            let Some(end) = self.ends.get_mut(key) else { continue };
+            if let Guard::Keying(keying) = &mut end.guard
+                && keying.timed == Some(at)
+            {
+                keying.timed = None;
+                self.lane.list(key, keying);
+            }
+        }
+        for _ in 0..STEPS {
+            let Some(key) = self.lane.ready.pop_front() else { break };
+            self.turn_of(key, now, out, notices);
+        }
+        self.counters.dtls_waiting.set(self.lane.waiting as u64);
+    }
+
+    /// One step of a leg.
+    fn turn_of(&mut self, key: EndKey, now: Instant, out: &mut Texts, notices: &mut Vec<Notice>) {
+        let Some(provider) = self.lane.provider.clone() else { return };
+        let Some(end) = self.ends.get_mut(key) else { return };
+        let Guard::Keying(mut keying) = core::mem::replace(&mut end.guard, Guard::Closed) else {
+            return;
+        };
+        keying.is_listed = false;
+        let had = keying.waiting.len();
+        let step = end.step(&mut keying, &*provider, now, &mut self.lane.room, out);
+        self.lane.waiting -= had - keying.waiting.len();
+        match step {
+            Step::Nothing => {}
+            Step::Agreed => {
+                self.counters.dtls_handshakes.add(1);
+                if end.settle_source(&keying) {
+                    self.latched.push(key);
+                }
+                notices.push(Notice::Secured { end: key });
+            }
+            Step::Failed(why) => {
+                self.counters.dtls_failures.add(why.index());
+                if matches!(why, Failure::Fingerprint | Failure::Restart) {
+                    notices.push(Notice::Unsecured { end: key, why });
+                }
+            }
+        }
+        if keying.until <= now {
+            if keying.is_agreed {
+                end.guard = keying
+                    .into_shield()
+                    .map_or(Guard::Closed, |shield| Guard::Sealed(Box::new(shield)));
+                return;
+            }
+            let why = keying.failed.unwrap_or(Failure::Timeout);
+            notices.push(Notice::Unsecured { end: key, why });
+            keying.until = now + PATIENCE;
+        }
+        if !keying.waiting.is_empty() {
+            self.lane.list(key, &mut keying);
+        }
+        self.lane.time(key, &mut keying);
+        end.guard = Guard::Keying(keying);
+    }
+}
+
+impl End {
+    /// Datagrams of DTLS that wait for their turn.
+    pub(crate) fn waiting(&self) -> usize {
+        match &self.guard {
+            Guard::Keying(keying) => keying.waiting.len(),
+            Guard::Open | Guard::Closed | Guard::Sealed(_) => 0,
+        }
+    }
+
+    /// Feeds an association what is next, and sees what comes of it.
+    fn step(
+        &mut self,
+        keying: &mut Keying,
+        provider: &dyn Provider,
+        now: Instant,
+        room: &mut Vec<u8>,
+        out: &mut Texts,
+    ) -> Step {
+        let datagram = keying.waiting.pop_front();
+        if keying.terms.ours != provider.certificate() && !keying.is_agreed {
+            // The peer expects the certificate of another life of the process.
+            keying.due = None;
+            keying.failed = Some(Failure::Restart);
+            return Step::Failed(Failure::Restart);
+        }
+        let to = self.dtls_target(keying);
+        let is_due = keying.due.is_some_and(|due| due <= now);
+        if keying.association.is_none() {
+            if keying.is_agreed || (datagram.is_none() && !is_due) {
+                return Step::Nothing;
+            }
+            if to.is_none() {
+                // Nobody to begin with yet: a nomination brings it back.
+                keying.due = None;
+                return Step::Nothing;
+            }
+            keying.association = Some(provider.begin(keying.terms.role, now));
+        }
+        let Some(association) = &mut keying.association else { return Step::Nothing };
+        let fed = match &datagram {
+            Some(datagram) => association.receive(now, datagram),
+            None if is_due => association.advance(now),
+            None => Ok(()),
+        };
+        let outcome = match fed {
+            Ok(()) => self.poll(keying, now, (room, to), out),
+            Err(why) => Step::Failed(why),
+        };
+        if let Step::Failed(why) = outcome {
+            // One that came to nothing after its keys were there, a farewell say, changes nothing.
+            keying.begin_again(now);
+            if keying.is_agreed {
+                keying.due = None;
+                return Step::Nothing;
+            }
+            keying.failed = Some(why);
+        }
+        outcome
+    }
+
+    /// Takes what an association hands out.
+    fn poll(
+        &mut self,
+        keying: &mut Keying,
+        now: Instant,
+        (room, to): (&mut Vec<u8>, Option<SocketAddr>),
+        out: &mut Texts,
+    ) -> Step {
+        let mut step = Step::Nothing;
+        room.resize(ROOM, 0);
+        let Some(mut association) = keying.association.take() else { return step };
+        loop {
+            match association.next(room) {
+                Event::Send(bytes) => {
+                    if let Some(to) = to {
+                        out.push(self.ports.rtp, to, |out| out.extend_from_slice(bytes));
+                    }
+                }
+                Event::Certificate(der) => {
+                    keying.is_certified = keying.terms.fingerprint.is_of(der);
+                }
+                Event::Keys(keys) if keying.is_certified => {
+                    self.take_keys(keying, *keys, now);
+                    step = Step::Agreed;
+                }
+                // Only now it is proved that the peer has the certificate that it showed.
+                Event::Keys(_) => return Step::Failed(Failure::Fingerprint),
+                Event::Fail(why) => return Step::Failed(why),
+                Event::Other => {}
+                Event::Wait(due) => {
+                    keying.due = due;
+                    break;
+                }
+            }
+        }
+        keying.association = Some(association);
+        step
+    }
+
+    /// The keys of a handshake come into force.
+    fn take_keys(&mut self, keying: &mut Keying, keys: Keys, now: Instant) {
+        match &mut keying.shield {
+            Some(shield) => {
+                if shield.rekey(keys, now) == Some(true)
+                    && let Some(egress) = &mut self.egress
+                {
+                    egress.rekey();
+                }
+            }
+            None => keying.shield = Shield::new(keys),
+        }
+        keying.is_agreed = true;
+        keying.until = now + LINGER;
+    }
+
+    /// The peer has proved itself, so the address it spoke from is learned where there was none. True when
+    /// that is news.
+    fn settle_source(&mut self, keying: &Keying) -> bool {
+        let (Some((source, Source::Learned)), Some(plan)) = (keying.source, &self.plan) else {
+            return false;
+        };
+        let is_new = self.latch.nominate(plan, crate::demux::Component::Rtp, source);
+        let is_news = is_new && self.news == News::Told;
+        if is_news {
+            self.news = News::Queued;
+        }
+        is_news
+    }
+}

@@ -1,0 +1,108 @@
+//! DTLS-SRTP (RFC 5763, RFC 5764): how two legs' ends agree upon SRTP keys in the media path.
+//!
+//! Signalling says who begins and what the peer's certificate hashes to ([`Terms`], RFC 8122, RFC 8842); an
+//! [`Association`] shakes hands. Handshakes are done in a lane of their own, a few steps a turn (`lane.rs`),
+//! so that however many begin at once no packet of an established flow waits for them. The protocol itself
+//! is a library's (`library.rs`); it draws its own randomness, so the simulator brings a scripted twin.
+
+mod fingerprint;
+mod keying;
+mod lane;
+mod library;
+
+pub use fingerprint::{Fingerprint, Hash};
+pub(crate) use keying::Keying;
+pub use keying::PATIENCE;
+pub(crate) use lane::Lane;
+pub use library::{Identity, Library, NoIdentity};
+
+use crate::srtp::Keys;
+use base::Instant;
+
+/// Which side begins (RFC 4145, RFC 8842 §5.1).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// We do: the client.
+    Active,
+    /// The peer does: we are the server.
+    Passive,
+}
+base::plain!(
+    enum Role {
+        Active = 0,
+        Passive = 1,
+    }
+);
+
+/// What signalling agreed upon. Other terms are another association.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Our side.
+    pub role: Role,
+    /// What the peer's certificate hashes to.
+    pub fingerprint: Fingerprint,
+    /// The peer's name for the association, hashed (`a=tls-id`, RFC 8842 §4); 0 without one.
+    pub tls_id: u64,
+    /// The certificate we told the peer of: [`Provider::certificate`].
+    pub ours: u64,
+}
+base::plain!(struct Terms { role, fingerprint, tls_id, ours });
+
+/// Makes associations: the library in a node, a scripted twin in the simulator.
+pub trait Provider: Send + Sync {
+    /// The SHA-256 of our certificate.
+    fn fingerprint(&self) -> [u8; 32];
+    /// A new association, which has sent nothing yet.
+    fn begin(&self, role: Role, now: Instant) -> Box<dyn Association>;
+
+    /// A short name of our certificate.
+    fn certificate(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.fingerprint();
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+/// One association with a peer.
+pub trait Association: Send {
+    /// Takes in a datagram of the peer's.
+    fn receive(&mut self, now: Instant, datagram: &[u8]) -> Result<(), Failure>;
+    /// Lets time pass: the first time it begins.
+    fn advance(&mut self, now: Instant) -> Result<(), Failure>;
+    /// What comes of it, one after the other until [`Event::Wait`]. Bytes are put into `room`.
+    fn next<'a>(&mut self, room: &'a mut [u8]) -> Event<'a>;
+}
+
+/// What an association wants.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// To send this to the peer.
+    Send(&'a [u8]),
+    /// To have the peer's certificate judged (DER), before there are keys.
+    Certificate(&'a [u8]),
+    /// To hand out the keys both sides have now.
+    Keys(Box<Keys>),
+    /// Nothing that concerns us, and perhaps more behind it.
+    Other,
+    /// To end: it has failed.
+    Fail(Failure),
+    /// Nothing before the peer sends something, or this time has come.
+    Wait(Option<Instant>),
+}
+
+base::cases! {
+    /// Why a handshake failed.
+    pub enum Failure {
+        /// The peer's certificate is not the one its description promised (RFC 5763 §5).
+        Fingerprint = "fingerprint",
+        /// The peer did not answer in time.
+        Timeout = "timeout",
+        /// Nothing common: no version, cipher or group, or the peer's certificate is not ECDSA.
+        Protocol = "protocol",
+        /// The peer agreed to no SRTP profile (RFC 5764 §4.1).
+        NoProfile = "no_profile",
+        /// The library failed in a way it never should.
+        Defect = "defect",
+        /// It was under way when the process ended, whose certificate the peer expects.
+        Restart = "restart",
+    }
+}

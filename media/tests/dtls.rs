@@ -1,0 +1,328 @@
+//! Legs that agree upon keys by DTLS, as two relays in a row see them: they shake hands with each other.
+
+mod world;
+
+use base::{Bytes, Instant, PortId, Texts};
+use core::time::Duration;
+use media::dtls::{Failure, Fingerprint, Hash, Identity, Library, Provider, Role, Terms};
+use media::srtp::{Keys, MasterKey, Suite};
+use media::{Discard, Learn, Media, Notice, Security, Verdict};
+use std::sync::Arc;
+use world::{ALICE, BOB, World, at, ports, voice};
+
+/// Alice — plain — near — DTLS — far — plain — Bob. Both worlds know the other as `BOB` and `ALICE`.
+struct Link {
+    near: World,
+    far: World,
+    texts: Texts,
+    notices: Vec<Notice>,
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "one moment on std's clock is what the library counts from"
+)]
+fn library() -> Arc<Library> {
+    let origin = (std::time::Instant::now(), Instant(7_000_000_000));
+    Arc::new(Library::new(Identity::generate().unwrap(), origin).unwrap())
+}
+
+fn terms(role: Role, of: &Media, ours: &Media) -> Terms {
+    let (_, digest) = of.certificate().unwrap();
+    let fingerprint = Fingerprint::new(Hash::Sha256, &digest).unwrap();
+    Terms { role, fingerprint, tls_id: 0, ours: ours.certificate().unwrap().0 }
+}
+
+impl Link {
+    fn new() -> Link {
+        let mut link = Link {
+            near: World::new(),
+            far: World::new(),
+            texts: Texts::default(),
+            notices: Vec::new(),
+        };
+        for world in [&mut link.near, &mut link.far] {
+            world.media.set_dtls(library());
+        }
+        link
+    }
+
+    /// Two relays whose terms fit, `near` in this role.
+    fn agreed(role: Role) -> Link {
+        let mut link = Link::new();
+        link.agree(role, 0);
+        link
+    }
+
+    fn agree(&mut self, near: Role, tls_id: u64) {
+        let far = match near {
+            Role::Active => Role::Passive,
+            Role::Passive => Role::Active,
+        };
+        let towards_far = Terms { tls_id, ..terms(near, &self.far.media, &self.near.media) };
+        let towards_near = Terms { tls_id, ..terms(far, &self.near.media, &self.far.media) };
+        let (bob, alice) = (self.near.bob, self.far.alice);
+        self.near.program(bob, |plan| plan.security = Security::Dtls(Box::new(towards_far)));
+        self.far.program(alice, |plan| plan.security = Security::Dtls(Box::new(towards_near)));
+    }
+
+    /// Lets both go on until nobody has anything to do now; every datagram that arrives passes `lost`.
+    fn shake(&mut self, mut lost: impl FnMut(&[u8]) -> bool) {
+        loop {
+            let mut moved = false;
+            for is_near in [true, false] {
+                let (from, to) = match is_near {
+                    true => (&mut self.near, &mut self.far),
+                    false => (&mut self.far, &mut self.near),
+                };
+                from.media.shake(from.now.mono, &mut self.texts, &mut self.notices);
+                from.media.sweep(from.now.mono, &mut self.notices);
+                let (end, source) = if is_near { (to.alice, ALICE) } else { (to.bob, BOB) };
+                for send in &self.texts.sends {
+                    moved = true;
+                    let bytes = self.texts.get(send.bytes);
+                    assert_eq!(send.to, at(if is_near { BOB } else { ALICE }));
+                    if !lost(bytes) {
+                        assert_eq!(to.rtp(end, source, bytes), Verdict::Absorb);
+                    }
+                }
+                self.texts.clear();
+            }
+            if !moved && self.near.media.next_sweep().is_none_or(|at| at > self.near.now.mono) {
+                return;
+            }
+        }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.near.pass(ms);
+        self.far.pass(ms);
+    }
+
+    /// Alice sends a packet; what reaches Bob.
+    fn carry(&mut self, packet: &[u8]) -> Result<Vec<u8>, Discard> {
+        let alice = self.near.alice;
+        match self.near.rtp(alice, ALICE, packet) {
+            Verdict::Forward => {}
+            Verdict::Discard(reason) => return Err(reason),
+            Verdict::Absorb | Verdict::Answer => panic!("RTP goes on or is dropped"),
+        }
+        let sent = self.near.out.pop().expect("it was forwarded");
+        let sealed = self.near.pool.get(sent.bytes).to_vec();
+        assert!(!sealed.windows(8).any(|w| w == [0xd5; 8]), "it is hidden");
+        let alice = self.far.alice;
+        match self.far.rtp(alice, ALICE, &sealed) {
+            Verdict::Forward => {
+                let sent = self.far.out.pop().expect("it was forwarded");
+                Ok(self.far.pool.get(sent.bytes).to_vec())
+            }
+            Verdict::Discard(reason) => Err(reason),
+            Verdict::Absorb | Verdict::Answer => panic!("RTP goes on or is dropped"),
+        }
+    }
+
+    fn secured(&mut self) -> usize {
+        let is_secured = |notice: &Notice| matches!(notice, Notice::Secured { .. });
+        core::mem::take(&mut self.notices).iter().filter(|notice| is_secured(notice)).count()
+    }
+}
+
+#[test]
+fn a_handshake_gives_both_sides_keys() {
+    for role in [Role::Active, Role::Passive] {
+        let mut link = Link::agreed(role);
+        assert_eq!(link.carry(&voice(1)), Err(Discard::NoKeys), "nothing goes before");
+        link.shake(|_| false);
+        assert_eq!(link.secured(), 2, "both are told");
+        for i in 2..20 {
+            link.pass(20);
+            assert_eq!(link.carry(&voice(i)).unwrap()[12..], voice(i)[12..]);
+        }
+        assert_eq!(link.near.media.counters.dtls_handshakes.get(), 1);
+        assert_eq!(link.near.media.counters.dtls_waiting.get(), 0);
+    }
+}
+
+#[test]
+fn what_is_lost_is_sent_again() {
+    for role in [Role::Active, Role::Passive] {
+        let mut link = Link::agreed(role);
+        let mut dice = 1u32;
+        for _ in 0..100 {
+            link.shake(|_| {
+                dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (dice >> 16).is_multiple_of(4)
+            });
+            link.pass(1_000);
+        }
+        assert_eq!(link.secured(), 2, "{role:?}");
+        assert!(link.carry(&voice(1)).is_ok());
+    }
+}
+
+#[test]
+fn another_certificate_is_a_named_end() {
+    let mut link = Link::new();
+    let stranger = library();
+    let mut towards_far = terms(Role::Active, &link.far.media, &link.near.media);
+    towards_far.fingerprint = Fingerprint::new(Hash::Sha256, &stranger.fingerprint()).unwrap();
+    let towards_near = terms(Role::Passive, &link.near.media, &link.far.media);
+    let (bob, alice) = (link.near.bob, link.far.alice);
+    link.near.program(bob, |plan| plan.security = Security::Dtls(Box::new(towards_far)));
+    link.far.program(alice, |plan| plan.security = Security::Dtls(Box::new(towards_near)));
+    link.shake(|_| false);
+    let unsecured = Notice::Unsecured { end: bob, why: Failure::Fingerprint };
+    assert!(link.notices.contains(&unsecured), "{:?}", link.notices);
+    assert_eq!(link.carry(&voice(1)), Err(Discard::NoKeys));
+    assert_eq!(link.near.media.counters.dtls_failures.get(Failure::Fingerprint.index()), 1);
+}
+
+#[test]
+fn strangers_and_legs_without_dtls_get_silence() {
+    let mut link = Link::agreed(Role::Active);
+    let mut hello = Vec::new();
+    link.shake(|bytes| {
+        if hello.is_empty() {
+            hello = bytes.to_vec();
+        }
+        true
+    });
+    assert_eq!(hello[0], 22, "a handshake record");
+    let (alice, bob) = (link.far.alice, link.far.bob);
+    let far = &mut link.far;
+    for stranger in ["192.0.2.1:4001", "192.0.2.66:4000"] {
+        assert_eq!(far.rtp(alice, stranger, &hello), Verdict::Discard(Discard::WrongSource));
+    }
+    assert_eq!(far.rtp(bob, BOB, &hello), Verdict::Discard(Discard::Dtls));
+    assert_eq!(far.rtcp(alice, "192.0.2.1:4001", &hello), Verdict::Discard(Discard::Dtls));
+    // What was turned away costs nothing; a leg's own may wait, so many and no more.
+    for _ in 0..8 {
+        assert_eq!(far.rtp(alice, ALICE, &hello), Verdict::Absorb);
+    }
+    assert_eq!(far.rtp(alice, ALICE, &hello), Verdict::Discard(Discard::DtlsBusy));
+    // A guess that begins with noise is no end of it.
+    link.far.program(alice, |plan| plan.learn = Learn::Off);
+    link.shake(|_| false);
+    link.pass(1_000);
+    for first in [20u8, 21, 22, 23, 63] {
+        let mut noise = [first; 60];
+        noise[1..3].copy_from_slice(&[0xfe, 0xfd]);
+        link.far.rtp(alice, ALICE, &noise);
+    }
+    for _ in 0..10 {
+        link.shake(|_| false);
+        link.pass(1_000);
+    }
+    assert_eq!(link.secured(), 2);
+}
+
+#[test]
+fn an_address_is_learned_when_its_owner_has_proved_itself() {
+    let mut link = Link::agreed(Role::Active);
+    let alice = link.far.alice;
+    let signalling = Some(at(ALICE).ip());
+    link.far.program(alice, |plan| {
+        plan.remote_rtp = Some(at("10.0.0.1:4000"));
+        plan.learn = Learn::First { window: Duration::from_secs(5), same_ip: signalling };
+    });
+    assert_eq!(link.far.media.learned(alice), None);
+    link.shake(|_| false);
+    assert_eq!(link.far.media.learned(alice), Some(at(ALICE)));
+    assert_eq!(link.secured(), 2);
+    // Where the first who comes is believed, nobody shakes hands.
+    let mut link = Link::agreed(Role::Active);
+    link.far.program(alice, |plan| {
+        plan.remote_rtp = Some(at("10.0.0.1:4000"));
+        plan.learn = Learn::First { window: Duration::from_secs(5), same_ip: None };
+    });
+    assert_eq!(link.far.rtp(alice, ALICE, &[22; 60]), Verdict::Discard(Discard::WrongSource));
+}
+
+#[test]
+fn another_association_takes_over_from_the_keys_before() {
+    let mut link = Link::agreed(Role::Passive);
+    link.shake(|_| false);
+    assert!(link.carry(&voice(1)).is_ok());
+    // The same terms, on hold or off: nothing begins anew.
+    link.agree(Role::Passive, 0);
+    link.shake(|_| false);
+    assert_eq!(link.secured(), 2);
+    assert!(link.carry(&voice(2)).is_ok());
+    // Another name for the association is another one, and until it has keys the old are good.
+    link.agree(Role::Active, 9);
+    assert!(link.carry(&voice(3)).is_ok());
+    link.shake(|_| false);
+    assert_eq!(link.secured(), 2);
+    assert!(link.carry(&voice(4)).is_ok());
+    // From DTLS to keys of signalling.
+    let suite = Suite::AesCm128HmacSha1_80;
+    let key = |seed: u8| MasterKey::new(suite, &[seed; 30]).unwrap();
+    let keys = |ingress, egress| {
+        let keys = Keys { suite, ingress: key(ingress), egress: key(egress), mki_len: 0 };
+        Security::Keys(Box::new(keys))
+    };
+    let (bob, alice) = (link.near.bob, link.far.alice);
+    link.near.program(bob, |plan| plan.security = keys(1, 2));
+    link.far.program(alice, |plan| plan.security = keys(2, 1));
+    assert!(link.carry(&voice(5)).is_ok());
+}
+
+#[test]
+fn keys_outlive_the_process_and_a_handshake_does_not() {
+    let mut link = Link::agreed(Role::Passive);
+    let bob = link.near.bob;
+    let thaw = |link: &mut Link, provider: Arc<Library>| {
+        let record = link.near.media.freeze(bob).unwrap();
+        let alice = link.near.alice;
+        let other = link.near.media.freeze(alice).unwrap();
+        let mut media = Media::new(ports(4), [2; 32], link.near.now.mono);
+        media.set_dtls(provider);
+        media.thaw(alice, other, link.near.now.mono).unwrap();
+        media.thaw(bob, record, link.near.now.mono).unwrap();
+        link.near.media = media;
+    };
+    // Before there are keys, under another certificate than the one that was promised.
+    thaw(&mut link, library());
+    link.shake(|_| false);
+    let unsecured = Notice::Unsecured { end: bob, why: Failure::Restart };
+    assert!(link.notices.contains(&unsecured), "{:?}", link.notices);
+    // With keys they are all that is needed.
+    let mut link = Link::agreed(Role::Active);
+    link.shake(|_| false);
+    assert!(link.carry(&voice(1)).is_ok());
+    thaw(&mut link, library());
+    link.shake(|_| false);
+    assert!(link.carry(&voice(2)).is_ok());
+    let (none, port) = (Bytes { at: 0, len: 1 }, PortId(2 * bob.index));
+    link.near.pool.get_mut(none)[0] = 22;
+    assert_eq!(link.near.arrive(port, BOB, &[22; 60]), Verdict::Discard(Discard::Dtls));
+}
+
+#[test]
+fn the_association_goes_and_the_keys_stay() {
+    let mut link = Link::agreed(Role::Passive);
+    link.shake(|_| false);
+    for i in 1..120 {
+        link.pass(1_000);
+        link.shake(|_| false);
+        assert!(link.carry(&voice(i)).is_ok());
+    }
+    let bob = link.near.bob;
+    assert_eq!(link.near.rtp(bob, BOB, &[22; 60]), Verdict::Discard(Discard::Dtls));
+    assert_eq!(link.secured(), 2);
+}
+
+#[test]
+fn a_peer_that_never_comes_is_told_of_again_and_again() {
+    for role in [Role::Active, Role::Passive] {
+        let mut link = Link::agreed(role);
+        for _ in 0..95 {
+            link.shake(|_| true);
+            link.pass(1_000);
+        }
+        let bob = link.near.bob;
+        let why = Failure::Timeout;
+        let told = link.notices.iter().filter(|n| **n == Notice::Unsecured { end: bob, why });
+        assert_eq!(told.count(), 3, "{role:?}: {:?}", link.notices);
+    }
+}
