@@ -37,7 +37,14 @@ impl Rtpengine {
     fn launch(lab: &Lab, first_port: u16) -> Rtpengine {
         let ng = lab.udp();
         let mut command = Command::new("rtpengine");
-        command.args(["-f", "--table=-1", "--log-stderr", "--log-level=6", "--num-threads=2"]);
+        command.args([
+            "-f",
+            "--config-file=none",
+            "--table=-1",
+            "--log-stderr",
+            "--log-level=6",
+            "--num-threads=2",
+        ]);
         command.arg(format!("--interface={}", lab.ip)).arg(format!("--listen-ng={ng}"));
         command.arg(format!("--listen-cli={}", lab.tcp()));
         command.arg(format!("--port-min={first_port}"));
