@@ -31,6 +31,8 @@ base::counters! {
         keepalives: counter "tandem_media_keepalives_total",
         /// Connectivity checks of legs with ICE that were answered (RFC 8445).
         checks_answered: counter "tandem_media_stun_checks_answered_total",
+        /// Binding requests without a password that were answered (`stun_server`).
+        bindings_answered: counter "tandem_media_stun_bindings_answered_total",
         /// DTLS handshakes that gave a leg its keys (RFC 5764).
         dtls_handshakes: counter "tandem_media_dtls_handshakes_total",
         /// DTLS handshakes that failed, by reason.

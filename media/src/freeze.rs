@@ -68,7 +68,7 @@ impl Plain for Tail {
 
 impl EndRecord {
     /// The most bytes a record takes, without the header of [`base::record::seal`].
-    pub const MAX_LEN: usize = 940;
+    pub const MAX_LEN: usize = 941;
 }
 
 base::cases! {

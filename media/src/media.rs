@@ -68,6 +68,8 @@ pub struct Media {
     pub(crate) pressed: Vec<Notice>,
     /// Endpoints whose leg is to be sent a report, found by the sweep.
     pub(crate) reports_due: Vec<EndKey>,
+    /// Since when Binding requests of anybody's are counted, and how many there were.
+    pub(crate) bindings: (Instant, u32),
     /// Handshakes, a few steps a turn.
     pub(crate) lane: Lane,
     pub(crate) sweep: Sweep,
@@ -92,6 +94,7 @@ impl Media {
             keys_down: Vec::with_capacity(ports.len()),
             pressed: Vec::with_capacity(MOST_PRESSED),
             reports_due: Vec::with_capacity(ports.len()),
+            bindings: (now, 0),
             lane: Lane::new(),
             sweep: Sweep::new(now, ports.len()),
             slot_by_address: (0u32..).zip(&ports).map(|(slot, p)| (p.address, slot)).collect(),

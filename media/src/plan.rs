@@ -58,6 +58,9 @@ pub struct Plan {
     /// The leg may check its connectivity to us and choose the address it sends from (RFC 8445): we are
     /// the lite side.
     pub ice: Option<Ice>,
+    /// Anybody may ask where he comes from by a Binding request without a password (RFC 8489 §11), so many a
+    /// second.
+    pub stun: bool,
     /// What the endpoint's interface allows beyond ordinary unicast targets.
     pub allow: Allow,
 }
@@ -219,6 +222,7 @@ impl Plain for Plan {
         self.security.put(out);
         self.events.put(out);
         self.ice.put(out);
+        self.stun.put(out);
         self.allow.put(out);
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
@@ -248,6 +252,7 @@ impl Plain for Plan {
             security: Plain::take(from)?,
             events: Plain::take(from)?,
             ice: Plain::take(from)?,
+            stun: Plain::take(from)?,
             allow: Plain::take(from)?,
         })
     }

@@ -19,7 +19,12 @@ use crate::stun;
 use crate::translate::Translation;
 use crate::verdict::{Discard, Verdict};
 use base::{Bytes, Instant, Now, PacketSend, Pool, PortId, Slab, address};
+use core::time::Duration;
 use std::net::SocketAddr;
+
+/// Binding requests without a password that a shard answers in a second.
+const BINDINGS: u32 = 50;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Where a datagram came from.
 struct Arrival {
@@ -36,6 +41,8 @@ enum Heard {
     Keepalive,
     /// A connectivity check: our answer stands in its place.
     Check,
+    /// Somebody asks where he comes from, with a fingerprint or without.
+    Binding(bool),
     /// Part of a handshake.
     Dtls,
 }
@@ -85,6 +92,11 @@ impl Media {
             Heard::Event => self.pass_event(key, peer, (bytes, pool), now, out),
             Heard::Rtcp(compound) => self.pass_rtcp(key, peer, &compound, (bytes, pool), now, out),
             Heard::Keepalive => Ok(Verdict::Absorb),
+            Heard::Binding(marked) => {
+                let bytes = self.tell(now, arrival.source, marked, bytes, pool)?;
+                out.push(PacketSend { port, to: source, bytes });
+                Ok(Verdict::Answer)
+            }
             Heard::Dtls => self.queue(key, pool.get(bytes)).map(|()| Verdict::Absorb),
             Heard::Check => {
                 self.attend(key);
@@ -168,6 +180,30 @@ impl Media {
         self.counters.rtcp_relayed.add(1);
         out.push(PacketSend { port, to, bytes });
         Ok(Verdict::Forward)
+    }
+
+    /// Turns a Binding request of anybody's into our answer, so many a second.
+    #[cold]
+    #[inline(never)]
+    fn tell(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        marked: bool,
+        bytes: Bytes,
+        pool: &mut Pool,
+    ) -> Result<Bytes, Discard> {
+        if now.since(self.bindings.0) >= SECOND {
+            self.bindings = (now, 0);
+        }
+        if self.bindings.1 >= BINDINGS {
+            return Err(Discard::StunRate);
+        }
+        self.bindings.1 += 1;
+        let room = pool.get_mut(Bytes { len: bytes.len + stun::MOST_TOLD, ..bytes });
+        let len = stun::tell(room, source, marked).ok_or(Discard::TooLong)?;
+        self.counters.bindings_answered.add(1);
+        Ok(Bytes { len: len as u32, ..bytes })
     }
 
     fn find(&self, port: PortId) -> Result<(EndKey, Component), Discard> {
@@ -266,8 +302,12 @@ impl End {
     ) -> Result<Heard, Discard> {
         let plan = self.plan.as_ref().ok_or(Discard::NoPlan)?;
         let Arrival { component, source, .. } = *arrival;
-        let ice = plan.ice.as_ref().ok_or(Discard::Stun)?;
-        let message = stun::read(pool.get(*bytes), ice).ok_or(Discard::Stun)?;
+        let read =
+            plan.ice.as_ref().and_then(|ice| Some((stun::read(pool.get(*bytes), ice)?, ice)));
+        let Some((message, ice)) = read else {
+            let bare = stun::bare(pool.get(*bytes)).filter(|_| plan.stun);
+            return bare.map(Heard::Binding).ok_or(Discard::Stun);
+        };
         if message == stun::Message::Indication {
             let known = self.latch.knows(plan, component, source);
             return if known { Ok(Heard::Keepalive) } else { Err(Discard::WrongSource) };

@@ -1,7 +1,8 @@
 //! STUN as an ICE lite agent needs it (RFC 8489, RFC 8445 §7.3): Binding requests read, and answered in
 //! the place they stand.
 //!
-//! Only a request that knows the leg's password is answered; nobody else learns that there is anybody.
+//! Only a request that knows the leg's password is answered; nobody else learns that there is anybody, unless
+//! the plan has us tell whoever asks where he comes from.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac::{HMAC_SHA1_FOR_LEGACY_USE_ONLY, Key, sign};
@@ -108,6 +109,45 @@ pub(crate) fn read(bytes: &[u8], ice: &Ice) -> Option<Message> {
         (true, 0) => Some(Message::Check(nominates)),
         (true, _) => Some(Message::Strange(unknown)),
     }
+}
+
+/// The most bytes that an answer to such a request is longer by: an IPv6 address.
+pub(crate) const MOST_TOLD: u32 = 24;
+
+/// Whether bytes are a Binding request of somebody who claims to be nobody in particular, and asks for no more
+/// than where he comes from; and whether it is marked with a fingerprint, as our answer then is.
+pub(crate) fn bare(bytes: &[u8]) -> Option<bool> {
+    let (method, len) = (word(bytes, 0)?, usize::from(word(bytes, 2)?));
+    if method != REQUEST || long(bytes, 4)? != COOKIE || bytes.len() != HEADER + len {
+        return None;
+    }
+    let mut marked = false;
+    for (kind, value) in attributes(bytes)? {
+        match kind {
+            kind::FINGERPRINT => {
+                let made = crc32(bytes.get(..value.start - 4)?) ^ FINGERPRINT_MASK;
+                marked = long(bytes, value.start)? == made && value.end == bytes.len();
+            }
+            kind if kind < 0x8000 => return None,
+            _ => {}
+        }
+    }
+    Some(marked)
+}
+
+/// Turns such a request into our answer, in its place; how long that is, or `None` without room.
+pub(crate) fn tell(room: &mut [u8], source: SocketAddr, marked: bool) -> Option<usize> {
+    room.get_mut(..2)?.copy_from_slice(&SUCCESS.to_be_bytes());
+    let mut id = [0; 12];
+    id.copy_from_slice(room.get(8..HEADER)?);
+    let (value, len) = mapped(source, &id);
+    let at = put(room, HEADER, kind::XOR_MAPPED_ADDRESS, value.get(..len)?)?;
+    if !marked {
+        return Some(at);
+    }
+    set_len(room, at + 8)?;
+    let mark = crc32(room.get(..at)?) ^ FINGERPRINT_MASK;
+    put(room, at, kind::FINGERPRINT, &mark.to_be_bytes())
 }
 
 /// Turns a request that was read into our answer, in its place; how long that is, or `None` without room.
@@ -303,6 +343,31 @@ mod tests {
                 // RFC 5769 §2.2 has the same address.
                 assert_eq!(bytes[24..32], *b"\x00\x01\xa1\x47\xe1\x12\xa6\x43");
             }
+        }
+    }
+
+    #[test]
+    fn a_bare_request_is_told_where_it_came_from_in_the_room_there_is() {
+        for marked in [true, false] {
+            let mut bytes = vec![0; HEADER + MOST_TOLD as usize + 8];
+            bytes[..2].copy_from_slice(&REQUEST.to_be_bytes());
+            bytes[4..8].copy_from_slice(&COOKIE.to_be_bytes());
+            let mut len = HEADER;
+            if marked {
+                set_len(&mut bytes, HEADER + 8).unwrap();
+                let mark = crc32(&bytes[..HEADER]) ^ FINGERPRINT_MASK;
+                len = put(&mut bytes, HEADER, kind::FINGERPRINT, &mark.to_be_bytes()).unwrap();
+            }
+            assert_eq!(bare(&bytes[..len]), Some(marked));
+            bytes.truncate(len + MOST_TOLD as usize);
+            let told = tell(&mut bytes, "[2001:db8::1]:4000".parse().unwrap(), marked).unwrap();
+            assert_eq!(told, len + MOST_TOLD as usize);
+            assert_eq!(word(&bytes, 0), Some(SUCCESS));
+        }
+        let signed = request(&ice(), b"evtj:h6v", &[]);
+        assert_eq!(bare(&signed), None);
+        for cut in 0..signed.len() {
+            assert_eq!(bare(&signed[..cut]), None, "cut at {cut}");
         }
     }
 

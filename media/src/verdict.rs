@@ -29,6 +29,8 @@ base::cases! {
         Short = "short",
         /// STUN (RFC 8489) to a leg without ICE, or of somebody who does not know the leg's password.
         Stun = "stun",
+        /// A Binding request without a password, after as many as are answered a second (`stun_server`).
+        StunRate = "stun_rate",
         /// DTLS (RFC 5764) to a leg whose keys do not come from it, or have come from it a while ago.
         Dtls = "dtls",
         /// DTLS while as much waits for its turn as may.

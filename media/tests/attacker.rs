@@ -2,6 +2,7 @@
 
 mod world;
 
+use base::PortId;
 use core::time::Duration;
 use media::{Discard, Learn, Notice, Verdict};
 use proptest::prelude::*;
@@ -149,4 +150,36 @@ fn asymmetric_legs_send_from_their_networks_without_moving_the_target() {
     w.left();
     assert_eq!(w.rtp(bob, BOB, &voice(1)), Verdict::Forward);
     assert_eq!(w.left(), [(0, ALICE.to_string())]);
+}
+
+#[test]
+fn whoever_asks_where_he_comes_from_is_told_where_that_is_on_and_so_many_a_second() {
+    let mut w = World::new();
+    let alice = w.alice;
+    let request = b"\x00\x01\x00\x00\x21\x12\xa4\x42transaction!";
+    let stranger = "192.0.2.77:5000";
+    assert_eq!(w.rtp(alice, stranger, request), Verdict::Discard(Discard::Stun), "it is off");
+    w.program(alice, |plan| plan.stun = true);
+    assert_eq!(w.rtp(alice, stranger, request), Verdict::Answer);
+    let answer = w.out.pop().expect("it was answered");
+    assert_eq!((answer.port, answer.to), (PortId(2 * alice.index), at(stranger)));
+    let mut expected =
+        b"\x01\x01\x00\x0c\x21\x12\xa4\x42transaction!\x00\x20\x00\x08\x00\x01".to_vec();
+    expected.extend_from_slice(&(5_000u16 ^ 0x2112).to_be_bytes());
+    expected.extend_from_slice(&(0xc000_024d_u32 ^ 0x2112_a442).to_be_bytes());
+    assert_eq!(w.pool.get(answer.bytes), expected);
+    assert!(answer.bytes.len <= 2 * request.len() as u32, "no amplifier");
+    // One who says who he is, and is not, learns nothing; nor does he who wants what we do not know.
+    let named = b"\x00\x01\x00\x08\x21\x12\xa4\x42transaction!\x00\x06\x00\x03a:b\0";
+    assert_eq!(w.rtp(alice, stranger, named), Verdict::Discard(Discard::Stun));
+    let mut verdicts = Vec::new();
+    for _ in 0..60 {
+        verdicts.push(w.rtp(alice, stranger, request));
+    }
+    assert_eq!(verdicts[48], Verdict::Answer);
+    assert_eq!(verdicts[49], Verdict::Discard(Discard::StunRate));
+    assert_eq!(w.media.counters.bindings_answered.get(), 50);
+    w.pass(1_000);
+    assert_eq!(w.rtp(alice, stranger, request), Verdict::Answer);
+    assert_eq!(w.rtp(w.bob, stranger, request), Verdict::Discard(Discard::Stun), "off there");
 }

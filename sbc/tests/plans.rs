@@ -131,6 +131,7 @@ fn world(bought: &[Deck], sold: &str, rules: Vec<Rule>) -> Image {
             advertise: sip.ip(),
             sent_by: "192.0.2.1:5060".into(),
             allow_loopback: false,
+            stun_server: false,
             trusted: false,
         }],
         streams: Vec::new(),

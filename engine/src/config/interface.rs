@@ -66,6 +66,7 @@ pub(super) struct Draft {
     dscp_sip: u8,
     dscp_rtp: u8,
     pub(super) trusted: bool,
+    stun_server: bool,
 }
 
 impl Draft {
@@ -100,6 +101,7 @@ impl Draft {
             dscp_sip: s.number(report, "dscp_sip", 0..=63, 24),
             dscp_rtp: s.number(report, "dscp_rtp", 0..=63, 46),
             trusted: s.flag(report, "trusted", false),
+            stun_server: s.flag(report, "stun_server", false),
         };
         if draft.name.is_none() {
             section.missing(report, "name", "a name trunks refer to", "\"outside\"");
@@ -209,6 +211,7 @@ impl Draft {
             advertise,
             sent_by: SocketAddr::new(advertise, sip.port()).to_string().into(),
             allow_loopback: self.allow.loopback,
+            stun_server: self.stun_server,
             trusted: self.trusted,
         })
     }

@@ -54,6 +54,7 @@ pub fn image() -> Image {
             advertise: sip.ip(),
             sent_by: NODE.into(),
             allow_loopback: false,
+            stun_server: false,
             trusted: false,
         }],
         streams: Vec::new(),

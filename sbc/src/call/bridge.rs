@@ -121,6 +121,7 @@ pub(crate) fn program(
         security,
         events,
         ice,
+        stun: interface.stun_server,
         allow: allow(interface.allow_loopback),
         ..Plan::default()
     };

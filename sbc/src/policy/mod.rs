@@ -98,6 +98,8 @@ pub struct Interface {
     pub sent_by: Arc<str>,
     /// Whether loopback addresses are valid peers here: examples and tests.
     pub allow_loopback: bool,
+    /// Media ports with a leg answer anybody's Binding requests (RFC 8489), so many a second.
+    pub stun_server: bool,
     /// Peers of one trust domain get every header; others an allow-list.
     pub trusted: bool,
 }

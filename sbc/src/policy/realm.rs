@@ -174,6 +174,7 @@ mod tests {
                 advertise: [192, 0, 2, 100].into(),
                 sent_by: "192.0.2.100:5060".into(),
                 allow_loopback: false,
+            stun_server: false,
                 trusted: false,
             };
             let image = Image {
