@@ -281,14 +281,19 @@ pub(crate) fn within<T>(patience: Duration, mut attempt: impl FnMut() -> Option<
 /// The load generator, built beside the program under test.
 pub(crate) fn sbcload() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| program("bench", "sbcload"))
+    BUILT.get_or_init(|| program("sbcload"))
 }
 
-/// Another program of this workspace, built beside the program under test.
-pub(crate) fn program(package: &str, name: &str) -> PathBuf {
+/// Another program of this workspace, built beside the program under test: with the features that everything has
+/// when all of it is built for tests, of which the example is one. With others most dependencies were built again.
+pub(crate) fn program(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_sbcd")).parent().unwrap();
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "-p", package, "--bin", name, "--target-dir"]);
+    let example = ["--example", "plain_calls"];
+    cargo
+        .args(["build", "--quiet", "--workspace", "--bin", name])
+        .args(example)
+        .arg("--target-dir");
     cargo.arg(folder.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
     if folder.ends_with("release") {
         cargo.arg("--release");
