@@ -5,8 +5,9 @@
 
 use base::page::Page;
 use base::{Instant, Now, Wall};
+use routing_trie::Digits;
 use sbc::policy::Image;
-use sbc::policy::decide::{Decision, Facts, Way, decide_with};
+use sbc::policy::decide::{Decision, Facts, Way, decide, decide_with};
 use sbc::policy::plan::Trace;
 use sbc::quality::Standing;
 use sbc::question::{Answer, Dip, Names, Ported, PortedNumber, Query, Question, Service};
@@ -25,6 +26,61 @@ pub struct Asked {
     pub at: i64,
     /// Where the called number was ported to.
     pub lrn: Option<String>,
+    /// What whoever knows about a number said of it.
+    pub dip: Option<(Digits, Dip)>,
+}
+
+/// The number that a call's decision would ask for, so that it can be asked for first: see [`Asked::dip`].
+pub fn asks(image: &Image, page: &Page, standing: &Standing, asked: &Asked) -> Option<Digits> {
+    let call = Call::new(image, asked).ok()?;
+    let (names, ported) = (Names::default(), Ported::default());
+    match decide(image, &call.facts(asked, (&names, &ported), (&page.copy(), standing))) {
+        Decision::Need(Question::Port(number)) => Some(number),
+        Decision::Need(Question::Resolve(_)) | Decision::Route(_) | Decision::Refuse(_) => None,
+    }
+}
+
+/// What a call is decided by, as it was asked for.
+struct Call {
+    trunk: u16,
+    told: Option<Dip>,
+    wall: Wall,
+}
+
+impl Call {
+    fn new(image: &Image, asked: &Asked) -> Result<Call, String> {
+        let live = || image.trunks.iter().enumerate().filter(|(_, t)| !t.retired);
+        let (trunk, _) = live().find(|(_, t)| *t.name == *asked.trunk).ok_or_else(|| {
+            let names: Vec<&str> = live().map(|(_, t)| &*t.name).collect();
+            format!("there is no trunk `{}`; there are {}", asked.trunk, names.join(", "))
+        })?;
+        let told = asked.lrn.as_ref().map(|lrn| {
+            let digits = lrn.trim_start_matches('+').parse();
+            digits.map(Dip::Ported).map_err(|_| format!("\"{lrn}\" is no number"))
+        });
+        let wall = Wall(u64::try_from(asked.at).unwrap_or(0).saturating_mul(1_000_000_000));
+        Ok(Call { trunk: trunk as u16, told: told.transpose()?, wall })
+    }
+
+    fn facts<'a>(
+        &self,
+        asked: &'a Asked,
+        (names, ported): (&'a Names, &'a Ported),
+        (page, standing): (&'a Page, &'a Standing),
+    ) -> Facts<'a> {
+        Facts {
+            trunk: self.trunk,
+            number: asked.to.as_bytes(),
+            calling: asked.from.as_bytes(),
+            told: self.told,
+            now: Now { mono: Instant(0), wall: self.wall },
+            names,
+            ported,
+            page,
+            standing,
+            draw: 0,
+        }
+    }
 }
 
 /// Every stage of the decision, a line each.
@@ -34,32 +90,14 @@ pub fn explain(
     standing: &Standing,
     asked: &Asked,
 ) -> Result<Vec<String>, String> {
-    let live = || image.trunks.iter().enumerate().filter(|(_, t)| !t.retired);
-    let trunk = live().find(|(_, t)| *t.name == *asked.trunk).ok_or_else(|| {
-        let names: Vec<&str> = live().map(|(_, t)| &*t.name).collect();
-        format!("there is no trunk `{}`; there are {}", asked.trunk, names.join(", "))
-    })?;
+    let call = Call::new(image, asked)?;
     let (page, mut names, mut hosts) = (page.copy(), Names::default(), Vec::new());
     let (mut ported, mut assumed) = (Ported::default(), false);
-    let told = asked.lrn.as_ref().map(|lrn| {
-        let digits = lrn.trim_start_matches('+').parse();
-        digits.map(Dip::Ported).map_err(|_| format!("\"{lrn}\" is no number"))
-    });
-    let told = told.transpose()?;
-    let wall = Wall(u64::try_from(asked.at).unwrap_or(0).saturating_mul(1_000_000_000));
+    if let Some((number, dip)) = asked.dip {
+        ported.learn(PortedNumber { number, dip, ttl_s: 60 }, Instant(0));
+    }
     loop {
-        let facts = Facts {
-            trunk: trunk.0 as u16,
-            number: asked.to.as_bytes(),
-            calling: asked.from.as_bytes(),
-            told,
-            now: Now { mono: Instant(0), wall },
-            names: &names,
-            ported: &ported,
-            page: &page,
-            standing,
-            draw: 0,
-        };
+        let facts = call.facts(asked, (&names, &ported), (&page, standing));
         let mut trace = Trace::default();
         match decide_with(image, &facts, &mut trace) {
             Decision::Need(Question::Resolve(query)) => {
@@ -73,7 +111,7 @@ pub fn explain(
                 names.learn(Answer::of(query, port, vec![v4, v6], 60), Instant(0));
                 continue;
             }
-            // It is for calls to ask others: as it was dialled, and that is said.
+            // Whoever could ask has not: as it was dialled, and that is said.
             Decision::Need(Question::Port(number)) => {
                 let answer = PortedNumber { number, dip: Dip::Native, ttl_s: 60 };
                 ported.learn(answer, Instant(0));
@@ -83,9 +121,10 @@ pub fn explain(
             decision @ (Decision::Route(_) | Decision::Refuse(_)) => {
                 let record = trace.record(image);
                 let lines = record.lines();
-                let mut lines: Vec<String> = lines.map(|l| porting(l, told, assumed)).collect();
+                let mut lines: Vec<String> =
+                    lines.map(|l| porting(l, call.told, assumed)).collect();
                 if let Decision::Route(way) = &decision {
-                    outcome(image, way, trunk.0, &mut lines);
+                    outcome(image, way, usize::from(call.trunk), &mut lines);
                 }
                 if let Decision::Refuse(why) = decision {
                     let (name, status) = (why.name(), why.status());
@@ -174,7 +213,7 @@ mod tests {
 
     fn asked(to: &str) -> Asked {
         let (from, to, trunk) = ("+4930123456".into(), to.into(), "customer".into());
-        Asked { from, to, trunk, at: 1_795_170_000, lrn: None }
+        Asked { from, to, trunk, at: 1_795_170_000, lrn: None, dip: None }
     }
 
     #[test]
@@ -242,6 +281,17 @@ outcome   may last 14400 s";
             Some(sbc::policy::plan::Porting { called: Vec::new(), strict: true });
         let told = explain(&asking, &page, &Standing::default(), &asked("4420")).unwrap();
         assert!(told.iter().any(|l| l.starts_with("ported    not asked here")), "{told:?}");
+        let number = asks(&asking, &page, &Standing::default(), &asked("4420"));
+        let number = number.expect("it would be asked for");
+        for (dip, says) in [
+            (Dip::Ported("33123".parse().unwrap()), "ported    to 33123, by which it is rated"),
+            (Dip::Native, "ported    no"),
+            (Dip::Silent, "ported    not known: nobody answered"),
+        ] {
+            let asked = Asked { dip: Some((number, dip)), ..asked("4420") };
+            let told = explain(&asking, &page, &Standing::default(), &asked).unwrap();
+            assert!(told.contains(&says.to_owned()), "{told:?}");
+        }
         let foreign = Asked { trunk: "nobody".into(), ..asked("44") };
         assert!(
             explain(&config.image, &page, &Standing::default(), &foreign)

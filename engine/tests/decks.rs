@@ -138,6 +138,8 @@ fn numbers_are_asked_for_over_http_and_rated_by_the_answer() {
     assert_eq!(shelf.put("out", &deck, wall_s()).unwrap(), 1);
     shelf.append("out", Event::Armed { generation: 1, from: wall_s() }, wall_s()).unwrap();
     within(LONG, || explain(&node).contains("is tried").then_some(())).unwrap();
+    let told = explain(&node);
+    assert!(told.contains("ported    to 33123, by which it is rated"), "{told}");
     let load =
         Load::start(&lab, setup.sip, callee, &["--calls", "3", "--rate", "5", "--hold", "0.2"]);
     let (code, report) = load.finish(PATIENCE);

@@ -77,15 +77,32 @@ pub(super) fn asked(state: &Shared, shard: ShardId, number: Digits) {
     drop(inner);
     let state = state.clone();
     tokio::task::spawn_local(async move {
-        let dip = match &dips.asked {
-            Some(Asked::Service(url)) => {
-                timeout(PATIENCE, ask(url, number)).await.unwrap_or(Dip::Silent)
-            }
-            Some(Asked::File(file)) => look(&state, file, number).await,
-            None => Dip::Native,
-        };
+        let dip = find(&state, &dips, number).await;
         state.borrow_mut().tell_number(number, dip, &dips);
     });
+}
+
+/// The same for an operator, who waits: nobody else hears of it.
+pub(super) async fn dip_of(state: &Shared, number: Digits) -> Dip {
+    let (known, dips) = {
+        let state = state.borrow();
+        let known = state.porting.known.get(&number).filter(|(_, until)| Instant::now() < *until);
+        (known.map(|(dip, _)| *dip), state.config.dips.clone())
+    };
+    match known {
+        Some(dip) => dip,
+        None => find(state, &dips, number).await,
+    }
+}
+
+async fn find(state: &Shared, dips: &Dips, number: Digits) -> Dip {
+    match &dips.asked {
+        Some(Asked::Service(url)) => {
+            timeout(PATIENCE, ask(url, number)).await.unwrap_or(Dip::Silent)
+        }
+        Some(Asked::File(file)) => look(state, file, number).await,
+        None => Dip::Native,
+    }
 }
 
 impl State {

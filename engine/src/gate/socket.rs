@@ -2,9 +2,9 @@
 
 use super::client::Client;
 use super::reload::reload;
-use super::{Fault, Shared, State, drain};
+use super::{Fault, Shared, State, drain, porting};
 use crate::config::wall_s;
-use crate::explain::{Asked, explain};
+use crate::explain::{Asked, asks, explain};
 use control::event::{CallId, CallState};
 use control::frame::{
     Answer, CallList, MAX_LINE, Measured, Op, PROTO, QualityLine, Released, Request, Snap,
@@ -218,7 +218,15 @@ async fn act(
             Ok(Value::Null)
         }
         Op::Explain { from, to, trunk, at, lrn } => {
-            let asked = Asked { from, to, trunk, at: at.unwrap_or_else(wall_s), lrn };
+            let at = at.unwrap_or_else(wall_s);
+            let mut asked = Asked { from, to, trunk, at, lrn, dip: None };
+            let number = {
+                let state = state.borrow();
+                asks(&state.config.image, &state.page, &state.quality.standing(), &asked)
+            };
+            if let Some(number) = number {
+                asked.dip = Some((number, porting::dip_of(state, number).await));
+            }
             let state = state.borrow();
             let standing = state.quality.standing();
             let lines = explain(&state.config.image, &state.page, &standing, &asked)?;

@@ -57,7 +57,7 @@ fn proposed(call: &ExplainCall, file: &Path) -> Result<Vec<String>, Problem> {
     }
     let config = config.with_decks(at, &files).map_err(|trouble| refused(&trouble))?;
     let (from, to, trunk) = (call.from.clone(), call.to.clone(), call.trunk.clone());
-    let asked = Asked { from, to, trunk, at, lrn: call.lrn.clone() };
+    let asked = Asked { from, to, trunk, at, lrn: call.lrn.clone(), dip: None };
     explain(&config.image, &Page::new(Image::WORDS), &Standing::default(), &asked)
         .map_err(Problem::Refused)
 }
