@@ -2,13 +2,14 @@
 //!
 //! Calls are kept apart, so that a call and the core can be changed side by side.
 
-use crate::billing::Frame;
+use crate::billing::{Cdr, CdrId, Frame, Moment};
 use crate::call::Whereabouts;
 use crate::call::join::Move;
 use crate::counters::{ClassCase, Counters, MethodCase};
 use crate::dialog::session_timer::Mode;
 use crate::dialog::{Contact, Dialog, Tag};
 use crate::message::{self, Index, Message, Method, Name, Print, Status, response_head};
+use crate::policy::plan::Kept;
 use crate::policy::{Face, Image, Proved, Refers, realm};
 use crate::quality::Standing;
 use crate::question::{Names, Ported, Question};
@@ -28,11 +29,11 @@ use std::sync::Arc;
 
 /// Extensions we know: the Supported header (RFC 3261 20.37). Of these only those that may be used in this
 /// dialog: `100rel`, `timer` where the trunk has session timers, `199` where somebody wants to know, `replaces`
-/// where we execute transfers.
+/// and `tdialog` where we execute transfers.
 pub(crate) fn supported(print: &mut Print, known: [bool; 4]) {
     if known.contains(&true) {
         print.line(Name::Supported, |v| {
-            let names = [&b"100rel"[..], b"timer", b"199", b"replaces"];
+            let names = [&b"100rel"[..], b"timer", b"199", b"replaces, tdialog"];
             let known = names.iter().zip(known).filter(|(_, is_known)| *is_known);
             for (place, (name, _)) in known.enumerate() {
                 v.bytes(if place == 0 { b"" } else { b", " }).bytes(name);
@@ -46,8 +47,8 @@ pub(crate) fn supported(print: &mut Print, known: [bool; 4]) {
 pub(crate) struct Known {
     /// Session timers (RFC 4028).
     pub(crate) timer: bool,
-    /// INVITEs that replace a dialog (RFC 3891).
-    pub(crate) replaces: bool,
+    /// INVITEs that replace a dialog (RFC 3891), REFERs beside one (RFC 4538).
+    pub(crate) transfers: bool,
 }
 
 impl Known {
@@ -56,9 +57,9 @@ impl Known {
         match trunk.map(|trunk| image.trunk(trunk)) {
             Some(Some(trunk)) => Known {
                 timer: trunk.session.mode != Mode::Off,
-                replaces: trunk.refers == Refers::Execute,
+                transfers: trunk.refers == Refers::Execute,
             },
-            Some(None) | None => Known { timer: true, replaces: true },
+            Some(None) | None => Known { timer: true, transfers: true },
         }
     }
 }
@@ -71,7 +72,8 @@ pub(crate) fn unsupported<'m>(
     let is_known = move |option: &[u8]| {
         let knows = |name: &[u8]| option.eq_ignore_ascii_case(name);
         let always = knows(b"100rel") || knows(b"199");
-        always || (known.timer && knows(b"timer")) || (known.replaces && knows(b"replaces"))
+        let transfers = known.transfers && (knows(b"replaces") || knows(b"tdialog"));
+        always || (known.timer && knows(b"timer")) || transfers
     };
     message.options(Name::Require).filter(move |option| !is_known(option))
 }
@@ -140,6 +142,8 @@ pub(crate) struct Core {
     pub(crate) ends: Vec<Option<Owner>>,
     pub(crate) wheel: Wheel<Alarm>,
     pub(crate) counters: Arc<Counters>,
+    /// Where a decision is listened to.
+    pub(crate) heard: Kept,
     pub(crate) index: Index,
     pub(crate) draining: bool,
     /// Calls answered and not ended.
@@ -262,7 +266,7 @@ impl Core {
             owner,
             port,
             peer,
-            text: Box::default(),
+            text: Vec::new(),
             request: request.bytes().into(),
             hash,
             cancel: None,
@@ -295,10 +299,10 @@ impl Core {
             Err(_) => return,
         };
         self.counters.responses_out.add(ClassCase::of(reply.status).index());
-        tx.text = turn.texts.get(sent).into();
         if reply.status < 200 {
             tx.request = request;
         }
+        self.transactions.keep(key, turn.texts.get(sent.bytes));
         self.rearm(key);
     }
 
@@ -321,8 +325,8 @@ impl Core {
             machine: Machine::ServerOther(machine),
             owner: None,
             port,
-            peer: response_target(&self.image, port, request, peer),
-            text: turn.texts.get(sent).into(),
+            peer: sent.to,
+            text: Vec::new(),
             request: Box::default(),
             hash,
             cancel: None,
@@ -330,6 +334,7 @@ impl Core {
         });
         // Without room the answer has gone out all the same; a retransmission is answered anew.
         if let Some(key) = inserted {
+            self.transactions.keep(key, turn.texts.get(sent.bytes));
             self.rearm(key);
         }
     }
@@ -372,7 +377,7 @@ impl Core {
             owner: Some(owner),
             port,
             peer,
-            text: Box::default(),
+            text: Vec::new(),
             request: Box::default(),
             hash: secret,
             cancel: None,
@@ -381,9 +386,7 @@ impl Core {
         let mut branch = Vec::with_capacity(48);
         Branch { home, transaction: key, secret }.print(&mut branch);
         let sent = turn.texts.push(port, peer, |out| print(out, &branch));
-        if let Some(tx) = self.transactions.get_mut(key) {
-            tx.text = turn.texts.get(sent).into();
-        }
+        self.transactions.keep(key, turn.texts.get(sent));
         if let Some(large) = large.filter(|_| sent.len > LARGEST_DATAGRAM) {
             turn.texts.sends.pop();
             self.carry_over(turn, key, large);
@@ -414,7 +417,8 @@ impl Core {
         let machine = self.client(port, method, turn.now.mono);
         let Some(tx) = self.transactions.get_mut(key) else { return };
         Core::send_text(turn, port, tx.peer, &text);
-        (tx.port, tx.text, tx.machine) = (port, text.into(), machine);
+        (tx.port, tx.machine) = (port, machine);
+        self.transactions.keep(key, &text);
         self.rearm(key);
     }
 
@@ -465,16 +469,18 @@ impl Core {
         self.transactions.get(key).is_some_and(Transaction::is_open)
     }
 
-    /// Appends a frame to the journal.
-    pub(crate) fn journal(&mut self, turn: &mut Turn, frame: &Frame) {
-        let at = turn.plain.len() as u32;
-        frame.seal(turn.plain);
-        let len = turn.plain.len() as u32 - at;
-        turn.journal.push(Bytes { at, len });
-        turn.journal_room = turn.journal_room.saturating_sub(len as usize);
-        if matches!(frame, Frame::Stop(_)) {
+    /// Appends a call's record to the journal.
+    pub(crate) fn journal(&mut self, turn: &mut Turn, moment: Moment, cdr: &Cdr) {
+        append(turn, |out| moment.seal(cdr, out));
+        if moment == Moment::Stop {
             self.counters.cdrs.add(1);
         }
+    }
+
+    /// Appends to the journal that a call is still there.
+    pub(crate) fn journal_interim(&mut self, turn: &mut Turn, id: CdrId) {
+        let at = turn.now.into();
+        append(turn, |out| Frame::Interim(id, at).seal(out));
     }
 
     /// Notes which leg a media endpoint faces.
@@ -505,6 +511,15 @@ impl Core {
     pub(crate) fn timers_of(&self, key: Key) -> Timers {
         self.transactions.get(key).map_or(self.image.timers, |tx| self.timers(tx.port))
     }
+}
+
+/// Appends a frame to the journal.
+fn append(turn: &mut Turn, seal: impl FnOnce(&mut Vec<u8>)) {
+    let at = turn.plain.len() as u32;
+    seal(turn.plain);
+    let len = turn.plain.len() as u32 - at;
+    turn.journal.push(Bytes { at, len });
+    turn.journal_room = turn.journal_room.saturating_sub(len as usize);
 }
 
 /// How a request travels.
@@ -567,7 +582,7 @@ fn print_response(
     reply: &Reply,
     image: &Image,
     fill: impl FnOnce(&mut Print),
-) -> Bytes {
+) -> TextSend {
     let at = turn.texts.arena.len() as u32;
     let tag = reply.tag.map(|t| t.text());
     let received = Some((source.ip(), source.port()));
@@ -605,8 +620,9 @@ fn print_response(
     }
     let bytes = Bytes { at, len: turn.texts.arena.len() as u32 - at };
     let to = response_target(image, port, request, source);
-    turn.texts.sends.push(TextSend { port, to, bytes });
-    bytes
+    let sent = TextSend { port, to, bytes };
+    turn.texts.sends.push(sent);
+    sent
 }
 
 /// Answers without a transaction: malformed requests, and everything when tables are full.

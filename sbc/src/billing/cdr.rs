@@ -298,21 +298,54 @@ impl Frame {
     }
 }
 
+/// A moment at which the whole record of a call is written.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// It begins.
+    Start,
+    /// It is answered.
+    Answer,
+    /// It is over.
+    Stop,
+}
+
+impl Moment {
+    /// Appends the sealed frame of this moment: what [`Frame::seal`] writes, without a record of its own.
+    pub fn seal(self, cdr: &Cdr, out: &mut Vec<u8>) {
+        record::seal_with(VERSION, out, |out| self.put(cdr, out));
+    }
+
+    fn put(self, cdr: &Cdr, out: &mut Vec<u8>) {
+        let code: u8 = match self {
+            Moment::Start => START,
+            Moment::Answer => ANSWER,
+            Moment::Stop => STOP,
+        };
+        code.put(out);
+        cdr.put(out);
+    }
+}
+
+const START: u8 = 0;
+const ANSWER: u8 = 1;
+const INTERIM: u8 = 2;
+const STOP: u8 = 3;
+
 impl Plain for Frame {
     fn put(&self, out: &mut Vec<u8>) {
         match self {
-            Frame::Start(cdr) => (0u8.put(out), cdr.put(out)),
-            Frame::Answer(cdr) => (1u8.put(out), cdr.put(out)),
-            Frame::Interim(id, at) => (2u8.put(out), (*id, *at).put(out)),
-            Frame::Stop(cdr) => (3u8.put(out), cdr.put(out)),
-        };
+            Frame::Start(cdr) => Moment::Start.put(cdr, out),
+            Frame::Answer(cdr) => Moment::Answer.put(cdr, out),
+            Frame::Interim(id, at) => (INTERIM, (*id, *at)).put(out),
+            Frame::Stop(cdr) => Moment::Stop.put(cdr, out),
+        }
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
         Ok(match u8::take(from)? {
-            0 => Frame::Start(Plain::take(from)?),
-            1 => Frame::Answer(Plain::take(from)?),
-            2 => Frame::Interim(Plain::take(from)?, Plain::take(from)?),
-            3 => Frame::Stop(Plain::take(from)?),
+            START => Frame::Start(Plain::take(from)?),
+            ANSWER => Frame::Answer(Plain::take(from)?),
+            INTERIM => Frame::Interim(Plain::take(from)?, Plain::take(from)?),
+            STOP => Frame::Stop(Plain::take(from)?),
             _ => return Err(Unreadable::Value),
         })
     }
@@ -402,5 +435,8 @@ pub(crate) mod tests {
             frame.seal(&mut bytes);
             assert_eq!(Frame::open(&bytes), Ok(frame));
         }
+        let mut bytes = Vec::new();
+        Moment::Answer.seal(&sample(), &mut bytes);
+        assert_eq!(Frame::open(&bytes), Ok(Frame::Answer(sample())));
     }
 }

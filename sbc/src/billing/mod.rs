@@ -3,5 +3,5 @@
 pub mod cdr;
 pub mod quote;
 
-pub use cdr::{Attempt, Cdr, CdrId, Frame, LegMedia, Party, Score, Stamp, Transferred};
+pub use cdr::{Attempt, Cdr, CdrId, Frame, LegMedia, Moment, Party, Score, Stamp, Transferred};
 pub use quote::{Money, Quote, Taken};

@@ -4,7 +4,7 @@ use super::offer_answer::{Carrier, Negotiation};
 use super::{
     CALLER, Call, Phase, body, branch, bridge, early, exchange, hunt, release, session, transfer,
 };
-use crate::billing::Frame;
+use crate::billing::Moment;
 use crate::core::{Core, MAX_FORWARDS, Reply, Turn, dialog_request};
 use crate::dialog::{Contact, Dialog};
 use crate::identity;
@@ -12,7 +12,7 @@ use crate::message::{self, Message, Method, Name, Print};
 use crate::policy::{Refers, manipulate};
 use crate::refusal::Refusal;
 use crate::transaction::Owner;
-use base::{Instant, Key, PortId};
+use base::{Bytes, Instant, Key, PortId};
 use control::event::CallState;
 
 /// Hears a 2xx to the INVITE we sent on `place`.
@@ -125,7 +125,7 @@ fn answered(
     core.counters.answered.add(1);
     core.answered += 1;
     core.counters.setup_delay(turn.now.mono.0.saturating_sub(call.cdr.setup.mono));
-    core.journal(turn, &Frame::Answer(call.cdr.clone()));
+    core.journal(turn, Moment::Answer, &call.cdr);
     if let Some(leg) = call.leg(place) {
         session::granted(leg, core, turn.now.mono, message);
     }
@@ -185,11 +185,12 @@ pub(crate) fn acknowledge(
 ) {
     let Some(leg) = call.leg(place) else { return };
     let Some(key) = leg.invite else { return };
-    let text = ack(core, turn, leg.port, &leg.dialog, leg.invite_cseq, sdp);
+    let sent = ack(core, turn, leg.port, &leg.dialog, leg.invite_cseq, sdp);
     let peer = core.next_hop(leg.port, &leg.dialog);
     if let Some(tx) = core.transactions.get_mut(key) {
-        (tx.text, tx.peer) = (text, peer);
+        tx.peer = peer;
     }
+    core.transactions.keep(key, turn.texts.get(sent));
 }
 
 /// Sends an ACK for a 2xx: a transaction of its own that nobody answers (RFC 3261 13.2.2.4).
@@ -200,7 +201,7 @@ fn ack(
     dialog: &Dialog,
     cseq: u32,
     sdp: Option<&[u8]>,
-) -> Box<[u8]> {
+) -> Bytes {
     let to = core.next_hop(port, dialog);
     let mut branch = Vec::with_capacity(48);
     branch.extend_from_slice(crate::transaction::COOKIE);
@@ -219,7 +220,7 @@ fn ack(
         }
     });
     core.counters.requests_out.add(crate::counters::MethodCase::Ack.index());
-    turn.texts.get(sent).into()
+    sent
 }
 
 /// A 2xx nobody waits for any more (a lost race with CANCEL, or a second fork): ACK, then BYE.
@@ -237,14 +238,14 @@ pub(crate) fn decline(
     let number = message.cseq().number;
     dialog.local_cseq = dialog.local_cseq.max(number);
     let port = leg.port;
-    let text = ack(core, turn, port, &dialog, number, None);
+    let acknowledged = ack(core, turn, port, &dialog, number, None);
     if leg.phase == Phase::Over
-        && let Some(tx) = core.transactions.get_mut(key)
+        && let Some(tx) = core.transactions.get(key)
     {
         if tx.text.starts_with(b"ACK ") {
             return; // Retransmitted: its BYE is on the way already.
         }
-        tx.text = text;
+        core.transactions.keep(key, turn.texts.get(acknowledged));
     }
     let cseq = dialog.next_cseq();
     let face = core.face(port);

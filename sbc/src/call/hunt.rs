@@ -9,7 +9,7 @@ use super::branch::{self, Branch};
 use super::invite::{self, Offer};
 use super::{Call, MAX_LEGS, Phase, answer, body, bridge, early, exchange, outcome, redirect};
 use super::{ice, release, secure, session, transfer};
-use crate::billing::{Attempt, Frame};
+use crate::billing::Attempt;
 use crate::core::{Core, Turn};
 use crate::dialog::Dialog;
 use crate::message::{self, Index, Message, Method, Name, Print};
@@ -82,7 +82,7 @@ fn record_attempt(
     call.cdr.attempts.push(Attempt {
         trunk: name.unwrap_or_default(),
         endpoint: candidate.endpoint,
-        number: candidate.number.clone(),
+        number: (*candidate.number).into(),
         at: turn.now.into(),
         answer: None,
         end: None,
@@ -230,7 +230,7 @@ pub(crate) fn acknowledge_failure(core: &mut Core, turn: &mut Turn, key: Key, re
         print.finish();
     });
     core.counters.requests_out.add(crate::counters::MethodCase::Ack.index());
-    tx.text = turn.texts.get(sent).into();
+    core.transactions.keep(key, turn.texts.get(sent));
 }
 
 /// Takes what a response that creates a dialog says about it (RFC 3261 12.1.2).
@@ -249,7 +249,7 @@ pub(crate) fn learn_dialog(dialog: &mut Dialog, message: &Message) {
 
 /// A moment worth a frame: after a loss of power the CDR ends there.
 pub(crate) fn interim(call: &mut Call, core: &mut Core, turn: &mut Turn) {
-    core.journal(turn, &Frame::Interim(call.cdr.id, turn.now.into()));
+    core.journal_interim(turn, call.cdr.id);
     call.interim_deadline = turn.now.mono + INTERIM;
 }
 

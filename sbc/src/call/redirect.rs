@@ -10,6 +10,7 @@ use crate::message::{Message, NameAddr, Scheme};
 use crate::policy::Redirects;
 use crate::policy::decide::Candidate;
 use crate::policy::redirects::addresses;
+use std::sync::Arc;
 
 /// The most places one response may send a call to.
 const MAX_CONTACTS: usize = 5;
@@ -48,12 +49,12 @@ fn follow(call: &mut Call, core: &Core, turn: &Turn, place: u8, message: &Messag
             continue;
         }
         let mut digits = [0; 64];
-        let number: Box<[u8]> = match uri.number(&mut digits) {
+        let number: Arc<[u8]> = match uri.number(&mut digits) {
             Some(number) => number.into(),
-            None if uri.user.is_none() => asked.clone(),
+            None if uri.user.is_none() => asked.as_ref().into(),
             None => continue,
         };
-        if call.cdr.taken.is_some() && number != asked {
+        if call.cdr.taken.is_some() && *number != *asked {
             continue;
         }
         for endpoint in addresses(&core.image, trunk, &core.names, turn.now.mono, &uri) {

@@ -4,7 +4,7 @@
 
 use super::transfer;
 use super::{CALLER, Call, Phase, answer, branch, early, hunt, join, outcome, replace, send};
-use crate::billing::{Frame, LegMedia, Party, Score, Stamp};
+use crate::billing::{LegMedia, Moment, Party, Score, Stamp};
 use crate::core::{Core, Reply, Turn};
 use crate::message::{self, Message, Method, Name, Print};
 use crate::policy::admission;
@@ -143,7 +143,7 @@ pub(super) fn finish(
     }
     if !call.booked {
         core.counters.refusals.add(why.index());
-        core.journal(turn, &Frame::Stop(call.cdr.clone()));
+        core.journal(turn, Moment::Stop, &call.cdr);
     }
     for place in 0..call.legs.len() as u8 {
         let by = match party {

@@ -3,16 +3,16 @@
 use super::offer_answer::Negotiation;
 use super::secure::{self, Said};
 use super::{Call, Leg, body, bridge, hunt, ice, release, session, transfer};
-use crate::billing::{Cdr, CdrId, Frame, Party};
+use crate::billing::{Cdr, CdrId, Moment, Party};
 use crate::core::{Core, Known, Reply, Turn, respond_stateless, unsupported};
 use crate::dialog::session_timer::{LEAST_MIN_SE_S, SessionTimer};
 use crate::dialog::{Dialog, Tag};
 use crate::message::{Message, Name, Print, Scheme, Uri};
 use crate::policy::decide::{self, Decision, Facts, decide_with};
-use crate::policy::plan::Kept;
 use crate::policy::{admission, realm};
 use crate::question::{self, Dip, Question};
 use crate::refusal::Refusal;
+use crate::sdp::Session;
 use crate::transaction::Owner;
 use base::{Home, Instant, Key, PortId, Slab};
 use control::Event;
@@ -48,14 +48,15 @@ pub(crate) fn invite(
 ) -> Option<Key> {
     core.counters.calls.add(1);
     let checked = check(calls, core, turn, at, message);
-    let (trunk, number) = match checked {
+    let passed = match checked {
         Ok(passed) => passed,
         Err((trunk, refusal)) => {
             refuse(core, turn, at, message, trunk, refusal);
             return None;
         }
     };
-    match begin(calls, core, turn, at, message, trunk, number) {
+    let trunk = passed.trunk;
+    match begin(calls, core, turn, at, message, passed) {
         Ok(key) => Some(key),
         Err(refusal) => {
             admission::leave(&core.page, trunk);
@@ -65,16 +66,25 @@ pub(crate) fn invite(
     }
 }
 
-type Checked = Result<(u16, Box<[u8]>), (Option<u16>, Refusal)>;
+/// An INVITE that nothing speaks against.
+struct Passed<'m> {
+    trunk: u16,
+    /// The number it asks for.
+    number: Box<[u8]>,
+    /// What it offers.
+    offer: Option<Session<'m>>,
+}
+
+type Checked<'m> = Result<Passed<'m>, (Option<u16>, Refusal)>;
 
 /// Everything that can refuse a call before it exists; on success a place on the ingress trunk is held.
-fn check(
+fn check<'m>(
     calls: &Slab<Box<Call>>,
     core: &Core,
     turn: &Turn,
     at: Arrival,
-    message: &Message,
-) -> Checked {
+    message: &Message<'m>,
+) -> Checked<'m> {
     let uri = message.request_uri();
     let number = uri.as_ref().ok().and_then(dialled);
     let host = uri.as_ref().map_or(&b""[..], |u| u.host);
@@ -110,14 +120,16 @@ fn check(
     let (Some(number), Some(trunk)) = (number, trunk) else {
         return refuse(if trunk.is_none() { Refusal::NoRoute } else { Refusal::BadNumber });
     };
+    let mut offer = None;
     if !message.body().is_empty() {
         let bodies = core.image.trunk(trunk).map(|t| &t.bodies);
         let is_barred = bodies.is_some_and(|bodies| body::is_barred(message, bodies));
         if body::is_strange(message) || is_barred {
             return refuse(Refusal::BadContentType);
         }
-        let offer = bridge::acceptable(body::sdp(message)).map_err(|r| (Some(trunk), r))?;
-        bridge::permitted(core, (trunk, at.port), &offer).map_err(|r| (Some(trunk), r))?;
+        let session = bridge::acceptable(body::sdp(message)).map_err(|r| (Some(trunk), r))?;
+        bridge::permitted(core, (trunk, at.port), &session).map_err(|r| (Some(trunk), r))?;
+        offer = Some(session);
     }
     if calls.is_full() {
         return refuse(Refusal::CallsFull);
@@ -130,7 +142,7 @@ fn check(
     }
     admission::enter(&core.image, &core.page, trunk, turn.now.mono)
         .map_err(|r| (Some(trunk), r))?;
-    Ok((trunk, number))
+    Ok(Passed { trunk, number, offer })
 }
 
 /// The Min-SE of the 422 that refuses an INVITE (RFC 4028 9).
@@ -230,7 +242,7 @@ fn refuse(
     cdr.reason = refusal.name().as_bytes().into();
     turn.events.push(Event::Call(refused_view(&cdr, at, trunk)));
     // The journal keeps a reserve beyond JOURNAL_RESERVE for what must be written in any case.
-    core.journal(turn, &Frame::Stop(cdr));
+    core.journal(turn, Moment::Stop, &cdr);
     let tag = Tag {
         home: at.home.0,
         call: Key { index: u32::MAX, generation: 0 },
@@ -300,8 +312,7 @@ fn begin(
     turn: &mut Turn,
     at: Arrival,
     message: &Message,
-    trunk: u16,
-    number: Box<[u8]>,
+    Passed { trunk, number, offer }: Passed,
 ) -> Result<Key, Refusal> {
     let dialog = caller_dialog(core, at, message)?;
     let media = bridge::reserve(core, turn, at.port)?;
@@ -372,11 +383,11 @@ fn begin(
         // It was not too short when it was checked.
         let _agreed = session::asked(leg, core, message);
     }
-    if let Ok(session) = bridge::acceptable(body::sdp(message)) {
-        // It was acceptable when it was checked.
-        let _programmed = bridge::program(call, core, turn, super::CALLER, (Said::Offer, &session));
+    if let Some(offer) = offer {
+        // It was permitted when it was checked.
+        let _programmed = bridge::program(call, core, turn, super::CALLER, (Said::Offer, &offer));
     }
-    core.journal(turn, &Frame::Start(call.cdr.clone()));
+    core.journal(turn, Moment::Start, &call.cdr);
     if let Some(invite) = served {
         core.respond(turn, invite, Reply::plain(100, None), |_| {});
     }
@@ -384,7 +395,7 @@ fn begin(
     Ok(key)
 }
 
-pub(super) fn caller_dialog(
+pub(crate) fn caller_dialog(
     core: &mut Core,
     at: Arrival,
     message: &Message,
@@ -431,10 +442,10 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
         standing: &core.standing,
         draw: call.draw,
     };
-    let mut kept = Kept::with_room();
-    let decision = decide_with(&core.image, &facts, &mut kept);
+    core.heard.clear();
+    let decision = decide_with(&core.image, &facts, &mut core.heard);
     if !matches!(decision, Decision::Need(_)) {
-        call.cdr.why = kept.seal(&core.image);
+        call.cdr.why = core.heard.seal(&core.image, turn.plain);
         turn.events.push(Event::Why { id: call.id(), record: call.cdr.why.clone() });
     }
     match decision {

@@ -151,7 +151,9 @@ impl<'a> Cursor<'a> {
 
     /// Skips white space, if any.
     pub(crate) fn space(&mut self) {
-        self.class(SPACE);
+        while self.peek().is_some_and(|byte| is(byte, SPACE)) {
+            self.at += 1;
+        }
     }
 
     /// Skips white space, one byte, white space: the grammar's SLASH, SEMI, EQUAL, COMMA, COLON.
@@ -168,11 +170,10 @@ impl<'a> Cursor<'a> {
 
     /// The longest run of a class, maybe empty.
     pub(crate) fn class(&mut self, class: u8) -> &'a [u8] {
-        let from = self.at;
-        while self.peek().is_some_and(|byte| is(byte, class)) {
-            self.at += 1;
-        }
-        self.since(from)
+        let rest = self.rest();
+        let len = rest.iter().position(|&byte| !is(byte, class)).unwrap_or(rest.len());
+        self.at += len;
+        rest.get(..len).unwrap_or_default()
     }
 
     /// A quoted string with its quotes; the cursor stands on the first one.

@@ -128,6 +128,9 @@ fn bracketed<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Kind> {
 }
 
 fn has_scheme(uri: &[u8]) -> bool {
+    if uri.starts_with(b"sip:") && uri.len() > 4 {
+        return true;
+    }
     let colon = uri.iter().position(|&byte| byte == b':').unwrap_or(0);
     uri.first().is_some_and(u8::is_ascii_alphabetic)
         && colon > 0

@@ -175,16 +175,15 @@ impl Value<'_> {
         self
     }
 
+    /// Adds an address without brackets.
+    pub fn ip(&mut self, address: IpAddr) -> &mut Self {
+        ip(self.out, address);
+        self
+    }
+
     /// Adds an address as a host: IPv6 in brackets.
     pub fn host(&mut self, address: IpAddr) -> &mut Self {
-        if address.is_ipv6() {
-            self.out.push(b'[');
-            ip(self.out, address);
-            self.out.push(b']');
-        } else {
-            ip(self.out, address);
-        }
-        self
+        if address.is_ipv6() { self.bytes(b"[").ip(address).bytes(b"]") } else { self.ip(address) }
     }
 
     /// Adds `host:port`.

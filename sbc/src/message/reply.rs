@@ -65,9 +65,7 @@ fn top_via(print: &mut Print<'_>, request: &Message<'_>, line: &[u8], source: (I
         }
         if via.rport.is_some() || via.host_ip() != Some(address) {
             // RFC 5118 §4.5: without brackets, as the grammar has it.
-            let mut text = Vec::with_capacity(40);
-            super::print::ip(&mut text, address);
-            line.param(b"received", Some(&text));
+            line.bytes(b";received=").ip(address);
         }
         if via.rport.is_some() {
             line.bytes(b";rport=").u32(u32::from(port));

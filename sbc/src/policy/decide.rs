@@ -16,6 +16,7 @@ use base::Now;
 use base::page::Page;
 use routing_trie::{Digits, MAX_DIGITS, Rewrite};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// What is known about a call that wants a route.
 pub struct Facts<'a> {
@@ -49,7 +50,7 @@ pub struct Candidate {
     /// Where the INVITE goes.
     pub endpoint: SocketAddr,
     /// The number asked for there.
-    pub number: Box<[u8]>,
+    pub number: Arc<[u8]>,
     /// What it is bought at; `None` without a plan.
     pub buy: Option<Quote>,
     /// It is tried at the same time as the one before it.
@@ -184,6 +185,7 @@ fn planned(
     let ready = |vendor: u16| reachable(image, vendor, facts);
     let selected = select(image, plan, &ask, ready, sink)?;
     let mut found = Expanded::default();
+    found.candidates.reserve_exact(selected.chosen.len());
     for chosen in &selected.chosen {
         let buy = image.book.bought_quote(chosen.vendor, chosen.alternative);
         let vendor = image.routing.vendors.get(usize::from(chosen.vendor));
@@ -313,6 +315,16 @@ impl Expanded {
     }
 }
 
+/// A number as it is asked for.
+fn text_of(number: Digits, plus: bool) -> Arc<[u8]> {
+    let (mut digits, mut text) = ([0; MAX_DIGITS], [b'+'; MAX_DIGITS + 1]);
+    let digits = number.write(&mut digits).as_bytes();
+    let sign = usize::from(plus);
+    let Some(place) = text.get_mut(sign..sign + digits.len()) else { return Arc::default() };
+    place.copy_from_slice(digits);
+    text.get(..sign + digits.len()).unwrap_or_default().into()
+}
+
 /// Adds a candidate per endpoint address of a trunk, for the number under the target's rule.
 fn expand(
     image: &Image,
@@ -325,9 +337,7 @@ fn expand(
     let Some(trunk) = image.trunk(index) else { return Ok(()) };
     let Ok(rewritten) = rewrite.apply(number) else { return Ok(()) };
     let Ok(rewritten) = trunk.outgoing(rewritten) else { return Ok(()) };
-    let mut text = [0; MAX_DIGITS];
-    let digits = rewritten.write(&mut text).as_bytes();
-    let number: Box<[u8]> = if trunk.plus { [b"+", digits].concat().into() } else { digits.into() };
+    let number = text_of(rewritten, trunk.plus);
     let interface = image.interfaces.get(usize::from(trunk.interface));
     let ipv6 = interface.is_some_and(|i| i.sip.is_ipv6());
     let Expanded { candidates, stale } = out;

@@ -117,6 +117,7 @@ impl Signal {
             ends: Vec::new(),
             wheel: Wheel::new(now),
             counters: Arc::new(counters),
+            heard: Default::default(),
             index: Index::new(),
             draining: false,
             answered: 0,

@@ -1,7 +1,7 @@
 //! Looking after calls: the end of a touched call, its timer and event; freezing and thawing.
 
 use super::Signal;
-use crate::billing::{Cdr, Frame, Stamp};
+use crate::billing::{Cdr, Moment, Stamp};
 use crate::call::record::{self, CallRecord};
 use crate::call::setup::MERGED_FOR;
 use crate::call::{join, release};
@@ -175,6 +175,6 @@ impl Signal {
         cdr.q850 = Refusal::Restart.q850();
         cdr.reason = Refusal::Restart.name().as_bytes().into();
         self.core.counters.refusals.add(Refusal::Restart.index());
-        self.core.journal(turn, &Frame::Stop(cdr));
+        self.core.journal(turn, Moment::Stop, &cdr);
     }
 }

@@ -12,7 +12,7 @@ use sbc::policy::decide::{Decision, Facts, decide, decide_with};
 use sbc::policy::plan::{Ask, Kept, NoTrace, select};
 use sbc::quality::Standing;
 use sbc::question::{Names, Ported};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,8 @@ pub(crate) struct Node {
     ported: Ported,
     standing: Standing,
     clock: Cell<u64>,
+    /// Where a decision is listened to and written down, as a shard has them.
+    reasons: RefCell<(Kept, Vec<u8>)>,
 }
 
 impl Node {
@@ -65,6 +67,7 @@ impl Node {
             ported,
             standing,
             clock,
+            reasons: RefCell::default(),
         })
     }
 
@@ -111,9 +114,10 @@ impl Node {
             draw: self.clock.get(),
         };
         let decision = if reasons {
-            let mut kept = Kept::with_room();
-            let decision = decide_with(&self.image, &facts, &mut kept);
-            black_box(kept.seal(&self.image));
+            let (heard, scratch) = &mut *self.reasons.borrow_mut();
+            heard.clear();
+            let decision = decide_with(&self.image, &facts, heard);
+            black_box(heard.seal(&self.image, scratch));
             decision
         } else {
             decide(&self.image, &facts)

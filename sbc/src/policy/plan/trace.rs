@@ -231,9 +231,10 @@ impl<const ALL: bool> Sink for Heard<ALL> {
 }
 
 impl<const ALL: bool> Heard<ALL> {
-    /// An empty one with room for what a call usually keeps.
-    pub fn with_room() -> Self {
-        Heard { numbers: Numbers::default(), steps: Vec::with_capacity(32) }
+    /// Forgets what it heard, and keeps its memory for the next decision.
+    pub fn clear(&mut self) {
+        self.numbers = Numbers::default();
+        self.steps.clear();
     }
 
     /// With the names it means.
@@ -246,10 +247,10 @@ impl<const ALL: bool> Heard<ALL> {
         }
     }
 
-    /// The same as bytes: see [`Record::open`].
-    pub fn seal(&self, image: &Image) -> Arc<[u8]> {
-        let mut out = Vec::with_capacity(64 + self.steps.len() * 32);
-        record::seal_with(VERSION, &mut out, |out| {
+    /// The same as bytes: see [`Record::open`]. They are written in `scratch`, behind what is there.
+    pub fn seal(&self, image: &Image, scratch: &mut Vec<u8>) -> Arc<[u8]> {
+        let at = scratch.len();
+        record::seal_with(VERSION, scratch, |out| {
             (self.numbers, image.routing.currency).put(out);
             (self.steps.len() as u32).put(out);
             for step in &self.steps {
@@ -259,7 +260,9 @@ impl<const ALL: bool> Heard<ALL> {
                 out.extend_from_slice(name);
             }
         });
-        out.into()
+        let sealed = scratch.get(at..).unwrap_or_default().into();
+        scratch.truncate(at);
+        sealed
     }
 }
 
