@@ -27,7 +27,7 @@ const TRANSACTIONS_PER_CPS: u64 = 4 * 32;
 /// What a transaction costs without the messages it keeps: its place, its index, its timer.
 const TRANSACTION_COST: u64 = 512;
 /// What of messages a transaction keeps at most, to repeat it: held to by a test of the simulator.
-const RETAINED: u64 = 700;
+const RETAINED: u64 = sbc::transaction::SLOT as u64;
 /// What a request outside calls costs, or a subscription, nearly.
 const ERRAND_COST: u64 = 1536;
 /// What the kernel holds for an idle socket, nearly.

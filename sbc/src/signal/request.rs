@@ -24,7 +24,10 @@ impl Signal {
     ) -> Outcome {
         let Some(method) = message.method() else { return Outcome::Handled };
         let tag = message.to().ok().and_then(|to| to.tag());
-        let dialog = match tag.and_then(Tag::parse).map(|tag| self.locate(at.call, tag, message)) {
+        let dialog = match tag
+            .and_then(Tag::parse)
+            .map(|tag| self.locate(at.call, tag, identity(message)))
+        {
             Some(Some(Found::There(sign))) => {
                 // What the leg was asked before it went is repeated to where it was answered.
                 at.hash = self.hash(message, method);
@@ -72,7 +75,16 @@ impl Signal {
         if method == Method::Invite && tag.is_none() {
             return self.invite(turn, at, message);
         }
-        self.act(turn, at, (tag, dialog), message);
+        match self.targeted(at, message) {
+            Some(Found::There(sign)) => return self.elsewhere(sign),
+            Some(Found::Here(key, place))
+                if self.may_speak(turn, at, Some((key, place)))
+                    && unsupported(message, self.known(Some((key, place)))).next().is_none() =>
+            {
+                self.refer_beside(turn, at, (key, place), message);
+            }
+            Some(Found::Here(..)) | None => self.act(turn, at, (tag, dialog), message),
+        }
         Outcome::Handled
     }
 
@@ -160,18 +172,22 @@ impl Signal {
     /// The live leg a tag of ours names, if Call-ID and the peer's tag are its dialog's (RFC 3261 12.2.2).
     /// Before the dialog is confirmed the peer may be one of several, each with a tag of its own. `call`: where a
     /// sign says it is.
-    pub(super) fn locate(&self, call: Option<Key>, tag: Tag, message: &Message) -> Option<Found> {
+    pub(super) fn locate(
+        &self,
+        call: Option<Key>,
+        tag: Tag,
+        (call_id, theirs): (&[u8], &[u8]),
+    ) -> Option<Found> {
         let found = match call {
             None => (tag.call, tag.leg),
             Some(call) => (call, self.calls.get(call)?.place_of(tag)?),
         };
         let leg = self.leg(found)?;
         let ours = leg.dialog.tag;
-        let theirs = message.from().ok().and_then(|f| f.tag()).unwrap_or_default();
         let is_ours = ours.secret == tag.secret && tag.fork < MAX_FORKS;
         let is_settled = matches!(leg.phase, Phase::Confirmed | Phase::Moved);
         let is_theirs = *leg.dialog.remote_tag == *theirs || !is_settled;
-        let same_call = *leg.dialog.call_id == *message.call_id();
+        let same_call = *leg.dialog.call_id == *call_id;
         let is_it = is_ours && is_theirs && same_call;
         match leg.sign {
             _ if !is_it => None,
@@ -210,7 +226,7 @@ impl Signal {
                     return false; // The ACK of a 2xx that shares the branch: the dialog's.
                 }
                 if machine.acknowledge(turn.now.mono, &timers) {
-                    tx.text = Box::default();
+                    self.core.transactions.keep(key, b"");
                     self.core.rearm(key);
                 }
                 self.settle_owner(turn, owner);
@@ -294,7 +310,7 @@ impl Signal {
             return self.core.counters.retransmissions_in.add(1);
         }
         machine.acknowledge(turn.now.mono, &timers);
-        tx.text = Box::default();
+        self.core.transactions.keep(invite, b"");
         self.core.rearm(invite);
         exchange::acknowledged(call, &mut self.core, turn, place, message);
         release::pay_bye(call, &mut self.core, turn, place);
@@ -512,6 +528,11 @@ impl Signal {
         }
         self.core.respond_at_once(turn, at.hash, (at.port, at.source), message, reply, fill);
     }
+}
+
+/// What of a dialog's identity a request of the peer bears besides our tag: Call-ID and its tag.
+pub(super) fn identity<'m>(message: &Message<'m>) -> (&'m [u8], &'m [u8]) {
+    (message.call_id(), message.from().ok().and_then(|from| from.tag()).unwrap_or_default())
 }
 
 /// What must be readable before anything is done with a request.

@@ -58,8 +58,8 @@ pub struct Transaction {
     pub port: PortId,
     /// Where its messages go.
     pub peer: SocketAddr,
-    /// What is repeated: our request, its ACK, or our last response.
-    pub text: Box<[u8]>,
+    /// What is repeated: our request, its ACK, or our last response. [`Transactions::keep`] writes it.
+    pub text: Vec<u8>,
     /// The request being served, until its final response: responses are built from it.
     pub request: Box<[u8]>,
     /// Secret part of our branch, or the keyed hash of the peer's.
@@ -110,10 +110,13 @@ impl Branch {
 }
 
 /// Appends the lowest `digits` hexadecimal digits of `value`.
-pub(crate) fn hex(value: u64, digits: u32, out: &mut Vec<u8>) {
-    for i in (0..digits).rev() {
-        out.push(b"0123456789abcdef"[(value >> (4 * i)) as usize & 15]);
+pub(crate) fn hex(mut value: u64, digits: usize, out: &mut Vec<u8>) {
+    let mut text = [b'0'; 16];
+    for place in text.iter_mut().rev().take(digits) {
+        *place = b"0123456789abcdef"[value as usize & 15];
+        value >>= 4;
     }
+    out.extend_from_slice(text.get(16 - digits.min(16)..).unwrap_or_default());
 }
 
 /// Reads lower-case hexadecimal digits, as `hex` writes them.
@@ -174,16 +177,23 @@ impl Transaction {
     }
 }
 
-/// All transactions of a shard.
+/// All transactions of a shard, and an arena of what they repeat: slots of one size, which are used again.
 pub struct Transactions {
     table: Slab<Transaction>,
     by_hash: HashedMap<Key>,
+    /// Slots that nobody uses.
+    spare: Vec<Vec<u8>>,
 }
+
+/// Bytes of a slot: a response to a plain call's INVITE and its headers fit. What is longer, as most INVITEs are,
+/// has memory of its own until it is acknowledged.
+pub const SLOT: usize = 704;
 
 impl Transactions {
     /// An empty table for at most `capacity` transactions.
     pub fn new(capacity: u32) -> Self {
-        Transactions { table: Slab::new(capacity), by_hash: HashedMap::default() }
+        let (table, by_hash) = (Slab::new(capacity), HashedMap::default());
+        Transactions { table, by_hash, spare: Vec::new() }
     }
 
     /// Transactions held.
@@ -241,13 +251,38 @@ impl Transactions {
         self.table.get_mut(key)
     }
 
+    /// Keeps what a transaction repeats from now on; nothing more, if that is empty.
+    pub fn keep(&mut self, key: Key, text: &[u8]) {
+        let Some(tx) = self.table.get_mut(key) else { return };
+        if tx.text.capacity() != SLOT || text.is_empty() || text.len() > SLOT {
+            give_back(&mut self.spare, &mut tx.text);
+            tx.text = match text.len() {
+                0 => Vec::new(),
+                1..=SLOT => self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SLOT)),
+                longer => Vec::with_capacity(longer),
+            };
+        }
+        tx.text.clear();
+        tx.text.extend_from_slice(text);
+    }
+
     /// Forgets a transaction.
     pub fn remove(&mut self, key: Key) -> Option<Transaction> {
-        let transaction = self.table.remove(key)?;
+        let mut transaction = self.table.remove(key)?;
+        give_back(&mut self.spare, &mut transaction.text);
         if transaction.is_server() && self.by_hash.get(&transaction.hash) == Some(&key) {
             self.by_hash.remove(&transaction.hash);
         }
         Some(transaction)
+    }
+}
+
+/// A slot goes to whoever needs one next; longer memory is freed.
+fn give_back(spare: &mut Vec<Vec<u8>>, text: &mut Vec<u8>) {
+    let mut text = core::mem::take(text);
+    if text.capacity() == SLOT {
+        text.clear();
+        spare.push(text);
     }
 }
 
@@ -293,7 +328,8 @@ impl Plain for Transaction {
         self.owner.put(out);
         self.port.put(out);
         self.peer.put(out);
-        self.text.put(out);
+        (self.text.len() as u32).put(out);
+        out.extend_from_slice(&self.text);
         self.request.put(out);
         self.hash.put(out);
         self.cancel.put(out);
@@ -304,7 +340,7 @@ impl Plain for Transaction {
             owner: Plain::take(from)?,
             port: Plain::take(from)?,
             peer: Plain::take(from)?,
-            text: Plain::take(from)?,
+            text: Box::<[u8]>::take(from)?.into_vec(),
             request: Plain::take(from)?,
             hash: Plain::take(from)?,
             cancel: Plain::take(from)?,
@@ -318,6 +354,36 @@ plain!(struct Owner { call, leg });
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_repeated_stands_in_slots_that_are_used_again() {
+        let mut all = Transactions::new(4);
+        let plain = |hash| Transaction {
+            machine: Machine::ServerOther(ServerOther::start()),
+            owner: None,
+            port: PortId(0),
+            peer: "192.0.2.1:5060".parse().unwrap(),
+            text: Vec::new(),
+            request: Box::default(),
+            hash,
+            cancel: None,
+            timer: None,
+        };
+        let (a, b) = (all.insert(plain(1)).unwrap(), all.insert(plain(2)).unwrap());
+        let text = |all: &Transactions, key| all.get(key).map(|tx| tx.text.clone());
+        for (len, slots) in [(SLOT, 0), (1, 0), (SLOT + 1, 1), (40, 0), (0, 1), (7, 0)] {
+            let says = vec![b'x'; len];
+            all.keep(a, &says);
+            assert_eq!((text(&all, a), all.spare.len()), (Some(says), slots), "{len}");
+        }
+        let slot = all.get(a).unwrap().text.as_ptr();
+        all.keep(b, b"b");
+        all.remove(a);
+        let c = all.insert(plain(3)).unwrap();
+        all.keep(c, b"c");
+        assert_eq!(all.get(c).unwrap().text.as_ptr(), slot);
+        assert_eq!((text(&all, b), all.retained()), (Some(b"b".to_vec()), 2));
+    }
 
     #[test]
     fn our_branches_are_recognised_and_others_are_not() {
