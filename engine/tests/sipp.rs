@@ -257,6 +257,14 @@ fn a_blind_transfer() {
 }
 
 #[test]
+fn a_transfer_asked_for_beside_the_call() {
+    let scenarios = ["uac-target-dialog", "uas-transferred", "uas-target"];
+    let records = transfer("sipp-target-dialog", "execute", scenarios);
+    let statuses: Vec<_> = records.iter().map(|r| &r["transfers"][0]["status"]).collect();
+    assert!(statuses.iter().all(|status| **status == 200), "{records:#?}");
+}
+
+#[test]
 fn a_transfer_that_fails() {
     let records =
         transfer("sipp-transfer-486", "execute", ["uac-transfer-fails", "uas", "uas-486"]);

@@ -228,8 +228,8 @@ fn what_cannot_be_executed_is_refused() {
     notified(&mut s, CALLER);
     refer(&mut s, &ok, 7, "79460001", "");
     s.expect_status(s.caller, 491);
-    // Extensions we do not have are named (RFC 3911, 4538).
-    for option in ["join", "tdialog"] {
+    // Extensions we do not have are named (RFC 3911).
+    for option in ["join", "nothing"] {
         let headers = format!("Require: {option}\r\n");
         let text = s.request("INVITE", option, "442079460000", &headers, "");
         s.world.send(s.caller, s.node, text);

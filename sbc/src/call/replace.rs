@@ -47,7 +47,7 @@ pub(crate) fn check(
     })?;
     let stays = call.other(old).filter(|stays| is_up(*stays) && is_up(old));
     let Some(stays) = stays else { return Err(Refusal::ReplacesUnknown) };
-    let known = Known { replaces: true, ..Known::on(&core.image, Some(trunk)) };
+    let known = Known { transfers: true, ..Known::on(&core.image, Some(trunk)) };
     if unsupported(message, known).next().is_some() {
         return Err(Refusal::BadExtension);
     }

@@ -16,6 +16,7 @@ use super::{send, session, setup};
 use crate::billing::{Party, Transferred};
 use crate::core::{Core, Turn};
 use crate::counters::NotPassed;
+use crate::dialog::Dialog;
 use crate::dialog::replaces::Replaces;
 use crate::dialog::session_timer::SessionTimer;
 use crate::message::{Message, Method, Name, NameAddr, Print, Scheme};
@@ -50,13 +51,20 @@ pub(crate) struct Transfer {
     pub(super) replaces: Option<Replaces>,
     /// The INVITE as the side that stays would have sent it.
     pub(crate) invite: Box<[u8]>,
+    /// The dialog that the REFER began, where it was sent beside that of its leg (RFC 4538).
+    beside: Option<Box<Dialog>>,
     /// Its first attempt in the CDR.
     pub(crate) first: u8,
 }
 
-plain!(struct Transfer { by, stays, refer, notifies, told, number, replaces, invite, first });
+plain!(struct Transfer { by, stays, refer, notifies, told, number, replaces, invite, beside, first });
 
 impl Transfer {
+    /// The same, asked for in a dialog of its own.
+    pub(crate) fn beside(self, dialog: Dialog) -> Transfer {
+        Transfer { beside: Some(Box::new(dialog)), ..self }
+    }
+
     /// Whether the new leg is one of another call of ours.
     fn joins(&self) -> bool {
         self.replaces.as_ref().is_some_and(|replaces| replaces.named().is_some())
@@ -136,6 +144,7 @@ pub(crate) fn asked(
         notifies: !is_unsubscribed(message),
         told: 100,
         invite: invite(call, (place, stays), target.uri, message),
+        beside: None,
         number: number.or_else(|| is_ours.then(Box::default)).ok_or(484u16)?,
         replaces,
         first: call.cdr.attempts.len() as u8,
@@ -428,10 +437,12 @@ fn notify(
     let Some(transfer) = &mut call.transfer else { return };
     transfer.told = status;
     let (by, id, notifies) = (transfer.by, transfer.refer, transfer.notifies);
+    let mut beside = transfer.beside.take();
     let is_there = call.leg(by).is_some_and(|leg| leg.phase == Phase::Confirmed);
-    if !notifies || !is_there {
+    if !notifies || !(is_there || beside.is_some()) {
         return;
     }
+    exchange_dialogs(call, by, &mut beside);
     let mut fragment = format!("SIP/2.0 {status} ").into_bytes();
     fragment.extend_from_slice(reason);
     fragment.extend_from_slice(b"\r\n");
@@ -444,8 +455,19 @@ fn notify(
         print.header(Name::SubscriptionState, state);
         print.body(Some(b"message/sipfrag;version=2.0"), &fragment);
     });
+    exchange_dialogs(call, by, &mut beside);
+    if let Some(transfer) = &mut call.transfer {
+        transfer.beside = beside;
+    }
     if !goes_on && status < 300 {
         call.aftermath.leaving = sent.map(|key| (by, key));
+    }
+}
+
+/// What is sent next on this leg goes in the other dialog, if there is one.
+fn exchange_dialogs(call: &mut Call, place: u8, other: &mut Option<Box<Dialog>>) {
+    if let (Some(leg), Some(other)) = (call.leg(place), other) {
+        core::mem::swap(&mut leg.dialog, other);
     }
 }
 

@@ -5,6 +5,7 @@ pub mod prack;
 pub mod replaces;
 pub mod session_timer;
 pub mod tag;
+pub mod target;
 
 pub(crate) use contact::Contact;
 pub use tag::Tag;

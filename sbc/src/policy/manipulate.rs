@@ -115,6 +115,7 @@ fn is_ours(name: Name) -> bool {
             | Name::ReferTo
             | Name::ReferredBy
             | Name::Replaces
+            | Name::TargetDialog
             | Name::Timestamp
     )
 }

@@ -3,6 +3,7 @@
 
 use super::Signal;
 use super::join::Found;
+use super::request::identity;
 use crate::call::digits::{self, Info};
 use crate::call::{pass, setup};
 use crate::core::{Reply, Turn};
@@ -180,7 +181,7 @@ impl Signal {
     /// The Allow header a peer gets (RFC 3261 20.5): that of its dialog's trunk, or of its own.
     pub(super) fn allow_for(&self, turn: &Turn, at: setup::Arrival, message: &Message) -> Vec<u8> {
         let tag = message.to().ok().and_then(|to| to.tag()).and_then(Tag::parse);
-        let leg = match tag.and_then(|tag| self.locate(at.call, tag, message)) {
+        let leg = match tag.and_then(|tag| self.locate(at.call, tag, identity(message))) {
             Some(Found::Here(key, place)) => self.leg((key, place)),
             Some(Found::There(_)) | None => None,
         };
