@@ -3,6 +3,7 @@
 use crate::wire::{self, Text};
 use crate::world::{Options, World};
 use base::Prefix;
+use base::random::Random;
 use routing_trie::{Builder, Digits, Rewrite};
 use sbc::policy::plan::Routing;
 use sbc::policy::{Image, Interface, Refers, Route, RouteTarget, Source, Target, Trunk};
@@ -91,6 +92,22 @@ pub fn executing() -> Image {
     other.targets.remove(0);
     image.routes.push(other);
     image
+}
+
+/// A Call-ID of the caller's that begins with `name`, without its host: its home is on this shard of two.
+pub fn call_on(shard: u8, name: &str) -> String {
+    let keyed = Random::new((1, 1));
+    let is_there = |name: &String| {
+        let home = sbc::steer::of_call_id(format!("{name}@caller").as_bytes(), &keyed);
+        home.seat(2).0 == shard
+    };
+    (1..).map(|n| format!("{name}{n}s{shard}")).find(is_there).expect("a name")
+}
+
+/// The Replaces that names the dialog of a 200 to the caller, as it stands in a URI.
+pub fn replaces(ok: &Text, rest: &str) -> String {
+    let call_id = ok.get("Call-ID").replace('@', "%40");
+    format!("Replaces={call_id}%3Bto-tag%3D{}%3Bfrom-tag%3D{}{rest}", ok.tag("To"), ok.tag("From"))
 }
 
 /// A world with peers whose messages are written by hand.

@@ -1,10 +1,9 @@
 //! Attended transfers between calls of ours (RFC 3891, RFC 5589 7), on one shard and across two: what every
 //! side sees, whose time is paid by which call, and what is left when something goes wrong.
 
-use base::random::Random;
 use sbc::policy::Image;
 use sim::fault::Cut;
-use sim::scene::{CALLEE_MEDIA, CALLER_MEDIA, NODE, SECOND, Scene, executing};
+use sim::scene::{CALLEE_MEDIA, CALLER_MEDIA, NODE, SECOND, Scene, call_on, executing, replaces};
 use sim::wire::{self, Text};
 use sim::world::Options;
 use std::net::SocketAddr;
@@ -28,36 +27,12 @@ struct Two {
     second: (Text, Text),
 }
 
-/// A Call-ID whose home is on this shard of two.
-fn call_on(shard: u8) -> String {
-    let keyed = Random::new((1, 1));
-    let is_there = |name: &String| {
-        let home = sbc::steer::of_call_id(format!("{name}@caller").as_bytes(), &keyed);
-        home.seat(2).0 == shard
-    };
-    (1..).map(|n| format!("c{n}s{shard}")).find(is_there).expect("a name")
-}
-
 fn two(apart: Apart) -> Two {
     let mut s = Scene::with(executing(), Options::default());
     s.world.peer(SECOND_MEDIA);
-    let first = s.establish(&call_on(0));
-    let other = match apart {
-        Apart::SameShard => format!("{}x", call_on(0)),
-        Apart::OtherShard => call_on(1),
-    };
-    let other = if apart == Apart::SameShard { same_home_as(&other) } else { other };
-    let second = consult(&mut s, &other);
+    let first = s.establish(&call_on(0, "c"));
+    let second = consult(&mut s, &call_on(u8::from(apart == Apart::OtherShard), "other"));
     Two { s, first, second }
-}
-
-/// Another Call-ID on the first shard.
-fn same_home_as(name: &str) -> String {
-    let keyed = Random::new((1, 1));
-    let is_there = |name: &String| {
-        sbc::steer::of_call_id(format!("{name}@caller").as_bytes(), &keyed).seat(2).0 == 0
-    };
-    (1..).map(|n| format!("{name}{n}")).find(is_there).expect("a name")
 }
 
 /// The caller calls the second, who answers.
@@ -76,12 +51,6 @@ fn consult(s: &mut Scene, call: &str) -> (Text, Text) {
     s.world.send(s.caller, s.node, ack);
     s.world.run(Duration::from_millis(10));
     (invite, ok)
-}
-
-/// The Replaces that names the dialog of a 200 to the caller, for a URI.
-fn replaces(ok: &Text, rest: &str) -> String {
-    let call_id = ok.get("Call-ID").replace('@', "%40");
-    format!("Replaces={call_id}%3Bto-tag%3D{}%3Bfrom-tag%3D{}{rest}", ok.tag("To"), ok.tag("From"))
 }
 
 impl Two {

@@ -7,7 +7,9 @@ use media::{EndKey, Media, MediaPort, Plan, Security, Verdict};
 use sbc::policy::security::{MediaSecurity, Srtp};
 use sbc::sdp::Crypto;
 use sim::Options;
-use sim::scene::{CALLEE, CALLEE_MEDIA, CALLER_MEDIA, Scene, image};
+use sim::scene::{
+    CALLEE, CALLEE_MEDIA, CALLER_MEDIA, NODE, SECOND, Scene, call_on, executing, image, replaces,
+};
 use sim::wire::{self, Text};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -298,4 +300,67 @@ fn an_answer_without_the_keys_that_were_required_ends_the_attempt() {
     s.expect(s.callee, "BYE");
     let refused = s.expect_status(s.caller, 488);
     assert!(refused.get("Reason").contains("srtp_required"), "{}", refused.raw);
+}
+
+const SECOND_MEDIA: &str = "203.0.113.30:4000";
+
+/// A leg with keys joins a call of another shard: there it has another address and other keys of ours, told in one
+/// re-INVITE, and what is said goes both ways.
+#[test]
+fn an_encrypted_leg_moves_to_another_shard() {
+    let mut image = executing();
+    let srtp = Srtp::Required;
+    image.trunks[2].media_security =
+        MediaSecurity { srtp, over_plain_sip: true, ..Default::default() };
+    let mut s = Scene::with(image, Options::default());
+    s.world.peer(SECOND_MEDIA);
+    let (_, ok) = s.establish(&call_on(0, "c"));
+    let offer = description(CALLER_MEDIA, "RTP/AVP", None);
+    let text = s.request("INVITE", &call_on(1, "other"), "79460001", "", &offer);
+    s.world.send(s.caller, s.node, text);
+    s.expect_status(s.caller, 100);
+    let invite = s.expect(s.second, "INVITE");
+    let before = keys(&invite).remove(0).key;
+    let contact = format!("Contact: <sip:{SECOND}>\r\n");
+    let answer = |asked: &Text| {
+        description(SECOND_MEDIA, "RTP/SAVP", Some(line(keys(asked)[0].tag as usize, 5)))
+    };
+    s.world.send(s.second, s.node, invite.reply(200, "x", &contact, &answer(&invite)));
+    s.expect(s.second, "ACK");
+    let other = s.expect_status(s.caller, 200);
+    s.acknowledge(&other);
+    let text = s.in_dialog("REFER", 2, &ok, "");
+    let to = format!("\r\nRefer-To: <sip:79460001@{NODE}?{}>\r\nContact:", replaces(&other, ""));
+    s.world.send(s.caller, s.node, text.replacen("\r\nContact:", &to, 1));
+    let mut told: [Option<Text>; 2] = [None, None];
+    let mut quiet = false;
+    while !quiet {
+        quiet = true;
+        for peer in [s.caller, s.callee, s.second] {
+            while let Some(text) = s.within(peer, Duration::from_millis(2)) {
+                quiet = false;
+                let (tag, body) = match text.method() {
+                    Some("INVITE") if peer == s.second => ("x", answer(&text)),
+                    Some("INVITE") => ("b", description(CALLEE_MEDIA, "RTP/AVP", None)),
+                    Some("ACK") | None => continue,
+                    Some(_) => ("", String::new()),
+                };
+                let contact = format!("Contact: <sip:{peer}>\r\n");
+                s.world.send(peer, s.node, text.reply(200, tag, &contact, &body));
+                if text.method() == Some("INVITE") {
+                    told[usize::from(peer == s.second)] = Some(text);
+                }
+            }
+        }
+    }
+    let [Some(callee), Some(second)] = told else { panic!("{}", s.ladder()) };
+    assert_ne!(second.media(), invite.media(), "another shard, another address");
+    let ours = keys(&second).remove(0).key;
+    assert_ne!(ours, before, "another key of ours: its packets begin anew");
+    let mut cipher = Cipher::new(SUITE, ours, key(5));
+    let packet = wire::rtp(7, 2, b'j');
+    let heard = carry(&mut s, SECOND_MEDIA, &second, &cipher.seal(&packet), CALLEE_MEDIA);
+    assert_eq!(heard.expect("it was opened")[12..], packet[12..]);
+    let back = carry(&mut s, CALLEE_MEDIA, &callee, &packet, SECOND_MEDIA).expect("it was sealed");
+    assert_eq!(cipher.open(&back).expect("it is ours")[12..], packet[12..]);
 }
