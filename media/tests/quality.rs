@@ -28,10 +28,11 @@ fn talk(
         w.now = due;
         w.out.clear();
         w.media.sweep(w.now.mono, &mut notices);
-        samples.extend(notices.drain(..).filter_map(|notice| match notice {
-            Notice::Sampled(sample) => Some(sample),
-            Notice::Silent { .. } | Notice::Latched { .. } | Notice::Pressed { .. } => None,
-        }));
+        for notice in notices.drain(..) {
+            if let Notice::Sampled(sample) = notice {
+                samples.push(sample);
+            }
+        }
     }
     samples
 }
