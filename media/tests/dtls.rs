@@ -24,13 +24,14 @@ struct Link {
 )]
 fn library() -> Arc<Library> {
     let origin = (std::time::Instant::now(), Instant(7_000_000_000));
-    Arc::new(Library::new(Identity::generate().unwrap(), origin).unwrap())
+    let identity = Identity::generate().expect("a certificate");
+    Arc::new(Library::new(identity, origin).expect("a library"))
 }
 
 fn terms(role: Role, of: &Media, ours: &Media) -> Terms {
-    let (_, digest) = of.certificate().unwrap();
-    let fingerprint = Fingerprint::new(Hash::Sha256, &digest).unwrap();
-    Terms { role, fingerprint, tls_id: 0, ours: ours.certificate().unwrap().0 }
+    let (_, digest) = of.certificate().expect("DTLS");
+    let fingerprint = Fingerprint::new(Hash::Sha256, &digest).expect("of its length");
+    Terms { role, fingerprint, tls_id: 0, ours: ours.certificate().expect("DTLS").0 }
 }
 
 impl Link {

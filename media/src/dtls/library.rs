@@ -143,7 +143,10 @@ impl Association for Shaking {
             // No certificate of sane size, nor a record of ours.
             Output::BufferTooSmall { .. } => Event::Fail(Failure::Protocol),
             Output::Timeout(at) => Event::Wait(Some(self.clock.ours(at))),
-            _ => Event::Other,
+            // The library may tell more in a later version.
+            Output::Connected | Output::ApplicationData(_) | Output::CloseNotify | _ => {
+                Event::Other
+            }
         }
     }
 }
@@ -154,10 +157,7 @@ fn contained<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
 }
 
 fn named(error: Error) -> Failure {
-    match error {
-        Error::Timeout(_) => Failure::Timeout,
-        _ => Failure::Protocol,
-    }
+    if matches!(error, Error::Timeout(_)) { Failure::Timeout } else { Failure::Protocol }
 }
 
 /// The keys of both directions: client's key, server's key, client's salt, server's salt (RFC 5764 §4.2).
