@@ -50,8 +50,15 @@ fn value(node: &str, cdr: &Cdr) -> Value {
     put("attempts", attempts(cdr));
     put("transferred_to", cdr.transferred_to.map_or(Value::Null, |to| json!(id(node, to))));
     put("transfers", (0..cdr.transfers.len()).map(|n| transfer(node, cdr, n)).collect());
-    put("media", json!({ "caller": media(&cdr.media[0]), "callee": media(&cdr.media[1]) }));
-    put("recovered", json!(cdr.recovered));
+    put(
+        "media",
+        json!({
+            "kinds": cdr.marks.kinds.names().collect::<Vec<_>>(),
+            "caller": media(&cdr.media[0]),
+            "callee": media(&cdr.media[1]),
+        }),
+    );
+    put("recovered", json!(cdr.marks.recovered));
     Value::Object(out)
 }
 

@@ -7,7 +7,9 @@
 use base::money::{Currency, Ratio, Rounding};
 use engine::cdr;
 use routing_trie::Rate;
-use sbc::billing::{Attempt, Cdr, CdrId, Frame, LegMedia, Party, Quote, Score, Stamp, Taken};
+use sbc::billing::{
+    Attempt, Cdr, CdrId, Frame, LegMedia, Marks, Party, Quote, Score, Stamp, Taken,
+};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
@@ -323,7 +325,7 @@ fn sample() -> Cdr {
             buy: Some(quote()),
         }],
         media: [LegMedia { score: Some(Score::default()), ..LegMedia::default() }; 2],
-        recovered: false,
+        marks: Marks::default(),
     }
 }
 

@@ -13,6 +13,8 @@ base::counters! {
         packets_relayed: counter "tandem_media_packets_relayed_total",
         /// Octets of UDP payload relayed in RTP packets.
         octets_relayed: counter "tandem_media_octets_relayed_total",
+        /// T.38 datagrams (UDPTL) relayed.
+        fax_relayed: counter "tandem_media_fax_relayed_total",
         /// RTCP packets relayed.
         rtcp_relayed: counter "tandem_media_rtcp_relayed_total",
         /// RTCP packets read but not relayed, because the other leg has no address for them.

@@ -5,7 +5,7 @@
 use crate::demux::Class;
 use crate::dtls::{Keying, Terms};
 use crate::end::End;
-use crate::plan::{Plan, Security};
+use crate::plan::{Carries, Plan, Security};
 use crate::srtp::{Keys, Shield, ShieldRecord};
 use crate::verdict::Discard;
 use base::{Bytes, Instant, Pool};
@@ -20,6 +20,8 @@ pub(crate) enum Guard {
     Sealed(Box<Shield>),
     /// SRTP, with keys or soon: a DTLS handshake is waited for, under way, or just over.
     Keying(Box<Keying>),
+    /// T.38, which is neither RTP nor protected.
+    Fax,
 }
 
 impl Guard {
@@ -28,11 +30,16 @@ impl Guard {
         matches!(self, Guard::Open)
     }
 
+    /// Whether it is T.38 that passes.
+    pub(crate) fn is_fax(&self) -> bool {
+        matches!(self, Guard::Fax)
+    }
+
     fn shield(&mut self) -> Result<&mut Shield, Discard> {
         match self {
             Guard::Sealed(shield) => Ok(shield),
             Guard::Keying(keying) => keying.shield_mut().ok_or(Discard::NoKeys),
-            Guard::Open | Guard::Closed => Err(Discard::NoKeys),
+            Guard::Open | Guard::Closed | Guard::Fax => Err(Discard::NoKeys),
         }
     }
 
@@ -75,7 +82,7 @@ impl Guard {
         match self {
             Guard::Open | Guard::Sealed(_) => true,
             Guard::Keying(keying) => keying.shield().is_some(),
-            Guard::Closed => false,
+            Guard::Closed | Guard::Fax => false,
         }
     }
 
@@ -86,7 +93,7 @@ impl Guard {
             Guard::Open => return,
             Guard::Sealed(shield) => Some(&mut **shield),
             Guard::Keying(keying) => keying.shield_mut(),
-            Guard::Closed => None,
+            Guard::Closed | Guard::Fax => None,
         };
         match shield {
             Some(shield) => shield.seal_rtcp_text(text, at),
@@ -99,7 +106,7 @@ impl Guard {
         let shield = match self {
             Guard::Sealed(shield) => Some(&**shield),
             Guard::Keying(keying) => keying.shield(),
-            Guard::Open | Guard::Closed => None,
+            Guard::Open | Guard::Closed | Guard::Fax => None,
         };
         if let Some(shield) = shield {
             shield.seal_text(text, at, id);
@@ -110,7 +117,7 @@ impl Guard {
         let shield = match self {
             Guard::Sealed(shield) => Some(&**shield),
             Guard::Keying(keying) => keying.shield(),
-            Guard::Open | Guard::Closed => None,
+            Guard::Open | Guard::Closed | Guard::Fax => None,
         };
         shield.map(|shield| Box::new(shield.freeze()))
     }
@@ -126,6 +133,9 @@ impl Guard {
             let shield = Shield::thaw(record);
             shield.map_or(Guard::Closed, |shield| Guard::Sealed(Box::new(shield)))
         };
+        if plan.is_some_and(|plan| plan.carries == Carries::Fax) {
+            return Guard::Fax;
+        }
         match (plan.map(|plan| &plan.security), shield) {
             (None | Some(Security::None), _) => Guard::Open,
             (Some(Security::Keys(_)), None) => Guard::Closed,
@@ -143,20 +153,25 @@ impl Guard {
         match core::mem::replace(self, Guard::Closed) {
             Guard::Sealed(shield) => Some(*shield),
             Guard::Keying(keying) => keying.into_shield(),
-            Guard::Open | Guard::Closed => None,
+            Guard::Open | Guard::Closed | Guard::Fax => None,
         }
     }
 }
 
 impl End {
     /// Protects the leg as a new plan asks. Keys that stay go on where they are.
-    pub(crate) fn protect(&mut self, security: &Security, now: Instant) {
+    pub(crate) fn protect(&mut self, plan: &Plan, now: Instant) {
+        if plan.carries == Carries::Fax {
+            self.guard = Guard::Fax;
+            return;
+        }
+        let security = &plan.security;
         match security {
             Security::None => self.guard = Guard::Open,
             Security::Keys(keys) => self.protect_with((**keys).clone(), now),
             Security::Dtls(terms) => {
                 let is_same = self.plan.as_ref().is_some_and(|plan| plan.security == *security);
-                if !is_same || matches!(self.guard, Guard::Open | Guard::Closed) {
+                if !is_same || matches!(self.guard, Guard::Open | Guard::Closed | Guard::Fax) {
                     // The keys before, if any, are good until the handshake has agreed upon others.
                     let shield = self.guard.take_shield();
                     self.guard = Guard::keying(**terms, shield, now);

@@ -35,6 +35,7 @@ pub mod srtp;
 mod stun;
 mod sweep;
 mod translate;
+mod udptl;
 pub mod verdict;
 mod window;
 
@@ -47,7 +48,7 @@ pub use list::List;
 pub use media::{Media, MediaPort};
 pub use notice::Notice;
 pub use originate::Frame;
-pub use plan::{Learn, MAX_CLOCK_RATES, MAX_SOURCES, Plan, Reports, Security};
+pub use plan::{Carries, Learn, MAX_CLOCK_RATES, MAX_SOURCES, Plan, Reports, Security};
 pub use port::{NoPort, QUARANTINE, SHORTEST_QUARANTINE};
 pub use reception::Reception;
 pub use rtcp::Block;

@@ -171,7 +171,7 @@ impl Media {
             end.latch = Latch::default();
         }
         let waited = end.waiting();
-        end.protect(&plan.security, now);
+        end.protect(&plan, now);
         self.lane.forget(waited - end.waiting());
         end.plan = Some(plan);
         end.begin_stream(&mut self.secrets);

@@ -50,6 +50,8 @@ pub struct Plan {
     /// Whether RTCP of our own is sent to the leg where the other one says nothing (RFC 3550 §6). It needs
     /// a stream of our own.
     pub reports: Reports,
+    /// What the datagrams are.
+    pub carries: Carries,
     /// How what this leg sends and is sent is protected. Protection needs a stream of our own.
     pub security: Security,
     /// How the leg speaks digits, if they are listened to (RFC 4733). It can be sent some where it has a
@@ -75,6 +77,18 @@ pub enum Security {
     Keys(Box<Keys>),
     /// SRTP under keys that a DTLS handshake in the media path agrees upon (RFC 5764).
     Dtls(Box<Terms>),
+}
+
+/// What the datagrams of a leg are.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Carries {
+    /// RTP whose quality is how speech sounds.
+    #[default]
+    Speech,
+    /// RTP of another kind: video, real-time text.
+    Other,
+    /// T.38 fax in UDPTL. Neither protected nor renumbered.
+    Fax,
 }
 
 /// Whose RTCP a leg is sent.
@@ -120,7 +134,8 @@ impl Plan {
 
     /// Whether what is sent to the leg is a stream of our own.
     pub fn has_own_stream(&self) -> bool {
-        self.own_stream || self.security != Security::None
+        let is_rtp = self.carries != Carries::Fax;
+        is_rtp && (self.own_stream || self.security != Security::None)
     }
 
     /// The clock rate in Hz of payload type `payload_type`: the plan's, or RFC 3551 table 4 and 5's,
@@ -217,8 +232,9 @@ impl Plain for Plan {
         self.sources.put(out);
         self.clock_rates.put(out);
         self.inactivity.map(nanos).put(out);
-        // One byte for both: records of plain legs are as long as they were.
-        (u8::from(self.own_stream) | (self.reports as u8) << 1).put(out);
+        // One byte for all three: records of plain legs are as long as they were.
+        let carries = (self.carries as u8) << 3;
+        (u8::from(self.own_stream) | (self.reports as u8) << 1 | carries).put(out);
         self.security.put(out);
         self.events.put(out);
         self.ice.put(out);
@@ -243,7 +259,13 @@ impl Plain for Plan {
             clock_rates,
             inactivity,
             own_stream: stream & 1 == 1,
-            reports: match stream >> 1 {
+            carries: match stream >> 3 {
+                0 => Carries::Speech,
+                1 => Carries::Other,
+                2 => Carries::Fax,
+                _ => return Err(Unreadable::Value),
+            },
+            reports: match stream >> 1 & 3 {
                 0 => Reports::Relayed,
                 1 => Reports::Plain,
                 2 => Reports::Extended,
@@ -285,7 +307,7 @@ mod tests {
         plan.inactivity = Some(Duration::from_secs(60));
         plan.events = Some(Events { from: 101, to: 96, rate: 8_000, taken: true });
         plan.allow = Allow::LOOPBACK;
-        (plan.own_stream, plan.reports) = (true, Reports::Extended);
+        (plan.own_stream, plan.reports, plan.carries) = (true, Reports::Extended, Carries::Other);
         let mut bytes = Vec::new();
         plan.put(&mut bytes);
         let mut rest = &bytes[..];

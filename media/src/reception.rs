@@ -72,6 +72,12 @@ impl Reception {
         restarted && self.packets > 1
     }
 
+    /// Counts a datagram of `octets` that has no numbers.
+    pub(crate) fn count_unnumbered(&mut self, octets: usize) {
+        self.packets += 1;
+        self.octets += octets as u64;
+    }
+
     /// A.1 without probation: the relay forwards from the first packet on.
     fn advance(&mut self, header: &Header) -> bool {
         let sequence = header.sequence;

@@ -17,6 +17,7 @@ use crate::rtp;
 use crate::srtp;
 use crate::stun;
 use crate::translate::Translation;
+use crate::udptl;
 use crate::verdict::{Discard, Verdict};
 use base::{Bytes, Instant, Now, PacketSend, Pool, PortId, Slab, address};
 use core::time::Duration;
@@ -38,6 +39,8 @@ enum Heard {
     Rtp,
     Event,
     Rtcp(Compound),
+    /// T.38.
+    Fax,
     Keepalive,
     /// A connectivity check: our answer stands in its place.
     Check,
@@ -87,10 +90,11 @@ impl Media {
         }
         let peer = end.peer;
         match heard {
-            Heard::Rtp | Heard::Event if !end.receives() => Err(Discard::NotReceiving),
+            Heard::Rtp | Heard::Event | Heard::Fax if !end.receives() => Err(Discard::NotReceiving),
             Heard::Rtp => self.pass_rtp(key, peer, (bytes, pool), now, out),
             Heard::Event => self.pass_event(key, peer, (bytes, pool), now, out),
             Heard::Rtcp(compound) => self.pass_rtcp(key, peer, &compound, (bytes, pool), now, out),
+            Heard::Fax => self.pass_fax(key, peer, bytes, out),
             Heard::Keepalive => Ok(Verdict::Absorb),
             Heard::Binding(marked) => {
                 let bytes = self.tell(now, arrival.source, marked, bytes, pool)?;
@@ -152,6 +156,25 @@ impl Media {
                 Ok(Verdict::Absorb)
             }
         }
+    }
+
+    /// T.38 goes on to a leg that has T.38 as well: none of the two makes one of the other.
+    #[cold]
+    fn pass_fax(
+        &mut self,
+        from: EndKey,
+        peer: Option<EndKey>,
+        bytes: Bytes,
+        out: &mut Vec<PacketSend>,
+    ) -> Result<Verdict, Discard> {
+        let peer = joined(&mut self.ends, from, peer).filter(|peer| peer.guard.is_fax());
+        let peer = peer.ok_or(Discard::NoPeer)?;
+        let to = peer.rtp_target()?;
+        peer.sent.packets += 1;
+        peer.sent.octets += u64::from(bytes.len);
+        self.counters.fax_relayed.add(1);
+        out.push(PacketSend { port: peer.ports.rtp, to, bytes });
+        Ok(Verdict::Forward)
     }
 
     /// RTCP goes on whatever the direction of the media (RFC 3264 §5.1), from the other leg's RTCP
@@ -246,6 +269,9 @@ impl End {
         let mut datagram = pool.get_mut(*bytes);
         let (octets, class) =
             (datagram.len(), classify(datagram, arrival.component, plan.rtcp_mux));
+        if !self.guard.is_open() && self.guard.is_fax() {
+            return self.hear_fax(arrival, pool.get(*bytes), counters);
+        }
         if !self.guard.is_open() && matches!(class, Class::Rtp | Class::Rtcp) {
             // Strangers are turned away before any work is done for them, and nothing is learned before
             // a packet has proved itself.
@@ -287,6 +313,29 @@ impl End {
                 self.admit_dtls(component, source, now).map(|()| Heard::Dtls)
             }
         }
+    }
+
+    /// A datagram of a leg with T.38, whatever its first bytes would mean elsewhere.
+    #[cold]
+    #[inline(never)]
+    fn hear_fax(
+        &mut self,
+        arrival: &Arrival,
+        datagram: &[u8],
+        counters: &Counters,
+    ) -> Result<Heard, Discard> {
+        let plan = self.plan.as_ref().ok_or(Discard::NoPlan)?;
+        if datagram.is_empty() && self.latch.knows(plan, arrival.component, arrival.source) {
+            counters.keepalives.add(1);
+            return Ok(Heard::Keepalive);
+        }
+        if arrival.component == Component::Rtcp {
+            return Err(Discard::UnexpectedRtcp);
+        }
+        udptl::check(datagram)?;
+        self.admit(arrival, counters)?;
+        self.reception.count_unnumbered(datagram.len());
+        Ok(Heard::Fax)
     }
 
     /// A STUN message of the leg's: a check is answered in its place, and the address it nominates is
@@ -337,6 +386,10 @@ impl End {
         pool: &mut Pool,
         now: Instant,
     ) -> Result<Option<Bytes>, Discard> {
+        if self.guard.is_fax() {
+            // Speech that was under way when the two legs changed over.
+            return Err(Discard::NoPeer);
+        }
         let is_silenced = self.is_being_dialled();
         let (Some(egress), Some(plan)) = (&mut self.egress, &self.plan) else {
             return Ok(Some(bytes));

@@ -7,6 +7,7 @@
 use crate::EndKey;
 use crate::bursts::share;
 use crate::end::End;
+use crate::plan::Carries;
 use crate::quality::{Codec, Score, rate_of};
 use base::Instant;
 use core::time::Duration;
@@ -94,6 +95,9 @@ impl Sampling {
 impl End {
     /// Closes the window if it is long enough.
     pub(crate) fn sample(&mut self, key: EndKey, now: Instant) -> Option<Sample> {
+        if self.plan.as_ref().is_some_and(|plan| plan.carries != Carries::Speech) {
+            return None;
+        }
         let sampling = &mut self.sampling;
         if sampling.since == Instant(0) {
             sampling.since = now;

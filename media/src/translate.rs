@@ -62,6 +62,10 @@ impl Translation {
             205 | 206 => {
                 self.says(part, 4);
                 let is_heard = self.hears(part, 8);
+                if (kind, count) == (206, 4) {
+                    // Full intra requests name whom they ask behind the header (RFC 5104 §4.3.1).
+                    (12..part.len()).step_by(8).for_each(|at| _ = self.hears(part, at));
+                }
                 // Generic NACK names packets (RFC 4585 §6.2.1).
                 if let (205, 1, true, Some(heard)) = (kind, count, is_heard, self.heard) {
                     for at in (12..part.len()).step_by(4) {
@@ -200,6 +204,8 @@ mod tests {
         assert_eq!(translated([0x82, 203], &[42, 8]), [1_000, 8]);
         assert_eq!(translated([0x80, 204], &[42, 42]), [1_000, 42]);
         assert_eq!(translated([0x81, 206], &[42, 2_000]), [1_000, 77]);
+        let intra = [42, 0, 2_000, 0x0700_0000];
+        assert_eq!(translated([0x84, 206], &intra), [1_000, 0, 77, 0x0700_0000]);
         let nack = [42, 2_000, 0x0070_ffff, 0x0064_0001];
         assert_eq!(translated([0x81, 205], &nack), [1_000, 77, 0x000c_ffff, 0x0000_0001]);
         let voip = [42, 0x0700_0008, 2_000, 1, 2, 3, 4, 5, 6, 7];

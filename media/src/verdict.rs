@@ -49,6 +49,8 @@ base::cases! {
         BadRtcp = "bad_rtcp",
         /// RTCP on the RTP port of a leg that did not negotiate rtcp-mux (RFC 5761).
         UnexpectedRtcp = "unexpected_rtcp",
+        /// A datagram that is no UDPTL, to a leg whose media is T.38.
+        BadUdptl = "bad_udptl",
         /// A telephone event without its four octets (RFC 4733 §2.3).
         BadEvent = "bad_event",
         /// Neither the leg's SDP address, nor one of its networks, nor one that may be learned now.

@@ -68,6 +68,8 @@ cases! {
         DtlsFailed = "dtls_failed",
         /// SRTP keys would stand in SIP that is not encrypted, and the trunk has no `srtp_over_plain_sip`.
         SrtpKeysExposed = "srtp_keys_exposed",
+        /// The offer has only media that a trunk does not carry, such as fax or video.
+        MediaForbidden = "media_forbidden",
         /// The trunks leave no codec of the offer: one may not offer them, or the other not be offered them.
         NoCodec = "no_codec",
         /// The message is larger than a call record may be.
@@ -165,6 +167,7 @@ impl Refusal {
             Refusal::BadSdp => 400,
             Refusal::NotAcceptable
             | Refusal::NoCodec
+            | Refusal::MediaForbidden
             | Refusal::SrtpRequired
             | Refusal::SrtpForbidden
             | Refusal::NoSrtpSuite
@@ -221,6 +224,7 @@ impl Refusal {
             Refusal::TooLarge => 111,
             Refusal::NotAcceptable | Refusal::EarlyMediaConflict => 88,
             Refusal::NoCodec
+            | Refusal::MediaForbidden
             | Refusal::SrtpRequired
             | Refusal::SrtpForbidden
             | Refusal::NoSrtpSuite

@@ -12,6 +12,7 @@ use media::{Learn, MAX_SOURCES};
 use routing_trie::{DialPlan, Digits, MAX_DIGITS, Rewrite};
 use sbc::dialog::session_timer::{LEAST_MIN_SE_S, LONGEST_S, Mode, Refresher, Terms};
 use sbc::policy::called::CalledRule;
+use sbc::policy::kinds::Kinds;
 use sbc::policy::methods::{Bodies, Methods};
 use sbc::policy::security::MediaSecurity;
 use sbc::policy::thresholds::Thresholds;
@@ -126,6 +127,7 @@ struct Settings {
     media_security: MediaSecurity,
     codecs_in: CodecPolicy,
     codecs_out: CodecPolicy,
+    media: Kinds,
     rtcp: Rtcp,
     rtcp_xr: bool,
     thresholds: Thresholds,
@@ -257,6 +259,7 @@ impl Draft {
             media_security: settings.media_security.clone(),
             codecs_in: settings.codecs_in.clone(),
             codecs_out: settings.codecs_out.clone(),
+            media: settings.media,
             rtcp: settings.rtcp,
             rtcp_xr: settings.rtcp_xr,
             thresholds: settings.thresholds,
@@ -331,6 +334,7 @@ impl Settings {
             media_security: security::read(s, transport, report),
             codecs_in: codecs(s, "codecs_in", report),
             codecs_out: codecs(s, "codecs_out", report),
+            media: media(s, report),
             rtcp: s.choice(report, "rtcp", &RTCP).unwrap_or_default(),
             rtcp_xr: s.flag(report, "rtcp_xr", false),
             thresholds: thresholds(s, report),
@@ -544,6 +548,19 @@ fn codecs(s: &mut Section<'_>, key: &'static str, report: &mut Report) -> CodecP
     }
     table.finish(report);
     policy
+}
+
+/// Kinds of media that it carries.
+fn media(s: &mut Section<'_>, report: &mut Report) -> Kinds {
+    let names = Kinds::NAMES.map(|(name, _)| format!("\"{name}\"")).join(", ");
+    let kind = |text: &str| Kinds::NAMES.iter().find(|(name, _)| *name == text).map(|(_, k)| *k);
+    let listed = s.parsed_list(report, "media", &format!("one of {names}"), kind);
+    let Some(listed) = listed else { return Kinds::default() };
+    if listed.is_empty() && !s.has_entries("media") {
+        let problem = Problem::new(s.place("media"), "`media` is empty: no call could have any");
+        report.push(problem.expected(format!("at least one of {names}")));
+    }
+    listed.into_iter().fold(Kinds::NONE, |kinds, kind| kinds.with(kind.value))
 }
 
 /// When a trunk sounds so bad that somebody should know.

@@ -66,7 +66,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::io::testing::scratch;
     use base::random::Random;
-    use sbc::billing::{Cdr, LegMedia, Party, Stamp};
+    use sbc::billing::{Cdr, LegMedia, Marks, Party, Stamp};
     use std::path::Path;
 
     const KEEP: usize = 3;
@@ -101,7 +101,7 @@ pub(crate) mod tests {
             taken: None,
             attempts: Vec::new(),
             media: [LegMedia::default(); 2],
-            recovered: false,
+            marks: Marks::default(),
         }
     }
 

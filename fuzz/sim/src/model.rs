@@ -201,6 +201,18 @@ impl Model {
             if sum != media.capacity() {
                 self.wrong(format!("{sum} of {} media ports", media.capacity()));
             }
+            // Each is some leg's alone, and given back when the leg lets go of it: once.
+            let mut held: Vec<_> = shard.signal().held_ends().map(|end| end.index).collect();
+            held.sort_unstable();
+            let named = held.len();
+            held.dedup();
+            if named != held.len() || named != media.in_use() {
+                self.wrong(format!(
+                    "{} media endpoints in use, {named} named, {} of them once",
+                    media.in_use(),
+                    held.len()
+                ));
+            }
         }
     }
 
@@ -425,7 +437,7 @@ impl Model {
                 Frame::Stop(cdr) => {
                     let answered = cdr.answer.is_some();
                     // A successor may find a record older than the answer: then no 200 had left.
-                    match cdr.recovered {
+                    match cdr.marks.recovered {
                         true => was.answered || !answered,
                         false => was.answered == answered && is_now(cdr.end, now),
                     }

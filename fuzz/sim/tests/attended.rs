@@ -364,7 +364,7 @@ fn every_side_hears_the_end_after_a_kill() {
             assert_eq!(methods(&seen[place]), ["BYE"], "{}", t.s.ladder());
         }
         t.s.assert_clean(2);
-        assert!(t.s.world.cdrs().iter().all(|c| c.recovered));
+        assert!(t.s.world.cdrs().iter().all(|c| c.marks.recovered));
     }
 }
 

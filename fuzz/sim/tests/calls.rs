@@ -638,7 +638,7 @@ fn after_a_crash_both_sides_are_told_and_the_cdr_is_closed() {
     );
     s.assert_clean(2);
     let cdrs = s.world.cdrs();
-    assert!(cdrs.iter().all(|c| c.recovered && &*c.reason == b"restart"), "{cdrs:#?}");
+    assert!(cdrs.iter().all(|c| c.marks.recovered && &*c.reason == b"restart"), "{cdrs:#?}");
 }
 
 #[test]
@@ -648,7 +648,7 @@ fn a_call_whose_record_is_torn_still_gets_its_cdr() {
     s.world.tear_records();
     s.world.crash();
     s.assert_clean(1);
-    assert!(s.world.cdrs()[0].recovered);
+    assert!(s.world.cdrs()[0].marks.recovered);
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn a_kill_after_the_stop_frame_leaves_nobody_without_a_bye() {
     }
     s.assert_clean(1);
     let cdr = &s.world.cdrs()[0];
-    assert_eq!((&*cdr.reason, cdr.recovered), (&b"operator"[..], false));
+    assert_eq!((&*cdr.reason, cdr.marks.recovered), (&b"operator"[..], false));
 }
 
 #[test]

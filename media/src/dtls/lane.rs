@@ -200,7 +200,7 @@ impl End {
     pub(crate) fn waiting(&self) -> usize {
         match &self.guard {
             Guard::Keying(keying) => keying.waiting.len(),
-            Guard::Open | Guard::Closed | Guard::Sealed(_) => 0,
+            Guard::Open | Guard::Closed | Guard::Sealed(_) | Guard::Fax => 0,
         }
     }
 

@@ -6,6 +6,7 @@
 //! is unique for the life of the node and is what consumers deduplicate by.
 
 use super::quote::{Money, Quote, Taken};
+use crate::policy::kinds::Kinds;
 use base::record::{self, Plain, Unreadable};
 use base::{Key, Now, plain};
 use std::net::SocketAddr;
@@ -205,8 +206,33 @@ pub struct Cdr {
     pub transfers: Vec<Transferred>,
     /// Media received from caller and callee.
     pub media: [LegMedia; 2],
+    /// What can be said in a byte.
+    pub marks: Marks,
+}
+
+/// What can be said of a call in a byte.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Marks {
     /// Closed by a successor of the process that carried the call: the end is the last moment known.
     pub recovered: bool,
+    /// Kinds of media that both sides had open.
+    pub kinds: Kinds,
+}
+
+impl Default for Marks {
+    fn default() -> Marks {
+        Marks { recovered: false, kinds: Kinds::NONE }
+    }
+}
+
+impl Plain for Marks {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(self.kinds.bits() << 1 | u8::from(self.recovered));
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        let marks = u8::take(from)?;
+        Ok(Marks { recovered: marks & 1 != 0, kinds: Kinds::take(&mut &[marks >> 1][..])? })
+    }
 }
 
 impl Cdr {
@@ -369,7 +395,7 @@ plain!(struct Score {
 });
 plain!(struct Cdr {
     id, call, call_id_in, call_id_out, from, to, source, trunk_in, trunk_out, setup, ringing, answer, end,
-    status, q850, reason, released_by, taken, why, transferred_to, attempts, transfers, media, recovered,
+    status, q850, reason, released_by, taken, why, transferred_to, attempts, transfers, media, marks,
 });
 
 #[cfg(test)]
@@ -416,7 +442,7 @@ pub(crate) mod tests {
                 score: Some(Score { mos_centi: 441, ..Score::default() }),
                 ..LegMedia::default()
             }; 2],
-            recovered: false,
+            marks: Marks { recovered: true, kinds: Kinds::default() },
         }
     }
 

@@ -3,5 +3,7 @@
 pub mod cdr;
 pub mod quote;
 
-pub use cdr::{Attempt, Cdr, CdrId, Frame, LegMedia, Moment, Party, Score, Stamp, Transferred};
+pub use cdr::{
+    Attempt, Cdr, CdrId, Frame, LegMedia, Marks, Moment, Party, Score, Stamp, Transferred,
+};
 pub use quote::{Money, Quote, Taken};

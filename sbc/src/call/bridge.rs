@@ -6,20 +6,26 @@
 use super::digits::{self, Format, Formats};
 use super::ice;
 use super::secure::{self, Said, Secure};
-use super::{Call, Leg};
+use super::{Call, Leg, streams};
 use crate::core::{Core, Turn, allow};
+use crate::policy::kinds::Kinds;
 use crate::policy::security::Srtp;
 use crate::policy::{Rtcp, Trunk};
 use crate::refusal::Refusal;
 use crate::sdp::{self, Kind, Lines, Local, Media, Origin, Protocol, Session};
 use base::PortId;
-use media::{Events, Learn, Plan, Reports, Security};
+use media::{Carries, Events, Learn, Plan, Reports, Security};
 use std::net::SocketAddr;
 
-/// The media line that is relayed: of the audio lines over RTP that are not refused the first one, or the
-/// first of those that suit the trunk of its writer better.
+/// The media line that every call has: of the audio lines over RTP that are not refused the first one, or
+/// the first of those that suit the trunk of its writer better; without any, T.38, else whatever comes first.
 fn relayed(session: &Session, trunk: Option<&Trunk>) -> Option<usize> {
-    let lines = || session.media().iter().enumerate().filter(|(_, media)| is_relayed(media));
+    let kinds = trunk.map_or(Kinds::ALL, |trunk| trunk.media);
+    let of = |is: fn(&Media) -> bool| {
+        let lines = session.media().iter().enumerate();
+        lines.filter(move |(_, media)| kinds.has(media.kind) && is(media))
+    };
+    let lines = || of(is_speech);
     let suits = lines().find(|(_, media)| {
         let srtp = trunk.map(|trunk| trunk.media_security.srtp).unwrap_or_default();
         match srtp {
@@ -28,10 +34,23 @@ fn relayed(session: &Session, trunk: Option<&Trunk>) -> Option<usize> {
             Srtp::Required => secure::is_secure(media.protocol),
         }
     });
-    suits.or_else(|| lines().next()).map(|(at, _)| at)
+    let found = suits.or_else(|| lines().next()).or_else(|| of(is_fax).next());
+    let found = found.or_else(|| of(|media| streams::is_relayed(media, Kinds::ALL)).next());
+    found.map(|(at, _)| at)
 }
 
-fn is_relayed(media: &Media) -> bool {
+/// Kinds of media that the trunk of a leg carries.
+pub(super) fn kinds(call: &Call, core: &Core, place: u8) -> Kinds {
+    let trunk = call.legs.get(usize::from(place)).and_then(|leg| core.image.trunk(leg.trunk));
+    trunk.map_or(Kinds::NONE, |trunk| trunk.media)
+}
+
+/// T.38 over UDP (ITU-T T.38 annex D).
+fn is_fax(media: &Media) -> bool {
+    media.kind == Kind::Image && media.protocol == Protocol::UdpTl && media.port != 0
+}
+
+fn is_speech(media: &Media) -> bool {
     let is_rtp = match media.protocol {
         Protocol::RtpAvp | Protocol::RtpAvpf | Protocol::RtpSavp | Protocol::RtpSavpf => true,
         Protocol::UdpTlsRtpSavp | Protocol::UdpTlsRtpSavpf => true,
@@ -58,9 +77,14 @@ pub(crate) fn permitted(
     session: &Session,
 ) -> Result<(), Refusal> {
     let line = relayed(session, core.image.trunk(trunk)).and_then(|i| session.media().get(i));
-    let Some(line) = line else { return Ok(()) };
+    let Some(line) = line else { return barred(session) };
     let line = (session, line);
     secure::judge(core, (trunk, port), &Secure::default(), line, Said::Offer).map(drop)
+}
+
+/// A description with nothing for its trunk has nothing open, or what the trunk does not carry.
+fn barred(session: &Session) -> Result<(), Refusal> {
+    if relayed(session, None).is_some() { Err(Refusal::MediaForbidden) } else { Ok(()) }
 }
 
 /// Takes an endpoint on the interface of a leg.
@@ -79,6 +103,7 @@ pub(crate) fn program(
     (said, session): (Said, &Session),
 ) -> Result<(), Refusal> {
     let line = of(call, core, place, session).map(|(_, line)| line);
+    streams::said(call, core, turn, place, session);
     let Some(leg) = call.leg(place) else { return Ok(()) };
     let Some(trunk) = core.image.trunk(leg.trunk) else { return Ok(()) };
     let Some(interface) = core.image.interface_of(leg.port) else { return Ok(()) };
@@ -93,11 +118,18 @@ pub(crate) fn program(
     };
     let at = (leg.trunk, leg.port);
     let chosen = secure::judge(core, at, &leg.secure, (session, line), said)?;
+    let was_agreed = leg.secure.is_agreed();
     let security = secure::take(&mut leg.secure, turn, line, said, chosen);
     let ice = ice::take(&mut leg.ice, turn, (session, line), said);
     leg.events = Format::of(line);
     let (events, own_stream) = terms(call, core, place);
+    call.cdr.marks.kinds = call.cdr.marks.kinds.with(line.kind);
+    let carries = carried(line);
     let Some(leg) = call.leg(place) else { return Ok(()) };
+    if carries == Carries::Fax && was_agreed {
+        // Speech that follows counts from zero: not under keys that were used.
+        leg.secure = secure::fresh(core, turn, leg.trunk, leg.port);
+    }
     let (sends, receives) = (line.direction.sends(), line.direction.receives());
     let held = line.is_held_by_address();
     let learn = match trunk.learn {
@@ -116,8 +148,9 @@ pub(crate) fn program(
         receive: sends,
         learn,
         inactivity: trunk.media_timeout,
-        own_stream,
-        reports: Reports::Plain,
+        own_stream: own_stream && carries == Carries::Speech,
+        reports: if carries == Carries::Speech { Reports::Plain } else { Reports::Relayed },
+        carries,
         security,
         events,
         ice,
@@ -125,7 +158,9 @@ pub(crate) fn program(
         allow: allow(interface.allow_loopback),
         ..Plan::default()
     };
-    if trunk.rtcp_xr || (plan.has_own_stream() && asks_for_metrics(line)) {
+    if trunk.rtcp_xr && carries == Carries::Speech
+        || (plan.has_own_stream() && asks_for_metrics(line))
+    {
         plan.reports = Reports::Extended;
     }
     for prefix in &trunk.media_sources {
@@ -150,6 +185,7 @@ fn fit(call: &mut Call, core: &Core, turn: &mut Turn, place: u8) {
     let terms = terms(call, core, place);
     let Some(leg) = call.leg(place) else { return };
     if let Some(plan) = &mut leg.plan
+        && plan.carries == Carries::Speech
         && terms != (plan.events, plan.own_stream)
     {
         (plan.events, plan.own_stream) = terms;
@@ -164,6 +200,17 @@ fn terms(call: &Call, core: &Core, place: u8) -> (Option<Events>, bool) {
     (events, own_stream || trunk.is_some_and(|trunk| trunk.rtcp == Rtcp::Fill))
 }
 
+/// What the datagrams of a line are.
+fn carried(line: &Media) -> Carries {
+    match line.kind {
+        Kind::Audio => Carries::Speech,
+        Kind::Image => Carries::Fax,
+        Kind::Video | Kind::Text | Kind::Message | Kind::Application | Kind::Other => {
+            Carries::Other
+        }
+    }
+}
+
 /// Whether a description asks for VoIP metrics (RFC 3611 5).
 fn asks_for_metrics(line: &Media) -> bool {
     let asked = line.attribute(b"rtcp-xr").unwrap_or_default();
@@ -174,16 +221,17 @@ fn asks_for_metrics(line: &Media) -> bool {
 pub(crate) fn apply(leg: &mut Leg, turn: &mut Turn) {
     leg.planned_at = turn.now.mono;
     if let (Some(end), Some(plan)) = (leg.media, &leg.plan) {
-        let heard = !leg.muted;
+        let heard = !leg.aside.muted;
         let (send, receive) = (plan.send && heard, plan.receive && heard);
         let plan = Plan { send, receive, ..plan.clone() };
         turn.media.program(turn.now.mono, end, plan);
     }
+    streams::apply_all(leg, turn);
 }
 
 /// Whether a leg is kept out of the conversation.
 pub(crate) fn mute(leg: &mut Leg, turn: &mut Turn, muted: bool) {
-    if core::mem::replace(&mut leg.muted, muted) != muted {
+    if core::mem::replace(&mut leg.aside.muted, muted) != muted {
         apply(leg, turn);
     }
 }
@@ -198,6 +246,9 @@ pub(crate) fn join(call: &mut Call, core: &Core, turn: &mut Turn) {
         (end(usize::from(call.near)), call.callee.and_then(|c| end(usize::from(c))))
     {
         turn.media.join(a, b);
+    }
+    if let Some(callee) = call.callee {
+        streams::join(call, turn, (call.near, callee));
     }
 }
 
@@ -221,16 +272,21 @@ pub(crate) fn is_offer(session: &Session) -> bool {
 /// codecs both trunks leave.
 pub(crate) fn rewritten(
     call: &mut Call,
-    core: &Core,
-    turn: &Turn,
+    core: &mut Core,
+    turn: &mut Turn,
     (from, to): (u8, u8),
     session: &Session,
 ) -> Option<Vec<u8>> {
+    let main = of(call, core, from, session).map(|(at, _)| at);
+    streams::prepare(call, core, turn, (from, to), (main, session));
     let formats = match of(call, core, from, session) {
         Some((_, line)) => {
             let list = formats(call, core, (from, to), line)?;
             let boundary = call.boundary(&core.image, from, to)?;
-            Formats::offered(line, (boundary.near, boundary.far), list)
+            match line.kind == Kind::Audio {
+                true => Formats::offered(line, (boundary.near, boundary.far), list),
+                false => Formats { list: Some(list), events: None },
+            }
         }
         None => Formats::default(),
     };
@@ -251,6 +307,9 @@ fn of<'a, 's>(
 
 /// The formats of an offered line that both trunks leave.
 fn formats(call: &Call, core: &Core, (from, to): (u8, u8), line: &Media) -> Option<Vec<u8>> {
+    if line.kind != Kind::Audio {
+        return Some(line.raw_formats.to_vec());
+    }
     let boundary = call.boundary(&core.image, from, to)?;
     sdp::choose(line, &boundary.near.codecs_in, &boundary.far.codecs_out)
 }
@@ -262,14 +321,27 @@ pub(crate) fn fits(
     (from, to): (u8, u8),
     session: &Session,
 ) -> Result<(), Refusal> {
-    let Some((_, line)) = of(call, core, from, session) else { return Ok(()) };
+    let Some((_, line)) = of(call, core, from, session) else { return barred(session) };
+    if !kinds(call, core, to).has(line.kind) {
+        return Err(Refusal::MediaForbidden);
+    }
     let leg = call.legs.get(usize::from(from)).ok_or(Refusal::InternalError)?;
     secure::judge(core, (leg.trunk, leg.port), &leg.secure, (session, line), Said::Offer)?;
     formats(call, core, (from, to), line).map(drop).ok_or(Refusal::NoCodec)
 }
 
-/// Whether an offer may be made to a leg: the keys its trunk requires may be said over its listener.
-pub(crate) fn may_offer(call: &Call, core: &Core, to: u8) -> Result<(), Refusal> {
+/// Whether `from`'s offer may be made to a leg: its trunk carries such media, and the keys the trunk requires
+/// may be said over its listener.
+pub(crate) fn may_offer(
+    call: &Call,
+    core: &Core,
+    (from, to): (u8, u8),
+    session: &Session,
+) -> Result<(), Refusal> {
+    let line = of(call, core, from, session).map(|(_, line)| line);
+    if line.is_some_and(|line| !kinds(call, core, to).has(line.kind)) {
+        return Err(Refusal::MediaForbidden);
+    }
     let leg = call.legs.get(usize::from(to)).ok_or(Refusal::InternalError)?;
     let trunk = core.image.trunk(leg.trunk).ok_or(Refusal::NoRoute)?;
     secure::may_offer(&leg.secure, &trunk.media_security)
@@ -288,12 +360,12 @@ pub(crate) fn answered(
     let offer = sdp::parse(&said).ok();
     let media = offer.as_ref().map_or(session.media(), Session::media);
     let formats = match of(call, core, from, session) {
-        Some((_, line)) => {
+        Some((_, line)) if line.kind == Kind::Audio => {
             let boundary = call.boundary(&core.image, from, to)?;
             let knows = call.legs.get(usize::from(to)).and_then(|leg| leg.events);
             Formats::answered(line, (boundary.near, boundary.far), knows)
         }
-        None => Formats::default(),
+        Some(_) | None => Formats::default(),
     };
     describe(call, core, turn, (from, to), (media, session), formats, Said::Answer)
 }
@@ -315,7 +387,10 @@ fn describe(
     let trunk = core.image.trunk(leg.trunk)?;
     let profile = &trunk.profile;
     let (rtp, rtcp) = (advertised(local.rtp), advertised(local.rtcp));
-    let mut lines = media.map_or_else(Lines::default, |media| match said {
+    let is_rtp = media.is_none_or(|media| media.protocol != Protocol::UdpTl);
+    let further = streams::locals(leg, turn, session, (interface.advertise, profile));
+    let protected = media.filter(|_| is_rtp);
+    let mut lines = protected.map_or_else(Lines::default, |media| match said {
         Said::Offer => secure::offer(&leg.secure, turn, &trunk.media_security, media),
         Said::Answer => {
             let muxes = leg.plan.as_ref().is_some_and(|plan| plan.rtcp_mux);
@@ -337,8 +412,8 @@ fn describe(
         rtp,
         rtcp,
         rtcp_mux: true,
-        rtcp_line: profile.rtcp,
-        ptime_ms: profile.ptime_ms,
+        rtcp_line: if is_rtp { profile.rtcp } else { sdp::RtcpLine::Never },
+        ptime_ms: profile.ptime_ms.filter(|_| media.is_none_or(|m| m.kind == Kind::Audio)),
         formats: formats.list,
         events: formats.events.map(|events| (events.payload_type, events.rate)),
         lines,
@@ -347,7 +422,10 @@ fn describe(
         let mut out = Vec::with_capacity(512);
         let (id, address) = (leg.sdp_id, interface.advertise);
         let origin = Origin { id, version, address, ice_lite, bundle: &bundle };
-        let local = |i| (Some(i) == at).then(|| local.clone());
+        let local = |i| match Some(i) == at {
+            true => Some(local.clone()),
+            false => further.iter().find(|(at, _)| *at == i).map(|(_, local)| local.clone()),
+        };
         sdp::rewrite_answer(&mut out, offer, session, origin, local);
         out
     };

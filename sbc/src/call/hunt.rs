@@ -8,7 +8,7 @@
 use super::branch::{self, Branch};
 use super::invite::{self, Offer};
 use super::{Call, MAX_LEGS, Phase, answer, body, bridge, early, exchange, outcome, redirect};
-use super::{ice, release, secure, session, transfer};
+use super::{ice, release, secure, session, streams, transfer};
 use crate::billing::Attempt;
 use crate::core::{Core, Turn};
 use crate::dialog::Dialog;
@@ -374,6 +374,7 @@ fn close_leg(call: &mut Call, turn: &mut Turn, core: &mut Core, place: u8) {
     let Some(leg) = call.leg(place) else { return };
     leg.phase = Phase::Over;
     let trunk = leg.trunk;
+    streams::close_all(leg, turn);
     if let Some(end) = leg.media.take() {
         turn.media.release(end, turn.now.mono);
         if let Some(at) = call.holds.iter().skip(1).position(|t| *t == trunk) {

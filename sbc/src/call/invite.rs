@@ -92,7 +92,7 @@ pub(super) fn send(
     let describer = transfer::describer(call);
     let sdp = match session {
         Some(session) => {
-            bridge::may_offer(call, core, place)?;
+            bridge::may_offer(call, core, (describer, place), &session)?;
             let sdp = bridge::rewritten(call, core, turn, (describer, place), &session);
             Some(sdp.ok_or(Refusal::NoCodec)?)
         }

@@ -126,6 +126,7 @@ pub(crate) fn given(
     let (tag, trunk) = (leg.dialog.tag, leg.trunk);
     let place = call.legs.len() as u8;
     core.own(end, call.key, place);
+    leg.aside.streams.iter().for_each(|stream| core.own(stream.media, call.key, place));
     if is_readdressed && leg.secure.is_agreed() {
         // Its keys have protected packets of another endpoint: it is to choose anew.
         (leg.plan, leg.secure) = (None, secure::fresh(core, turn, trunk, leg.port));
@@ -258,8 +259,15 @@ pub(crate) fn give(
     let Some(leg) = call.leg(going) else { return Err(481) };
     (leg.phase, leg.sign, leg.timer) = (Phase::Moved, Some(to), SessionTimer::default());
     let media = if same_shard { leg.media.take() } else { None };
+    let mut aside = given.leg.aside.clone();
+    if same_shard {
+        leg.aside.streams.clear();
+    } else {
+        aside.streams.clear();
+    }
     let leg = Leg {
         media,
+        aside,
         invite: None,
         others: Vec::new(),
         sign: None,
@@ -333,11 +341,14 @@ pub(crate) fn taken(call: &mut Call, core: &mut Core, turn: &mut Turn, tag: Tag,
 pub(crate) fn back(call: &mut Call, core: &mut Core, turn: &mut Turn, given: Given) {
     let Some(place) = call.place_of(given.leg.dialog.tag) else { return };
     let Given { leg, .. } = given;
+    let key = call.key;
     let Some(old) = call.leg(place) else { return };
     (old.phase, old.sign, old.timer) = (Phase::Confirmed, None, leg.timer);
     if let Some(end) = leg.media {
         old.media = Some(end);
-        core.own(end, call.key, place);
+        core.own(end, key, place);
+        old.aside = leg.aside;
+        old.aside.streams.iter().for_each(|stream| core.own(stream.media, key, place));
     }
     let other = call.other(place).and_then(|other| call.legs.get(usize::from(other)));
     let is_alone = other.is_none_or(|other| other.phase == Phase::Over);

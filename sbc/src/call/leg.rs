@@ -6,6 +6,7 @@ use super::early::Unconfirmed;
 use super::ice::Ice;
 use super::offer_answer::Negotiation;
 use super::secure::Secure;
+use super::streams::Aside;
 use crate::dialog::Dialog;
 use crate::dialog::prack::RAck;
 use crate::dialog::session_timer::SessionTimer;
@@ -108,8 +109,8 @@ pub struct Leg {
     pub(crate) events: Option<Format>,
     /// Where its ICE stands.
     pub(crate) ice: Ice,
-    /// It hears nothing and is not heard, whatever its description says: it has not answered.
-    pub(crate) muted: bool,
+    /// What few legs have.
+    pub(crate) aside: Aside,
     /// Neither direction of its last session description is on hold.
     pub(crate) both_ways: bool,
     /// When that was.
@@ -158,7 +159,7 @@ impl Leg {
             secure: Secure::default(),
             events: None,
             ice: Ice::default(),
-            muted: false,
+            aside: Aside::default(),
             both_ways: false,
             planned_at: Instant::NEVER,
             sdp_id: session >> 2,
@@ -202,6 +203,6 @@ plain!(
 );
 plain!(struct Leg {
     trunk, port, dialog, phase, invite, invite_cseq, others, peer, offer, asked, rseq, unconfirmed,
-    prack_owed, cancel_owed, bye_owed, media, plan, secure, ice, events, muted, both_ways, planned_at,
+    prack_owed, cancel_owed, bye_owed, media, plan, secure, ice, events, aside, both_ways, planned_at,
     sdp_id, sdp_version, said, before, timer, refresh, offers, sign, origin,
 });

@@ -31,6 +31,7 @@ mod secure;
 pub(crate) mod send;
 pub(crate) mod session;
 pub(crate) mod setup;
+pub(crate) mod streams;
 pub(crate) mod transfer;
 
 pub use leg::{Leg, Phase};

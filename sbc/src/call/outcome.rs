@@ -21,7 +21,7 @@ pub(super) fn failed(call: &Call, core: &Core, turn: &mut Turn, branch: Branch, 
 /// The call ended: answered, or given up while these were being tried.
 pub(super) fn over(call: &Call, core: &Core, turn: &mut Turn, tried: &[Branch]) {
     // When a call of a process that died ended is not known well enough.
-    if call.cdr.recovered {
+    if call.cdr.marks.recovered {
         return;
     }
     match call.carried.first() {

@@ -58,7 +58,10 @@ pub(crate) fn seal(call: &Call, transactions: &Transactions, media: &Media, out:
             tx.put(out);
             true
         });
-        counted(out, call.legs.iter().filter_map(|leg| leg.media), |end, out| {
+        let ends = call.legs.iter().flat_map(|leg| {
+            leg.media.into_iter().chain(leg.aside.streams.iter().map(|stream| stream.media))
+        });
+        counted(out, ends, |end, out| {
             let Some(record) = media.freeze(end) else { return false };
             end.put(out);
             record.put(out);

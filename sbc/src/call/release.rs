@@ -3,7 +3,9 @@
 //! The CDR closes when the end is known; the call itself stays until its last BYE is answered.
 
 use super::transfer;
-use super::{CALLER, Call, Phase, answer, branch, early, hunt, join, outcome, replace, send};
+use super::{
+    CALLER, Call, Phase, answer, branch, early, hunt, join, outcome, replace, send, streams,
+};
 use crate::billing::{LegMedia, Moment, Party, Score, Stamp};
 use crate::core::{Core, Reply, Turn};
 use crate::message::{self, Message, Method, Name, Print};
@@ -37,7 +39,7 @@ pub(crate) fn after_restart(call: &mut Call, core: &mut Core, turn: &mut Turn) {
     if call.has_ended() {
         return;
     }
-    call.cdr.recovered = true;
+    call.cdr.marks.recovered = true;
     release(call, core, turn, Refusal::Restart);
 }
 
@@ -117,7 +119,7 @@ pub(super) fn finish(
     if call.has_ended() {
         return;
     }
-    call.cdr.end = Some(if call.cdr.recovered { last_known(call) } else { turn.now.into() });
+    call.cdr.end = Some(if call.cdr.marks.recovered { last_known(call) } else { turn.now.into() });
     core.answered -= u64::from(call.state == CallState::Answered);
     call.state = CallState::Ended;
     // An answer to its question that is still under way finds nobody to route.
@@ -175,7 +177,9 @@ fn close_media(call: &mut Call, turn: &mut Turn) {
 
 /// Gives back a leg's media; what it has seen goes where the leg stands in the CDR.
 pub(crate) fn close_leg_media(call: &mut Call, turn: &mut Turn, place: u8) {
-    let Some(end) = call.leg(place).and_then(|leg| leg.media.take()) else { return };
+    let Some(leg) = call.leg(place) else { return };
+    streams::close_all(leg, turn);
+    let Some(end) = leg.media.take() else { return };
     let Some(report) = turn.media.release(end, turn.now.mono) else { return };
     let seen = LegMedia {
         packets: report.packets,

@@ -3,7 +3,7 @@
 use super::offer_answer::Negotiation;
 use super::secure::{self, Said};
 use super::{Call, Leg, body, bridge, hunt, ice, release, session, transfer};
-use crate::billing::{Cdr, CdrId, Moment, Party};
+use crate::billing::{Cdr, CdrId, Marks, Moment, Party};
 use crate::core::{Core, Known, Reply, Turn, respond_stateless, unsupported};
 use crate::dialog::session_timer::{LEAST_MIN_SE_S, SessionTimer};
 use crate::dialog::{Dialog, Tag};
@@ -209,7 +209,7 @@ fn new_cdr(
         why: Default::default(),
         attempts: Vec::new(),
         media: Default::default(),
-        recovered: false,
+        marks: Marks::default(),
     }
 }
 

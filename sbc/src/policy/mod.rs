@@ -8,6 +8,7 @@ pub mod admission;
 pub mod called;
 pub mod decide;
 mod dtmf;
+pub mod kinds;
 pub mod manipulate;
 pub mod methods;
 pub mod next_hop;
@@ -33,6 +34,7 @@ pub use succession::TooManyTrunks;
 pub use transport::{Face, StreamListener, Transport};
 
 use crate::dialog::session_timer::Terms;
+use crate::policy::kinds::Kinds;
 use crate::policy::methods::{Bodies, Methods};
 use crate::question::Query;
 use crate::refusal::Refusal;
@@ -183,6 +185,8 @@ pub struct Trunk {
     pub codecs_in: CodecPolicy,
     /// Codecs it may be offered.
     pub codecs_out: CodecPolicy,
+    /// Kinds of media it carries.
+    pub media: Kinds,
     /// Whose RTCP it is sent.
     pub rtcp: Rtcp,
     /// RTCP of ours has VoIP metrics (RFC 3611), whether its description asks for them or not.
@@ -244,6 +248,7 @@ impl Default for Trunk {
             media_security: MediaSecurity::default(),
             codecs_in: CodecPolicy::default(),
             codecs_out: CodecPolicy::default(),
+            media: Kinds::default(),
             rtcp: Rtcp::Pass,
             rtcp_xr: false,
             thresholds: Thresholds::default(),

@@ -161,6 +161,14 @@ impl Signal {
         self.core.transactions.retained()
     }
 
+    /// The media endpoints that its calls hold, once for each leg and line that names one.
+    pub fn held_ends(&self) -> impl Iterator<Item = base::Key> + '_ {
+        self.calls.iter().flat_map(|(_, call)| call.legs.iter()).flat_map(|leg| {
+            let further = leg.aside.streams.iter().map(|stream| stream.media);
+            leg.media.into_iter().chain(further)
+        })
+    }
+
     /// The trunks on which its calls hold places, once for each place.
     pub fn held_places(&self) -> impl Iterator<Item = u16> + '_ {
         self.calls.iter().flat_map(|(_, call)| call.holds.iter().copied())

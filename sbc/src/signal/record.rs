@@ -112,7 +112,10 @@ impl Signal {
         if !resume {
             ends.clear();
             call.holds.clear();
-            call.legs.iter_mut().for_each(|leg| leg.media = None);
+            for leg in &mut call.legs {
+                leg.media = None;
+                leg.aside.streams.clear();
+            }
         }
         // Places are given anew: a key whose transaction had ended would name another call's.
         let left: Vec<Key> = transactions.iter().map(|(key, _)| *key).collect();
@@ -137,7 +140,8 @@ impl Signal {
             self.core.waiting.push(key);
         }
         for (place, leg) in call.legs.iter().enumerate() {
-            if let Some(end) = leg.media {
+            let streams = leg.aside.streams.iter().map(|stream| stream.media);
+            for end in leg.media.into_iter().chain(streams) {
                 self.core.own(end, key, place as u8);
             }
         }
@@ -168,7 +172,7 @@ impl Signal {
     /// Closes the CDR of a call of which only journal frames are left.
     pub fn close(&mut self, turn: &mut Turn, mut cdr: Cdr, last_known: Stamp) {
         cdr.end = Some(last_known);
-        cdr.recovered = true;
+        cdr.marks.recovered = true;
         if cdr.answer.is_none() {
             cdr.status = Refusal::Restart.status();
         }

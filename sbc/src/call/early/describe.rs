@@ -25,7 +25,7 @@ pub(crate) fn described(
     }
     let is_owed = caller_is_owed(call);
     let Some(leg) = call.leg(place) else { return Err(Refusal::InternalError) };
-    if leg.muted && carrier == Carrier::Unreliable {
+    if leg.aside.muted && carrier == Carrier::Unreliable {
         // It binds nobody, and what it speaks of will not be heard.
         return Ok(None);
     }
@@ -72,7 +72,7 @@ pub(crate) fn noted(
 ) -> Result<(), Refusal> {
     let Some(leg) = call.leg(place) else { return Err(Refusal::InternalError) };
     let role = leg.offer.role(carrier);
-    if leg.muted && carrier == Carrier::Unreliable {
+    if leg.aside.muted && carrier == Carrier::Unreliable {
         return Ok(());
     }
     if !body::sdp(message).is_empty() && matches!(role, Role::Answer | Role::Preview) {
@@ -160,8 +160,8 @@ fn next_fork(call: &Call) -> Result<u8, Refusal> {
 /// The answer of a provisional response that a 2xx without a description confirms.
 pub(crate) fn answer(
     call: &mut Call,
-    core: &Core,
-    turn: &Turn,
+    core: &mut Core,
+    turn: &mut Turn,
     at: usize,
 ) -> Result<Vec<u8>, Refusal> {
     let earlier = call.early.get(at).map(|e| e.answer.clone()).unwrap_or_default();
