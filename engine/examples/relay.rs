@@ -58,6 +58,7 @@ fn limits(flows: u32) -> Limits {
         interface: 0,
         device: None,
         dscp: 0,
+        tcp_keepalive_s: 60,
     };
     let shard = ShardLimits {
         ports: (0..2 * flows).map(port).collect(),

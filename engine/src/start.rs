@@ -339,6 +339,7 @@ impl Seat {
         let sharing = sharing.map(|sharing| (sharing, self.birth.shard));
         let ports = Ports::open(&self.limits.shards[number].ports, sharing)?;
         let io_counters = self.mesh.counters().clone();
+        let listeners = self.mesh.listeners();
         let cpu = config
             .node
             .pin
@@ -354,6 +355,7 @@ impl Seat {
             signal: shard.signal().counters(),
             media: shard.media().counters.clone(),
             io: io_counters,
+            listeners,
             thread: thread.clone(),
         };
         let builder = std::thread::Builder::new().name(format!("shard-{number}"));

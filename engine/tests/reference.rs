@@ -6,6 +6,7 @@ use base::page::Page;
 use engine::config::Config;
 use engine::disk::scribe::ScribeCounters;
 use engine::gate::{Exposition, MEASURED, SINGLE, SOUNDING, ShardCounters, Sound};
+use engine::io::ListenerCounters;
 use engine::io::mesh::IoCounters;
 use sbc::Refusal;
 use sbc::policy::Image;
@@ -20,6 +21,7 @@ fn exposition() -> Exposition {
         signal: Arc::default(),
         media: Arc::default(),
         io: Arc::new(IoCounters::default()),
+        listeners: Arc::new([ListenerCounters::default()]),
         thread: Arc::default(),
     };
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples/carrier.toml");
@@ -63,9 +65,14 @@ fn every_metric_is_documented() {
         let family = families.entry(metric.name).or_insert((metric, Vec::new()));
         family.1.extend(metric.label.map(|l| l.1));
     });
+    exposition().visit_listeners(&mut |metric, _, _| {
+        let family = families.entry(metric.name).or_insert((metric, Vec::new()));
+        family.1.extend(metric.label.map(|l| l.1));
+    });
     let mut page = String::from(
         "# Metrics\n\nServed at `/metrics` on the address of `[metrics] listen`, in Prometheus' text format. \
-         Metrics of shards carry the label `shard`.\n\n| metric | kind | meaning | label values |\n|---|---|---|---|\n",
+         Metrics of shards carry the label `shard`, \
+         those of listeners for connections `listener` as well: interface and transport, like `outside/tls`.\n\n| metric | kind | meaning | label values |\n|---|---|---|---|\n",
     );
     for (name, (metric, values)) in &families {
         if name.starts_with("tandem_setup_delay") {

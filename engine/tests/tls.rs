@@ -5,6 +5,7 @@ mod common;
 
 use common::authority::Authority;
 use common::process::Running;
+use common::wire::{Peer, header, respond};
 use common::{LONG, Lab, Load, Node, Setup, within};
 use serde_json::json;
 use std::io::{Read, Write};
@@ -46,22 +47,32 @@ impl Client {
 
     /// Asks with OPTIONS; the head of the answer, or nothing when it was cut off.
     fn ask(&mut self, number: u32) -> String {
-        if !self.say(number) {
-            return String::new();
-        }
+        if self.say(number) { self.hear() } else { String::new() }
+    }
+
+    /// The head of what comes next.
+    fn hear(&mut self) -> String {
         let mut answer = Vec::new();
         let output = self.process.stdout.as_mut().unwrap();
         let mut byte = [0; 1];
         while !answer.ends_with(b"\r\n\r\n") && output.read(&mut byte).unwrap_or(0) == 1 {
             answer.push(byte[0]);
         }
-        String::from_utf8(answer).unwrap()
+        let head = String::from_utf8(answer).unwrap();
+        let mut body = vec![0; header(&head, "Content-Length").parse().unwrap_or(0)];
+        output.read_exact(&mut body).unwrap();
+        head
     }
 
     /// Sends an OPTIONS; whether that could be done.
     fn say(&mut self, number: u32) -> bool {
+        self.say_as(number, "192.0.2.9")
+    }
+
+    /// The same with this behind its transport in the Via.
+    fn say_as(&mut self, number: u32, sent_by: &str) -> bool {
         let text = format!(
-            "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TLS 192.0.2.9;branch=z9hG4bK{number};rport\r\n\
+            "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TLS {sent_by};branch=z9hG4bK{number};rport\r\n\
              From: <sip:x@y>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: options{number}\r\nCSeq: {number} OPTIONS\r\n\
              Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
         );
@@ -271,4 +282,137 @@ fn a_trunk_is_known_by_the_name_its_peer_proves() {
     let alarms = node.status()["alarms"].to_string();
     assert!(alarms.contains("the certificate in [tls] expires in "), "{alarms}");
     assert_eq!(node.drain(), Some(0));
+}
+
+/// A peer that can only connect to us is called over its connection, if it says where it listens (RFC 5923) and
+/// has proved to be who is expected there; another's connection is not taken for its.
+#[test]
+fn a_connection_that_is_offered_carries_calls_back() {
+    for (who, is_believed) in [("peer", true), ("other", false)] {
+        let lab = Lab::new("tls-alias");
+        let authority = Authority::new(&lab);
+        authority.issue("node", &format!("IP:{}", lab.ip));
+        authority.issue("peer", "DNS:peer.example");
+        authority.issue("other", "DNS:other.example");
+        // Nobody listens there.
+        let listens = lab.tcp();
+        let mut setup = setup(
+            &lab,
+            listens,
+            ("udp", "tls"),
+            &authority.section("node", "verify_clients = true"),
+        );
+        setup.node = setup.node.replace("shards = 1", "shards = 2");
+        setup.trunks[0].2 += "tls_name = \"peer.example\"\n";
+        setup.trunks[0].2 += &format!(
+            "[[trunk]]\nname = \"near\"\ninterface = \"loop\"\ntransport = \"tls\"\nsources = [\"{}\"]\n",
+            lab.ip
+        );
+        let mut node = Node::start(&lab, &setup);
+        let file = |kind: &str| lab.file(&format!("{who}.{kind}")).display().to_string();
+        let from = format!("{}:0", lab.ip);
+        let more = ["-cert", &file("pem"), "-key", &file("key"), "-bind", &from];
+        let mut client = Client::connect(&lab.file("ca.pem"), tls_of(&node), &more);
+        let via = format!("192.0.2.9:{};alias", listens.port());
+        assert!(client.say_as(1, &via));
+        let heard = client.hear();
+        assert!(heard.starts_with("SIP/2.0 200 "), "{heard}");
+        let caller = Peer::bind(lab.udp());
+        let invite = caller.invite(node.sip, "back", "");
+        caller.send(node.sip, invite.as_bytes());
+        if is_believed {
+            let invite = client.hear();
+            assert!(invite.starts_with("INVITE "), "{invite}");
+            assert!(invite.contains(";alias"), "ours may come back the same way: {invite}");
+            let busy = respond(&invite, "486 Busy Here", "", "");
+            client.input.write_all(busy.as_bytes()).unwrap();
+            caller.expect("486", |text| text.starts_with("SIP/2.0 486 "));
+            assert!(client.hear().starts_with("ACK "));
+            assert!(node.metric("tandem_stream_aliased_total") > 0, "{}", node.page());
+            assert_eq!(node.metric("tandem_stream_dialled_total"), 0);
+            // And when it is gone, so is the way.
+            drop(client);
+            let gone =
+                within(LONG, || (node.metric("tandem_stream_connections") == 0).then_some(()));
+            assert!(gone.is_some(), "{}", node.page());
+            caller.send(node.sip, caller.invite(node.sip, "gone", "").as_bytes());
+        }
+        caller.expect("500", |text| text.starts_with("SIP/2.0 500 "));
+        node.await_records(1 + usize::from(is_believed));
+        assert_eq!(node.drain(), Some(0));
+    }
+}
+
+/// Certificates change again and again while calls come and go between two nodes that show each other theirs: no call
+/// notices, and new connections are made with the newest.
+#[test]
+fn certificates_change_under_load() {
+    let (first, second) = (Lab::new("tls-rotation"), Lab::new("tls-rotation-far"));
+    let authority = Authority::new(&first);
+    authority.issue("one", &format!("IP:{}", first.ip));
+    authority.issue("two", "DNS:two.example");
+    let callee = second.udp();
+    let theirs = authority.section("two", "verify_clients = true");
+    let mut two = Node::start(&second, &setup(&second, callee, ("tls", "udp"), &theirs));
+    let mut setup_one = setup(&first, tls_of(&two), ("udp", "tls"), &authority.section("one", ""));
+    setup_one.trunks[0].2 += "tls_name = \"two.example\"\n";
+    let mut one = Node::start(&first, &setup_one);
+    let more = ["--calls", "150", "--rate", "50", "--hold", "0.5", "--no-media"];
+    let mut load = Load::start(&first, one.sip, callee, &more);
+    let mut rotations = 0;
+    while !load.is_over() && rotations < 10 {
+        authority.issue("one", &format!("IP:{},DNS:one-{rotations}.example", first.ip));
+        authority.issue("two", &format!("DNS:two.example,DNS:two-{rotations}.example"));
+        for node in [&one, &two] {
+            let reloaded = node.ask(json!({"op": "reload"}));
+            assert!(reloaded.is_ok(), "{reloaded:?}");
+        }
+        rotations += 1;
+        let name = format!("two-{}.example", rotations - 1);
+        let file = |kind: &str| first.file(&format!("one.{kind}")).display().to_string();
+        let more = ["-cert", &file("pem"), "-key", &file("key"), "-verify_hostname", name.as_str()];
+        let renewed = within(LONG, || {
+            let mut client = Client::connect(&first.file("ca.pem"), tls_of(&two), &more);
+            client.ask(rotations).starts_with("SIP/2.0 200 ").then_some(())
+        });
+        assert!(renewed.is_some(), "rotation {rotations}\n{}", two.process.log());
+    }
+    let (code, report) = load.finish(Duration::from_secs(60));
+    assert!(rotations >= 2, "{rotations} rotations");
+    assert_eq!((code, &report["clean"]), (0, &json!(150)), "{report}");
+    assert_eq!(one.metric("tandem_stream_dialled_total"), 1, "one connection, all the time");
+    for node in [&mut one, &mut two] {
+        assert_eq!(node.await_records(150).len(), 150);
+        assert_eq!(node.drain(), Some(0));
+    }
+}
+
+/// The same over IPv6.
+#[test]
+fn calls_pass_two_nodes_over_tls_and_ipv6() {
+    let (first, second) = (Lab::ipv6("tls-v6-first"), Lab::ipv6("tls-v6-second"));
+    let authority = Authority::new(&first);
+    authority.issue("one", "IP:::1");
+    authority.issue("two", "IP:::1");
+    let callee = second.udp();
+    // Every lab of this address family shares ::1, so the media ports come from the process id.
+    let ports = 32_000 + (std::process::id() % 50) * 80;
+    let media = |first: u32| format!("media_ports = \"{first}-{}\"\n", first + 39);
+    let mut setup_two = setup(&second, callee, ("tls", "udp"), &authority.section("two", ""));
+    setup_two.interface =
+        setup_two.interface.replace("media_ports = \"20000-21999\"\n", &media(ports));
+    setup_two.node = setup_two.node.replace("max_calls = 400", "max_calls = 9");
+    let mut two = Node::start(&second, &setup_two);
+    let mut setup_one = setup(&first, tls_of(&two), ("udp", "tls"), &authority.section("one", ""));
+    setup_one.interface =
+        setup_one.interface.replace("media_ports = \"20000-21999\"\n", &media(ports + 40));
+    setup_one.node = setup_one.node.replace("max_calls = 400", "max_calls = 9");
+    let mut one = Node::start(&first, &setup_one);
+    let more = ["--calls", "5", "--rate", "10", "--hold", "0.3"];
+    let (code, report) = Load::start(&first, one.sip, callee, &more).finish(LONG);
+    assert_eq!((code, &report["clean"]), (0, &json!(5)), "{report}\n{}", two.process.log());
+    for node in [&mut one, &mut two] {
+        assert_eq!(node.await_records(5).len(), 5);
+        assert_eq!(node.drain(), Some(0));
+    }
 }

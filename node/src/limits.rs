@@ -29,6 +29,8 @@ pub struct PortSpec {
     pub device: Option<String>,
     /// Differentiated services code point of what leaves, 0..=63 (RFC 2474).
     pub dscp: u8,
+    /// Seconds of silence after which the kernel asks whether a connection's far end still lives; 0 never.
+    pub tcp_keepalive_s: u16,
 }
 
 /// What one shard may hold.

@@ -10,9 +10,10 @@ use crate::dialog::session_timer::Mode;
 use crate::dialog::{Contact, Dialog, Tag};
 use crate::message::{self, Index, Message, Method, Name, Print, Status, response_head};
 use crate::policy::plan::Kept;
-use crate::policy::{Face, Image, Proved, Refers, realm};
+use crate::policy::{Face, Image, Proved, Refers, Transport, realm};
 use crate::quality::Standing;
 use crate::question::{Names, Ported, Question};
+use crate::signal::Keeper;
 use crate::transaction::{
     Branch, ClientInvite, ClientOther, Machine, Owner, ServerInvite, ServerOther, Timers,
     Transaction, Transactions,
@@ -93,6 +94,8 @@ pub(crate) enum Alarm {
     Merged(u64),
     /// The memory of a call of an earlier process fades.
     Past(u64),
+    /// Keep-alives are due, by the configuration of this generation.
+    KeepAlive(u64),
 }
 
 /// Lanes and clocks of one turn, lent by the shard.
@@ -145,6 +148,8 @@ pub(crate) struct Core {
     /// Where a decision is listened to.
     pub(crate) heard: Kept,
     pub(crate) index: Index,
+    /// What is kept open.
+    pub(crate) keeper: Keeper,
     pub(crate) draining: bool,
     /// Calls answered and not ended.
     pub(crate) answered: u64,
@@ -647,6 +652,10 @@ pub(crate) fn via(print: &mut Print, face: &Face, branch: &[u8]) {
             .bytes(b";branch=")
             .bytes(branch)
             .bytes(b";rport");
+        if face.transport == Transport::Tls {
+            // RFC 5923 8.1: requests to us may come back over the connection this one leaves by.
+            v.bytes(b";alias");
+        }
     });
 }
 

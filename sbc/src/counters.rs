@@ -198,6 +198,16 @@ counters! {
         dropped: counter "tandem_sip_dropped_total" of Dropped by "reason",
         /// STUN Binding requests answered on SIP ports: peers behind NATs that keep theirs open (RFC 5626).
         bindings: counter "tandem_sip_stun_answered_total",
+        /// Keep-alives sent to endpoints of trunks with `keepalive_s`, repeated STUN requests included.
+        keepalives_sent: counter "tandem_keepalives_sent_total",
+        /// STUN keep-alives that were answered.
+        keepalives_answered: counter "tandem_keepalives_answered_total",
+        /// STUN keep-alives that were not, repeated as they were.
+        keepalives_unanswered: counter "tandem_keepalives_unanswered_total",
+        /// Answers that saw us at another address than the one before: a NAT on the way forgot us.
+        keepalives_rebound: counter "tandem_keepalives_rebound_total",
+        /// Endpoints over UDP that did not answer their last keep-alive.
+        keepalive_silent: gauge "tandem_keepalive_silent_endpoints",
         /// Malformed SIP messages, by what is wrong with them.
         parse_errors: counter "tandem_sip_parse_errors_total" of ParseKind by "kind",
         /// Messages handed to the shard that owns their call.

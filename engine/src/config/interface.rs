@@ -42,6 +42,8 @@ pub struct MediaPorts {
     pub dscp_sip: u8,
     /// Differentiated services code point of RTP and RTCP.
     pub dscp_rtp: u8,
+    /// Seconds of silence after which the kernel asks whether a connection's far end still lives; 0 never.
+    pub tcp_keepalive_s: u16,
 }
 
 impl MediaPorts {
@@ -65,6 +67,7 @@ pub(super) struct Draft {
     pub(super) allow: Allow,
     dscp_sip: u8,
     dscp_rtp: u8,
+    tcp_keepalive_s: u16,
     pub(super) trusted: bool,
     stun_server: bool,
 }
@@ -100,6 +103,7 @@ impl Draft {
             allow: allow(s, report),
             dscp_sip: s.number(report, "dscp_sip", 0..=63, 24),
             dscp_rtp: s.number(report, "dscp_rtp", 0..=63, 46),
+            tcp_keepalive_s: s.number(report, "tcp_keepalive_s", 0..=7_200, 60),
             trusted: s.flag(report, "trusted", false),
             stun_server: s.flag(report, "stun_server", false),
         };
@@ -239,6 +243,7 @@ impl Draft {
             ws_origins: self.ws_origins.iter().map(|o| o.value.clone()).collect(),
             dscp_sip: self.dscp_sip,
             dscp_rtp: self.dscp_rtp,
+            tcp_keepalive_s: self.tcp_keepalive_s,
         })
     }
 }

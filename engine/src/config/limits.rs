@@ -269,7 +269,8 @@ fn spec(address: SocketAddr, role: Role, interface: u16, media: &MediaPorts) -> 
         Role::Sip | Role::Stream(_) => media.dscp_sip,
         Role::Rtp | Role::Rtcp => media.dscp_rtp,
     };
-    PortSpec { address, role, interface, device: media.device.clone(), dscp }
+    let (device, tcp_keepalive_s) = (media.device.clone(), media.tcp_keepalive_s);
+    PortSpec { address, role, interface, device, dscp, tcp_keepalive_s }
 }
 
 /// Every capacity and what it costs on this machine, as a table; then the notes.

@@ -117,6 +117,7 @@ struct Settings {
     ring_timeout: Duration,
     max_duration: Duration,
     media_timeout: Option<Duration>,
+    keepalive: Option<Duration>,
     learn: Learn,
     pass_headers: Vec<Box<[u8]>>,
     session: Terms,
@@ -230,6 +231,7 @@ impl Draft {
                 .map(|n| n.value.to_ascii_lowercase().into())
                 .collect(),
             large: self.large.0,
+            keepalive: settings.keepalive,
             tech_prefix: self.tech_prefix.as_ref().map(|p| p.value),
             domain: self.domain.as_ref().map(|d| d.value.clone()),
             capacity: settings.capacity,
@@ -320,6 +322,10 @@ impl Settings {
             trying_timeout: ms(s.number(report, "trying_timeout_ms", 100..=32_000, 4000)),
             ring_timeout: seconds(s.number(report, "ring_timeout_s", 1..=600, 120)),
             max_duration: seconds(s.number(report, "max_duration_s", 1..=604_800, 14_400)),
+            keepalive: match s.number(report, "keepalive_s", 0..=3_600, 0) {
+                0 => None,
+                seconds => Some(Duration::from_secs(seconds)),
+            },
             media_timeout: match s.number(report, "media_timeout_s", 0..=86_400, 60) {
                 0 => None,
                 n => Some(seconds(n)),

@@ -8,6 +8,7 @@ use super::porting::PortingCounters;
 use super::quality::QualityCounters;
 use super::reload::ReloadCounters;
 use crate::disk::scribe::ScribeCounters;
+use crate::io::ListenerCounters;
 use crate::io::mesh::IoCounters;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -41,6 +42,8 @@ pub struct ShardCounters {
     pub media: Arc<media::Counters>,
     /// Driver.
     pub io: Arc<IoCounters>,
+    /// Its listeners for connections.
+    pub listeners: Arc<[ListenerCounters]>,
     /// Thread id, once it runs.
     pub thread: Arc<AtomicI32>,
 }
@@ -231,6 +234,21 @@ impl Exposition {
         }
     }
 
+    /// Every metric of listeners for connections: of which shard, and which listener by its name.
+    pub fn visit_listeners(&self, visit: &mut dyn FnMut(Metric, (usize, &str), u64)) {
+        let image = self.image.borrow().clone();
+        for (number, shard) in self.shards.iter().enumerate() {
+            for (place, listener) in shard.listeners.iter().enumerate() {
+                let name = image.streams.get(place).and_then(|stream| {
+                    let interface = image.interfaces.get(usize::from(stream.interface))?;
+                    Some(format!("{}/{}", interface.name, stream.face.transport.param()))
+                });
+                let name = name.unwrap_or_else(|| place.to_string());
+                listener.visit(&mut |metric, value| visit(metric, (number, &name), value));
+            }
+        }
+    }
+
     /// The exposition in Prometheus' text format.
     pub fn text(&self) -> String {
         let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
@@ -241,6 +259,15 @@ impl Exposition {
             let family = families.entry(metric.name.to_owned()).or_insert_with(|| family(&metric));
             let labels = [
                 shard.map(|s| ("shard", s.to_string())),
+                metric.label.map(|(n, v)| (n, v.to_owned())),
+            ];
+            family.mut_metric().push(sample(metric.kind, &labels, value as f64));
+        });
+        self.visit_listeners(&mut |metric, (shard, listener), value| {
+            let family = families.entry(metric.name.to_owned()).or_insert_with(|| family(&metric));
+            let labels = [
+                Some(("shard", shard.to_string())),
+                Some(("listener", listener.to_owned())),
                 metric.label.map(|(n, v)| (n, v.to_owned())),
             ];
             family.mut_metric().push(sample(metric.kind, &labels, value as f64));

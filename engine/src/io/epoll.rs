@@ -70,7 +70,7 @@ impl Epoll {
         mesh: ShardMesh,
     ) -> Result<(Epoll, Inbox), Fault> {
         let mut ports = ports;
-        let streams = Streams::new(ports.take_listeners(), mesh.seat(), 0..0);
+        let streams = Streams::new(ports.take_listeners(), mesh.seat(), 0..0, mesh.listeners());
         let made = streams.and_then(|streams| Ok((watch(&ports, &streams, mesh.bell())?, streams)));
         let (epoll, streams) = made.map_err(|e| Fault {
             what: format!("cannot set up epoll: {e}"),
@@ -172,6 +172,11 @@ impl Io for Epoll {
 }
 
 impl Epoll {
+    #[cfg(test)]
+    pub(crate) fn streams(&mut self) -> Option<&mut Streams> {
+        self.shore.streams.as_mut()
+    }
+
     #[cfg(test)]
     pub(crate) fn counters(&self) -> &super::mesh::IoCounters {
         self.shore.counters()

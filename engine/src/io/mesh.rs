@@ -4,11 +4,11 @@
 //! when the receiver may be asleep; it is a hint, because rings are looked at every turn. A full ring
 //! drops and counts: nothing here ever waits for a reader.
 
-use super::stream::Terms;
+use super::stream::{Alias, ListenerCounters, Terms};
 use super::sys;
 use base::{PortId, ShardId};
 use control::Event;
-use node::{Fault, Letter, Limits};
+use node::{Fault, Letter, Limits, Role};
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -44,12 +44,16 @@ base::counters! {
         streams_refused: counter "tandem_stream_refused_total",
         /// Connections begun to peers.
         streams_dialled: counter "tandem_stream_dialled_total",
+        /// Messages sent over a connection their peer made and offered for it, by a name it had proved (RFC 5923).
+        streams_aliased: counter "tandem_stream_aliased_total",
         /// Connections their far end closed.
         streams_closed: counter "tandem_stream_closed_total",
         /// Connections that ended with an error, or could not be made.
         stream_errors: counter "tandem_stream_errors_total",
         /// Connections closed because a message, or the connection itself, took too long, or nothing came.
         streams_timed_out: counter "tandem_stream_timeouts_total",
+        /// Connections closed because a keep-alive of ours was not answered within ten seconds.
+        streams_silent: counter "tandem_stream_silent_total",
         /// Connections closed because what came could not be cut into messages.
         streams_malformed: counter "tandem_stream_malformed_total",
         /// TLS sessions that failed: no common version, a certificate that proves nothing, a forged record.
@@ -119,6 +123,7 @@ pub(crate) struct Accepted {
 enum Parcel {
     Letter(Letter),
     Accepted(Accepted),
+    Alias(Alias),
     Terms(Arc<Terms>),
 }
 
@@ -126,6 +131,7 @@ enum Parcel {
 #[derive(Default)]
 pub(crate) struct Parcels {
     pub(crate) accepted: Vec<Accepted>,
+    pub(crate) aliases: Vec<Alias>,
     pub(crate) terms: Option<Arc<Terms>>,
 }
 
@@ -144,6 +150,7 @@ pub struct ShardMesh {
     events: Producer<Event>,
     gate: Arc<Bell>,
     counters: Arc<IoCounters>,
+    listeners: Arc<[ListenerCounters]>,
 }
 
 /// The gate's ends of the mesh.
@@ -172,7 +179,7 @@ impl Mesh {
             counters: Vec::new(),
         };
         let mut shards: Vec<ShardMesh> =
-            (0..count).map(|own| shard(own, &bells, &mut gate, limits.events)).collect();
+            (0..count).map(|own| shard(own, &bells, &mut gate, limits)).collect();
         for from in 0..count {
             for to in 0..count {
                 if from != to {
@@ -191,8 +198,10 @@ impl Mesh {
     }
 }
 
-fn shard(own: usize, bells: &[Arc<Bell>], gate: &mut GateMesh, events: usize) -> ShardMesh {
-    let (producer, consumer) = RingBuffer::new(events.max(1));
+fn shard(own: usize, bells: &[Arc<Bell>], gate: &mut GateMesh, limits: &Limits) -> ShardMesh {
+    let (producer, consumer) = RingBuffer::new(limits.events.max(1));
+    let ports = limits.shards.get(own).map_or(&[][..], |shard| &shard.ports);
+    let listeners = ports.iter().filter(|spec| matches!(spec.role, Role::Stream(_)));
     let counters = Arc::new(IoCounters::default());
     gate.events.push(consumer);
     gate.counters.push(counters.clone());
@@ -206,6 +215,7 @@ fn shard(own: usize, bells: &[Arc<Bell>], gate: &mut GateMesh, events: usize) ->
         events: producer,
         gate: gate.bell.clone(),
         counters,
+        listeners: listeners.map(|_| ListenerCounters::default()).collect(),
     }
 }
 
@@ -213,6 +223,11 @@ impl ShardMesh {
     /// Counters of this shard's driver, for the gate to read.
     pub fn counters(&self) -> &Arc<IoCounters> {
         &self.counters
+    }
+
+    /// Counters of its listeners for connections, in their order.
+    pub fn listeners(&self) -> Arc<[ListenerCounters]> {
+        self.listeners.clone()
     }
 
     /// The descriptor that becomes readable when the shard is to wake.
@@ -233,6 +248,7 @@ impl ShardMesh {
                 match ring.pop() {
                     Ok(Parcel::Letter(letter)) => letters.push(letter),
                     Ok(Parcel::Accepted(connection)) => parcels.accepted.push(connection),
+                    Ok(Parcel::Alias(alias)) => parcels.aliases.push(alias),
                     Ok(Parcel::Terms(terms)) => parcels.terms = Some(terms),
                     Err(_) => break,
                 }
@@ -248,6 +264,15 @@ impl ShardMesh {
             self.touched[to] = true;
         } else {
             self.counters.streams_refused.add(1);
+        }
+    }
+
+    /// Tells the owner of an address of a connection for it; without room it is not told, and dials.
+    pub(crate) fn tell(&mut self, to: ShardId, alias: Alias) {
+        let to = usize::from(to.0);
+        let ring = self.outgoing.get_mut(to).and_then(Option::as_mut);
+        if ring.is_some_and(|ring| ring.push(Parcel::Alias(alias)).is_ok()) {
+            self.touched[to] = true;
         }
     }
 

@@ -32,6 +32,7 @@ pub(crate) mod testing;
 pub mod uring;
 
 pub use journal::Reader as JournalReader;
+pub use stream::ListenerCounters;
 
 use std::os::fd::OwnedFd;
 use tokio::io::unix::AsyncFd;

@@ -360,7 +360,8 @@ mod tests {
     use super::*;
 
     fn spec(address: &str, role: Role) -> PortSpec {
-        PortSpec { address: address.parse().unwrap(), role, interface: 0, device: None, dscp: 46 }
+        let (address, device) = (address.parse().unwrap(), None);
+        PortSpec { address, role, interface: 0, device, dscp: 46, tcp_keepalive_s: 60 }
     }
 
     #[test]

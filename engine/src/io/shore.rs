@@ -74,9 +74,15 @@ impl Shore {
             for accepted in self.parcels.accepted.drain(..) {
                 streams.adopt(accepted, self.last, counters);
             }
+            for alias in self.parcels.aliases.drain(..) {
+                streams.alias(alias);
+            }
             streams.turn(self.last, &mut inbox.letters, counters);
             for (shard, accepted) in streams.strays() {
                 self.mesh.pass(shard, accepted);
+            }
+            for (shard, alias) in streams.told_aliases() {
+                self.mesh.tell(shard, alias);
             }
         }
         inbox.journal_room = match &self.region {
@@ -117,7 +123,7 @@ impl Shore {
     ) {
         let Some(streams) = &mut self.streams else { return };
         let counters = self.mesh.counters();
-        if let Some(shard) = streams.send((port, to), bytes, self.last, counters) {
+        if let Some((shard, to)) = streams.send((port, to), bytes, self.last, counters) {
             mesh.push((shard, Letter::Forward { port, to, bytes: bytes.into() }));
         }
     }

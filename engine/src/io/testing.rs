@@ -23,6 +23,7 @@ pub(crate) fn specs(count: usize, role: Role) -> Vec<PortSpec> {
         interface: 0,
         device: None,
         dscp: 46,
+        tcp_keepalive_s: 60,
     };
     vec![spec; count]
 }

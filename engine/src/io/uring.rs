@@ -126,7 +126,7 @@ fn build(
         .setup_r_disabled()
         .setup_cqsize(completions(ports.doors().len() + seats as usize))
         .build(QUEUE)?;
-    let streams = Streams::new(listeners, mesh.seat(), first..first + seats)?;
+    let streams = Streams::new(listeners, mesh.seat(), first..first + seats, mesh.listeners())?;
     let mut inbox = Inbox::new(layout::pool());
     let pool = inbox.pool.as_mut_ptr();
     let before_media = if ports.is_shared() { SHARED_PREAMBLE } else { PREAMBLE };
@@ -251,6 +251,11 @@ impl Io for Uring {
 const LOOK: Nap = Nap { want: 0, collect: Duration::ZERO, left: Some(Duration::ZERO) };
 
 impl Uring {
+    #[cfg(test)]
+    pub(crate) fn streams(&mut self) -> Option<&mut Streams> {
+        self.shore.streams.as_mut()
+    }
+
     #[cfg(test)]
     pub(crate) fn counters(&self) -> &super::mesh::IoCounters {
         self.shore.counters()

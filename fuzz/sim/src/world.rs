@@ -635,6 +635,7 @@ fn limits(image: &Image, options: &Options) -> Limits {
             interface: i as u16,
             device: None,
             dscp: 24,
+            tcp_keepalive_s: 60,
         });
         let mut ports: Vec<PortSpec> = sip.collect();
         ports.extend(image.streams.iter().map(|stream| PortSpec {
@@ -643,6 +644,7 @@ fn limits(image: &Image, options: &Options) -> Limits {
             interface: stream.interface,
             device: None,
             dscp: 24,
+            tcp_keepalive_s: 60,
         }));
         for (i, interface) in image.interfaces.iter().enumerate() {
             for pair in 0..options.pairs {
@@ -655,6 +657,7 @@ fn limits(image: &Image, options: &Options) -> Limits {
                         interface: i as u16,
                         device: None,
                         dscp: 46,
+                        tcp_keepalive_s: 60,
                     });
                 }
             }

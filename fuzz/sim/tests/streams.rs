@@ -118,6 +118,24 @@ fn a_failure_is_not_repeated_and_its_transaction_is_gone_at_once() {
     s.assert_clean(1);
 }
 
+/// What its shard has no room for is refused by name over the connection it came by, and nothing else of it.
+#[test]
+fn a_shard_that_takes_no_more_is_refused_for() {
+    let mut s = dialled_in();
+    let invite = s.request("INVITE", "c1", "442079460000", "", "");
+    let ack = invite.replace("INVITE", "ACK");
+    for text in [invite.clone(), ack, invite.replace("INVITE", "INFO")] {
+        let (port, source, proved) = (base::PortId(1), s.caller, None);
+        let bytes = text.into_bytes().into();
+        s.world.post(0, Letter::Returned { port, source, proved, bytes });
+    }
+    s.expect_status(s.caller, 503);
+    s.expect_status(s.caller, 503);
+    assert!(s.within(s.caller, Duration::from_secs(1)).is_none(), "{}", s.ladder());
+    let refused = sbc::Refusal::ShardBusy.index();
+    assert_eq!(s.world.shards()[0].signal().counters().refusals.get(refused), 2);
+}
+
 #[test]
 fn a_route_that_cannot_be_dialled_costs_no_time() {
     let mut s = Scene::with(over_tcp(false, true), Options::default());

@@ -125,6 +125,8 @@ pub struct Trunk {
     pub peer_names: Vec<Box<str>>,
     /// How requests leave that are too large for a datagram (RFC 3261 18.1.1).
     pub large: Large,
+    /// How often its endpoints are kept open (RFC 5626); `None` never.
+    pub keepalive: Option<Duration>,
     /// Digits that select this trunk among those of one source; stripped before routing.
     pub tech_prefix: Option<Digits>,
     /// Request-URI host that selects this trunk among those of one source.
@@ -218,6 +220,7 @@ impl Default for Trunk {
             source_names: Vec::new(),
             peer_names: Vec::new(),
             large: Large::Fragment,
+            keepalive: None,
             tech_prefix: None,
             domain: None,
             capacity: 1_000,

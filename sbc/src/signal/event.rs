@@ -153,6 +153,7 @@ impl Signal {
                 Alarm::Past(hash) => {
                     self.core.past.remove(&hash);
                 }
+                Alarm::KeepAlive(generation) => self.keep_alive(turn, generation),
             }
         }
         self.fired = fired;

@@ -6,6 +6,7 @@
 mod errand;
 mod event;
 mod join;
+mod keepalive;
 mod pass;
 mod record;
 mod refer;
@@ -13,6 +14,9 @@ mod request;
 mod response;
 mod stun;
 mod unsent;
+
+pub(crate) use keepalive::Keeper;
+pub use keepalive::PING;
 
 use crate::call::{Call, release, setup};
 use crate::core::{Alarm, Core, Reply, Turn, respond_stateless};
@@ -121,8 +125,9 @@ impl Signal {
             index: Index::new(),
             draining: false,
             answered: 0,
+            keeper: Keeper::default(),
         };
-        Signal {
+        let mut signal = Signal {
             calls: Slab::new(setup.calls),
             errands: Slab::new(setup.calls),
             core,
@@ -133,7 +138,9 @@ impl Signal {
             freed: Vec::new(),
             fired: Vec::new(),
             at_work: None,
-        }
+        };
+        signal.look_at_keepalives(now);
+        signal
     }
 
     /// What it counts.
@@ -188,6 +195,7 @@ impl Signal {
     pub fn reload(&mut self, image: Arc<Image>) {
         self.core.counters.generation.set(image.generation);
         self.core.image = image;
+        self.look_at_keepalives(Instant(0));
     }
 
     /// Chooses by what is known about trunks from now on.
@@ -203,6 +211,12 @@ impl Signal {
         bytes: &[u8],
         relayed: bool,
     ) -> Outcome {
+        if stun::is_answer(bytes) && !self.core.image.is_stream(from.port) {
+            return match self.bound(turn, from.source, bytes) {
+                Some(shard) if !relayed => Outcome::Elsewhere(shard),
+                Some(_) | None => Outcome::Handled,
+            };
+        }
         self.read_message(turn, from, bytes, |signal, turn, message| {
             signal.steered(turn, from, message, relayed)
         })

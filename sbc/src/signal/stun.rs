@@ -1,5 +1,6 @@
 //! STUN on a SIP port (RFC 5626 4.4.2 and 8): a peer behind a NAT keeps its binding open with Binding requests
-//! beside its SIP, and learns from the answer whether the binding is still the one it had.
+//! beside its SIP, and learns from the answer whether the binding is still the one it had. We ask the same of who
+//! is to be kept open (see `keepalive`).
 //!
 //! Only what that needs of RFC 5389: a request without credentials is answered with the address it came from.
 //! ICE is another matter, and the media's.
@@ -22,6 +23,40 @@ const MOST_UNKNOWN: usize = 8;
 /// Whether a datagram is STUN and not SIP: no line of SIP begins with such an octet (6).
 pub(super) fn is_stun(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| *first < 4) && word(bytes, 4) == Some(COOKIE)
+}
+
+/// Whether a datagram is the answer to a Binding request.
+pub(super) fn is_answer(bytes: &[u8]) -> bool {
+    is_stun(bytes) && matches!(half(bytes, 0), Some(SUCCESS | FAILURE)) && bytes.len() >= HEADER
+}
+
+/// A Binding request.
+pub(super) fn request(transaction: &[u8; 12]) -> [u8; HEADER] {
+    let mut out = [0; HEADER];
+    out[..2].copy_from_slice(&BINDING.to_be_bytes());
+    out[4..8].copy_from_slice(&COOKIE.to_be_bytes());
+    out[8..].copy_from_slice(transaction);
+    out
+}
+
+/// The address an answer says its request came from.
+pub(super) fn mapped_in(bytes: &[u8]) -> Option<SocketAddr> {
+    let transaction = bytes.get(4..HEADER)?;
+    let mut attributes = bytes.get(HEADER..)?;
+    while let (Some(kind), Some(length)) = (half(attributes, 0), half(attributes, 2)) {
+        let length = usize::from(length);
+        let value = attributes.get(4..4 + length)?;
+        if kind == XOR_MAPPED_ADDRESS {
+            let port = half(value, 2)? ^ (COOKIE >> 16) as u16;
+            let octets = value.get(4..)?.iter().zip(transaction).map(|(octet, key)| octet ^ key);
+            let octets: Vec<u8> = octets.collect();
+            let v4 = <[u8; 4]>::try_from(octets.as_slice()).map(IpAddr::from);
+            let ip = v4.or_else(|_| <[u8; 16]>::try_from(octets.as_slice()).map(IpAddr::from));
+            return ip.ok().map(|ip| SocketAddr::new(ip, port));
+        }
+        attributes = attributes.get(4 + length.next_multiple_of(4)..)?;
+    }
+    None
 }
 
 /// The answer to a Binding request from `source`; `None` when it is none, or is damaged.
@@ -122,6 +157,15 @@ mod tests {
         ];
         let source = "[2001:db8:1234:5678:11:2233:4455:6677]:32853";
         assert_eq!(answered(&plain, source), Some([&head(24)[..], &v6].concat()));
+        // And who asked reads it there.
+        assert_eq!(plain, super::request(&TRANSACTION));
+        for source in ["192.0.2.1:32853", source] {
+            let answer = answered(&plain, source).unwrap();
+            assert!(is_answer(&answer) && !is_answer(&plain));
+            assert_eq!(mapped_in(&answer), Some(source.parse().unwrap()));
+            let cut = (HEADER..answer.len()).map(|len| mapped_in(&answer[..len]));
+            assert!(cut.flatten().next().is_none());
+        }
         // SOFTWARE may be skipped.
         let named = request(&[0x80, 0x22, 0, 3, b'a', b'b', b'c', 0]);
         assert_eq!(answered(&named, "192.0.2.1:32853"), Some([&head(12)[..], &v4].concat()));

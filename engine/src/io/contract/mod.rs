@@ -2,11 +2,12 @@
 
 use crate::io::epoll::Epoll;
 use crate::io::layout::HEADROOM;
-use crate::io::mesh::ShardMesh;
+use crate::io::mesh::{IoCounters, ShardMesh};
 use crate::io::port::Ports;
 use crate::io::region::Region;
 use crate::io::rundir::RunDir;
 use crate::io::share::Sharing;
+use crate::io::stream::Bounds;
 use crate::io::testing::{limits, lone_mesh, mesh, scratch, specs};
 use crate::io::uring::Uring;
 use base::{Instant, Now, PacketSend, PortId, ShardId};
@@ -25,8 +26,16 @@ trait Driver: Io + Send + Sized {
 
     fn make(ports: Ports, region: Option<Region>, mesh: ShardMesh) -> (Self, Inbox);
 
+    /// What its connections count.
+    fn counted(&self) -> &IoCounters;
+
     /// Connections it has.
-    fn streams(&self) -> u64;
+    fn streams(&self) -> u64 {
+        self.counted().streams.get()
+    }
+
+    /// Other bounds for its connections.
+    fn bound(&mut self, bounds: Bounds);
 }
 
 impl Driver for Uring {
@@ -34,8 +43,12 @@ impl Driver for Uring {
         Uring::new(ports, region, mesh, 200).unwrap()
     }
 
-    fn streams(&self) -> u64 {
-        self.counters().streams.get()
+    fn counted(&self) -> &IoCounters {
+        self.counters()
+    }
+
+    fn bound(&mut self, bounds: Bounds) {
+        self.streams().unwrap().bound(bounds);
     }
 }
 
@@ -44,8 +57,12 @@ impl Driver for Epoll {
         Epoll::new(ports, region, mesh).unwrap()
     }
 
-    fn streams(&self) -> u64 {
-        self.counters().streams.get()
+    fn counted(&self) -> &IoCounters {
+        self.counters()
+    }
+
+    fn bound(&mut self, bounds: Bounds) {
+        self.streams().unwrap().bound(bounds);
     }
 }
 
@@ -60,8 +77,12 @@ impl<D: Driver> Driver for Shares<D> {
         (Shares(driver), inbox)
     }
 
-    fn streams(&self) -> u64 {
-        self.0.streams()
+    fn counted(&self) -> &IoCounters {
+        self.0.counted()
+    }
+
+    fn bound(&mut self, bounds: Bounds) {
+        self.0.bound(bounds);
     }
 }
 

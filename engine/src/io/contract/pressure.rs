@@ -10,6 +10,9 @@ both_drivers! {
     more_than_the_buffers_hold_is_heard_whole
     a_connection_ends_behind_its_last_message
     a_reset_ends_a_connection
+    one_connection_more_of_an_address_is_refused
+    one_connection_more_takes_the_place_of_one_that_never_spoke
+    when_too_much_waits_who_has_most_to_take_goes
 }
 
 /// What came over connections in a turn of at most `ms`: whole messages, and how many were not sent.
@@ -70,7 +73,8 @@ fn who_does_not_read_is_not_read<D: Driver>() {
     let mut bench = Bench::<D>::new(&specs(1, Role::Stream(Transport::Tcp)));
     let mut peer = connect(bench.local[0]);
     peer.set_nonblocking(true).unwrap();
-    let (source, question, answer) = (peer.local_addr().unwrap(), message("?"), vec![b'!'; 20_000]);
+    let (source, question) = (peer.local_addr().unwrap(), message(&"?".repeat(1_000)));
+    let answer = vec![b'!'; 20_000];
     let (mut asked, mut heard, mut quiet) = (0u32, 0, 0);
     let mut rest: &[u8] = &[];
     // Until the kernel takes no more questions, and turn after turn brings none.
@@ -161,4 +165,87 @@ fn a_reset_ends_a_connection<D: Driver>() {
         unsent += turn(&mut bench, 20).1;
     }
     assert_eq!(unsent, 1);
+}
+
+/// Turns until `done`, for at most two seconds.
+fn until<D: Driver>(bench: &mut Bench<D>, done: impl Fn(&D) -> bool) {
+    let begun = mono();
+    while !done(&bench.driver) && mono().since(begun) < Duration::from_secs(2) {
+        turn(bench, 20);
+    }
+    assert!(done(&bench.driver));
+}
+
+/// Whether the far end has closed a connection.
+fn is_closed(peer: &mut TcpStream) -> bool {
+    peer.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    matches!(peer.read(&mut [0; 1]), Ok(0))
+}
+
+const FEW: Bounds = Bounds { most: 4, most_of_one: 4, waiting: 1 << 20 };
+
+fn one_connection_more_of_an_address_is_refused<D: Driver>() {
+    let mut bench = Bench::<D>::new(&specs(1, Role::Stream(Transport::Tcp)));
+    bench.driver.bound(Bounds { most: 100, ..FEW });
+    let mut peers: Vec<_> = (0..4).map(|_| connect(bench.local[0])).collect();
+    until(&mut bench, |driver| driver.streams() == 4);
+    let mut one_more = connect(bench.local[0]);
+    until(&mut bench, |driver| driver.counted().streams_refused.get() == 1);
+    assert!(is_closed(&mut one_more) && !peers.iter_mut().any(is_closed));
+    // When one goes there is room again.
+    peers.pop();
+    until(&mut bench, |driver| driver.streams() == 3);
+    let mut again = connect(bench.local[0]);
+    until(&mut bench, |driver| driver.streams() == 4);
+    assert!(!is_closed(&mut again));
+}
+
+fn one_connection_more_takes_the_place_of_one_that_never_spoke<D: Driver>() {
+    let mut bench = Bench::<D>::new(&specs(1, Role::Stream(Transport::Tcp)));
+    bench.driver.bound(Bounds { most_of_one: 100, ..FEW });
+    let mut peers: Vec<_> = (0..4).map(|_| connect(bench.local[0])).collect();
+    until(&mut bench, |driver| driver.streams() == 4);
+    for speaks in [0, 2] {
+        peers[speaks].write_all(&message("hello")).unwrap();
+        while turn(&mut bench, 1_000).0.is_empty() {}
+    }
+    for (evicted, silent) in [(1, 1), (2, 3)] {
+        let mut one_more = connect(bench.local[0]);
+        until(&mut bench, |driver| driver.counted().streams_evicted.get() == evicted);
+        assert!(is_closed(&mut peers[silent]) && !is_closed(&mut one_more));
+        one_more.write_all(&message("hello")).unwrap();
+        while turn(&mut bench, 1_000).0.is_empty() {}
+        peers.push(one_more);
+    }
+    // All have spoken: who comes now comes too late.
+    let mut too_late = connect(bench.local[0]);
+    until(&mut bench, |driver| driver.counted().streams_refused.get() == 1);
+    assert!(is_closed(&mut too_late) && !is_closed(&mut peers[0]) && !is_closed(&mut peers[2]));
+}
+
+fn when_too_much_waits_who_has_most_to_take_goes<D: Driver>() {
+    let mut bench = Bench::<D>::new(&specs(1, Role::Stream(Transport::Tcp)));
+    bench.driver.bound(Bounds { most: 100, most_of_one: 100, waiting: 400_000 });
+    let mut peers: Vec<_> = (0..3).map(|_| connect(bench.local[0])).collect();
+    for peer in &mut peers {
+        peer.write_all(&message("hello")).unwrap();
+        while turn(&mut bench, 1_000).0.is_empty() {}
+    }
+    let to: Vec<SocketAddr> = peers.iter().map(|peer| peer.local_addr().unwrap()).collect();
+    // Nobody reads. The first gets as much as its queue holds, then the second less, until that is too much.
+    for place in [0, 1] {
+        let evicted = |bench: &Bench<D>| bench.driver.counted().streams_evicted.get();
+        let mut refused = 0;
+        while refused == 0 && evicted(&bench) == 0 {
+            bench.text(0, to[place], &[b'x'; 50_000]);
+            bench.submit();
+            refused += turn(&mut bench, 0).1;
+        }
+        assert_eq!(evicted(&bench), place as u64, "a queue alone is not too much");
+    }
+    assert_eq!(bench.driver.streams(), 2);
+    let mut sink = vec![0; 1 << 20];
+    peers[0].set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    while peers[0].read(&mut sink).unwrap_or(0) > 0 {}
+    assert!(is_closed(&mut peers[0]) && !is_closed(&mut peers[2]));
 }

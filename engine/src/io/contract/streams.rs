@@ -8,6 +8,7 @@ both_drivers! {
     what_no_connection_takes_comes_back
     streams_that_are_not_sip_are_closed
     a_connection_belongs_to_one_shard
+    a_stalled_shard_stops_nobody
     a_connection_has_its_time_after_a_long_sleep
 }
 
@@ -191,6 +192,53 @@ fn a_connection_belongs_to_one_shard<D: Driver>() {
         peer.read_exact(&mut answer).unwrap();
         assert_eq!(&answer, b"answer");
     }
+}
+
+/// A shard that takes nothing any more is left out after a bound: what is for it comes back to be refused, and
+/// the connection it came by goes on.
+fn a_stalled_shard_stops_nobody<D: Driver>() {
+    let (mut meshes, _gate) = mesh(2);
+    let mut bench = Bench::<D>::with(&specs(1, Role::Stream(Transport::Tcp)), meshes.remove(0));
+    let ours = || loop {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let local = socket.local_addr().unwrap().as_socket().unwrap();
+        if crate::io::stream::owner(local, 2) == 0 {
+            return socket;
+        }
+    };
+    let socket = ours();
+    socket.connect(&bench.local[0].into()).unwrap();
+    let mut peer: TcpStream = socket.into();
+    peer.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let (asked, room) = (200, 64);
+    peer.write_all(&message("for the other").repeat(asked)).unwrap();
+    let (mut heard, mut refused, begun) = (0, 0, mono());
+    while (heard < asked || refused < asked - room) && mono().since(begun) < Duration::from_secs(2)
+    {
+        bench.wait(20);
+        for letter in std::mem::take(&mut bench.inbox.letters) {
+            match letter {
+                Letter::Stream { port, source, proved, bytes } => {
+                    heard += 1;
+                    let letter = Letter::Signal { port, source, proved, bytes };
+                    bench.outbox.mesh.push((ShardId(1), letter));
+                }
+                Letter::Returned { source, .. } => {
+                    refused += 1;
+                    bench.text(0, source, b"busy");
+                }
+                other => panic!("nobody sent {other:?}"),
+            }
+        }
+        bench.submit();
+    }
+    assert_eq!((heard, refused), (asked, asked - room));
+    assert_eq!(bench.driver.counted().letters_dropped.get(), refused as u64);
+    let mut answers = vec![0; 4 * refused];
+    peer.read_exact(&mut answers).unwrap();
+    assert_eq!(answers, b"busy".repeat(refused));
 }
 
 /// A connection that wakes a shard has all of its time, however long the shard slept.

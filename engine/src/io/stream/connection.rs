@@ -4,6 +4,8 @@
 //! is closed. A message stays queued until the kernel has all of it, in whatever form it travels, so that
 //! what a broken connection did not take is known to the message.
 
+use super::alias::{self, Alias};
+use super::counters::Ended;
 use super::identity;
 use super::ring::Seat;
 use super::terms::Terms;
@@ -12,6 +14,7 @@ use base::{Instant, PortId};
 use node::Letter;
 use sbc::message::{Framing, frame_resumed};
 use sbc::policy::Proved;
+use sbc::signal::PING;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -34,23 +37,8 @@ const IDLE: Duration = Duration::from_secs(900);
 pub(super) const BATCH: usize = 16 << 10;
 /// The answer to a keep-alive.
 const PONG: &[u8] = b"\r\n";
-
-/// Why a connection ended.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// The far end closed it.
-    Closed,
-    /// Something took too long.
-    Late,
-    /// What came was not SIP.
-    Framing,
-    /// The TLS session failed: no common version, a certificate that proves nothing, a forged record.
-    Session,
-    /// The kernel said so.
-    Error,
-    /// It had to make room: for another, or for what waits on others.
-    Evicted,
-}
+/// It must come within this time (RFC 5626 4.4.1).
+const PONG_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) struct Connection {
     wire: Wire,
@@ -86,8 +74,16 @@ struct Hearing {
     half_ping: bool,
     /// Keep-alives to be answered.
     pings: usize,
+    /// Keep-alives of ours that were not answered yet, and when the first of them was sent.
+    pongs: usize,
+    pinged: Option<Instant>,
     /// The names its certificate bears, where it showed one that is believed.
     proved: Option<Proved>,
+    /// Whether it may still say that it is to be used for our requests, and where it says it listens.
+    may_offer: bool,
+    offered: Option<u16>,
+    /// Where it does, once that is known to whom it concerns.
+    alias: Option<SocketAddr>,
     /// A whole message has come.
     is_proven: bool,
     /// When the connection is closed if nothing happens.
@@ -107,7 +103,12 @@ impl Connection {
                 has_part: false,
                 half_ping: false,
                 pings: 0,
+                pongs: 0,
+                pinged: None,
                 proved: None,
+                may_offer: true,
+                offered: None,
+                alias: None,
                 is_proven: false,
                 deadline: now + first,
             },
@@ -125,6 +126,7 @@ impl Connection {
     pub(super) fn dialled(port: PortId, peer: SocketAddr, wire: Wire, now: Instant) -> Connection {
         let mut connection = Connection::accepted(port, peer, wire, now);
         (connection.dialled, connection.dialling) = (true, true);
+        connection.hearing.may_offer = false;
         connection.hearing.deadline = now + DIAL;
         // We chose it.
         connection.hearing.is_proven = true;
@@ -158,6 +160,20 @@ impl Connection {
         terms.expected(to).iter().all(|name| proved.contains(name))
     }
 
+    /// What it offers, when that is new (RFC 5923 8.1).
+    pub(super) fn offers(&mut self) -> Option<Alias> {
+        let (port, peer) = self.ends();
+        let address = SocketAddr::new(peer.ip(), self.hearing.offered.take()?);
+        let proved = self.hearing.proved.clone();
+        self.hearing.alias = Some(address);
+        Some(Alias { port, address, peer, proved })
+    }
+
+    /// The address it may be used for besides that of its far end.
+    pub(super) fn alias(&self) -> Option<SocketAddr> {
+        self.hearing.alias
+    }
+
     /// Whether it has carried a message, or is one we wanted.
     pub(super) fn is_proven(&self) -> bool {
         self.hearing.is_proven
@@ -175,6 +191,11 @@ impl Connection {
 
     pub(super) fn is_late(&self, now: Instant) -> bool {
         now >= self.hearing.deadline
+    }
+
+    /// Whether a keep-alive of ours was not answered in time.
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        self.hearing.pinged.is_some_and(|at| now.since(at) >= PONG_WITHIN)
     }
 
     /// Whether its session is being agreed on, which costs a hundred times a message.
@@ -217,8 +238,17 @@ impl Connection {
         self.queued
     }
 
-    /// Queues a message; `false` when too much waits already.
-    pub(super) fn queue(&mut self, bytes: &[u8]) -> bool {
+    /// Queues a message, or a keep-alive, which is to be answered; `false` when too much waits already.
+    pub(super) fn say_later(&mut self, bytes: &[u8], now: Instant) -> bool {
+        let queued = self.queue(bytes);
+        if queued && bytes == PING {
+            self.hearing.pongs += 1;
+            self.hearing.pinged.get_or_insert(now);
+        }
+        queued
+    }
+
+    fn queue(&mut self, bytes: &[u8]) -> bool {
         if self.queued + bytes.len() > QUEUE {
             return false;
         }
@@ -241,7 +271,7 @@ impl Connection {
             // The ring holds the socket as well, until it hears of its end.
             self.wire.shut();
         }
-        self.queue.into_iter().filter(|message| message.len() > PONG.len())
+        self.queue.into_iter().filter(|message| message.len() > PING.len())
     }
 
     /// Sends what waits, as far as the kernel takes it.
@@ -342,13 +372,16 @@ impl Connection {
 impl Hearing {
     /// What was said: hands on every whole message, keeps the rest.
     fn hear(&mut self, said: Said, now: Instant, letters: &mut Vec<Letter>) -> Result<(), Ended> {
+        // Whatever comes is a sign of life.
+        self.pinged = None;
         let read = match said {
             Said::Bytes(read) => read,
             Said::Message(message) => {
                 match message {
                     b"" => {}
                     // RFC 7118 6: keep-alives of RFC 5626 may come over a WebSocket as well.
-                    b"\r\n\r\n" => self.pings += 1,
+                    PING => self.pings += 1,
+                    PONG => self.ponged(),
                     message => self.hand_on(message, letters),
                 }
                 (self.has_part, self.deadline) = (false, now + IDLE);
@@ -396,6 +429,10 @@ impl Hearing {
                     self.half_ping = false;
                     at += len;
                 }
+                Framing::KeepAlive(2) if self.pongs > 0 => {
+                    self.ponged();
+                    at += 2;
+                }
                 Framing::KeepAlive(len) => {
                     // A ping is two line ends, which may come one by one.
                     self.half_ping = len == 2 && !self.half_ping;
@@ -408,8 +445,17 @@ impl Hearing {
         }
     }
 
+    /// A keep-alive of ours was answered.
+    fn ponged(&mut self) {
+        self.pongs = self.pongs.saturating_sub(1);
+    }
+
     fn hand_on(&mut self, message: &[u8], letters: &mut Vec<Letter>) {
         self.is_proven = true;
+        if self.may_offer && self.proved.is_some() {
+            self.may_offer = false;
+            self.offered = alias::offered(message);
+        }
         let (port, source, bytes) = (self.port, self.peer, message.into());
         let proved = self.proved.clone();
         letters.push(Letter::Stream { port, source, proved, bytes });
@@ -445,6 +491,31 @@ mod tests {
         while connection.queue(&[b'x'; 10_000]) {}
         assert!(connection.queued() > PAUSED);
         assert!(connection.interest() & libc::EPOLLIN != 0, "its answer is waited for");
+    }
+
+    #[test]
+    fn a_keep_alive_is_answered_in_time_or_the_connection_is_silent() {
+        let (mut connection, mut peer) = connected();
+        let at = |s: u64| Instant(0) + Duration::from_secs(s);
+        let mut letters = Vec::new();
+        assert!(connection.say_later(PING, at(1)) && connection.say_later(PING, at(5)));
+        assert!(!connection.is_silent(at(10)) && connection.is_silent(at(11)));
+        // Two answers, which together look like a question, and are not answered.
+        let scratch = &mut Scratch::new();
+        for _ in 0..2 {
+            connection.hear(PONG, scratch, at(10), &mut letters).unwrap();
+            assert!(!connection.is_silent(at(60)));
+        }
+        connection.write().unwrap();
+        // What is nobody's answer is half a question.
+        connection.hear(PONG, scratch, at(12), &mut letters).unwrap();
+        connection.hear(PONG, scratch, at(12), &mut letters).unwrap();
+        connection.write().unwrap();
+        drop(connection);
+        let mut heard = Vec::new();
+        peer.read_to_end(&mut heard).unwrap();
+        assert_eq!(heard, [PING, PING, PONG].concat());
+        assert!(letters.is_empty());
     }
 
     #[test]

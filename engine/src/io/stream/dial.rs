@@ -68,9 +68,12 @@ pub(super) fn prepare(stream: &TcpStream, spec: &PortSpec) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let fd = stream.as_raw_fd();
     set_option(fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, USER_TIMEOUT_MS)?;
-    let alive = TcpKeepalive::new().with_time(Duration::from_secs(60));
-    let alive = alive.with_interval(Duration::from_secs(10)).with_retries(3);
-    socket2::SockRef::from(stream).set_tcp_keepalive(&alive)?;
+    if spec.tcp_keepalive_s > 0 {
+        let time = Duration::from_secs(spec.tcp_keepalive_s.into());
+        let alive = TcpKeepalive::new().with_time(time);
+        let alive = alive.with_interval(Duration::from_secs(10)).with_retries(3);
+        socket2::SockRef::from(stream).set_tcp_keepalive(&alive)?;
+    }
     let class = i32::from(spec.dscp) << 2;
     if spec.address.is_ipv6() {
         set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, class)

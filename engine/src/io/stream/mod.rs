@@ -8,7 +8,9 @@
 
 #![allow(unsafe_code, reason = "epoll has no safe wrapper")]
 
+mod alias;
 mod connection;
+mod counters;
 mod dial;
 mod identity;
 mod ring;
@@ -17,13 +19,17 @@ mod tls;
 mod websocket;
 mod wire;
 
+pub(crate) use alias::Alias;
+pub use counters::ListenerCounters;
 pub(crate) use ring::{Speech, Wish};
 pub(crate) use terms::Terms;
 
 use super::mesh::{Accepted, IoCounters};
 use super::sys::check;
+use alias::Aliases;
 use base::{Instant, PortId, ShardId};
-use connection::{BATCH, Connection, Ended};
+use connection::{BATCH, Connection};
+use counters::Ended;
 use node::{Letter, PortSpec, Role};
 use ring::Ring;
 use sbc::policy::Transport;
@@ -54,10 +60,21 @@ const SWEEP: Duration = Duration::from_millis(250);
 /// Tokens from here on are listeners.
 const LISTENERS: u64 = 1 << 32;
 
+/// How many connections there may be, and how much may wait on them.
+#[derive(Copy, Clone)]
+pub(crate) struct Bounds {
+    pub(crate) most: usize,
+    pub(crate) most_of_one: usize,
+    pub(crate) waiting: usize,
+}
+
+const BOUNDS: Bounds = Bounds { most: MOST, most_of_one: MOST_OF_ONE, waiting: WAITING };
+
 /// The connections of one shard.
 pub(crate) struct Streams {
     own: usize,
     shards: usize,
+    bounds: Bounds,
     epoll: OwnedFd,
     listeners: Vec<Listener>,
     connections: HashMap<u32, Connection>,
@@ -85,6 +102,10 @@ pub(crate) struct Streams {
     strays: Vec<(ShardId, Accepted)>,
     /// Seats of connections in the driver's ring.
     ring: Ring,
+    /// Connections that may be used for other addresses.
+    aliases: Aliases,
+    /// What is counted of each listener, in their order.
+    counted: Arc<[ListenerCounters]>,
 }
 
 /// A socket that connections come to.
@@ -131,6 +152,7 @@ impl Streams {
         listeners: Vec<Listener>,
         (own, shards): (usize, usize),
         places: Range<u32>,
+        counted: Arc<[ListenerCounters]>,
     ) -> io::Result<Option<Streams>> {
         if listeners.is_empty() {
             return Ok(None);
@@ -146,6 +168,7 @@ impl Streams {
         Ok(Some(Streams {
             own,
             shards,
+            bounds: BOUNDS,
             epoll,
             listeners,
             connections: HashMap::new(),
@@ -164,12 +187,20 @@ impl Streams {
             letters: Vec::new(),
             strays: Vec::new(),
             ring: Ring::new(places),
+            aliases: Aliases::default(),
+            counted,
         }))
     }
 
     /// The descriptor that becomes readable when something happens on a connection.
     pub(crate) fn fd(&self) -> RawFd {
         self.epoll.as_raw_fd()
+    }
+
+    /// Lets tests reach the bounds.
+    #[cfg(test)]
+    pub(crate) fn bound(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
     }
 
     /// The driver saw the descriptor readable.
@@ -179,6 +210,9 @@ impl Streams {
 
     /// Connections begin on these terms from now on.
     pub(crate) fn agree(&mut self, terms: Arc<Terms>) {
+        if terms.has_tls() && !self.terms.has_tls() {
+            tls::warm_up();
+        }
         self.terms = terms;
     }
 
@@ -212,26 +246,36 @@ impl Streams {
         self.strays.drain(..)
     }
 
-    /// Takes a whole message for the next [`Streams::flush`]; names its owner when that is another shard.
+    /// Takes a whole message for the next [`Streams::flush`]; names its owner when that is another shard,
+    /// and the far end there.
     pub(crate) fn send(
         &mut self,
         (port, to): (PortId, SocketAddr),
         bytes: &[u8],
         now: Instant,
         counters: &IoCounters,
-    ) -> Option<ShardId> {
+    ) -> Option<(ShardId, SocketAddr)> {
+        let mut to = to;
+        if owner(to, self.shards) == self.own
+            && !self.by_peer.contains_key(&(port, to))
+            && let Some(peer) = self.aliased(port, to)
+        {
+            counters.streams_aliased.add(1);
+            to = peer;
+        }
         let owner = owner(to, self.shards);
         if owner != self.own {
-            return Some(ShardId(owner as u8));
+            return Some((ShardId(owner as u8), to));
         }
         let Some(id) = self.reach(port, to, now, counters) else {
             self.letters.push(unsent(bytes));
             return None;
         };
         if let Some(connection) = self.connections.get_mut(&id) {
-            if !connection.queue(bytes) {
+            if !connection.say_later(bytes, now) {
                 counters.stream_overflows.add(1);
                 self.letters.push(unsent(bytes));
+                self.count(port, |listener| listener.overflows.add(1));
             } else {
                 self.waiting += bytes.len();
                 if connection.queued() >= BATCH {
@@ -240,6 +284,7 @@ impl Streams {
                     self.listed.push(id);
                 }
                 self.relieve(counters);
+                self.count(port, |listener| listener.said.add(1));
             }
         }
         None
@@ -288,7 +333,7 @@ impl Streams {
 
     /// When too much waits in all, the connection that has the most to take goes.
     fn relieve(&mut self, counters: &IoCounters) {
-        while self.waiting > WAITING {
+        while self.waiting > self.bounds.waiting {
             let worst = self.connections.iter().max_by_key(|(_, c)| c.queued());
             let Some((&id, _)) = worst else { return };
             self.close(id, Ended::Evicted, counters);
@@ -297,7 +342,7 @@ impl Streams {
 
     /// Makes room for one more: the oldest connection that never carried a message goes.
     fn make_room(&mut self, counters: &IoCounters) -> bool {
-        while self.connections.len() >= MOST {
+        while self.connections.len() >= self.bounds.most {
             let Some(id) = self.unproven.pop_front() else { return false };
             if self.connections.get(&id).is_some_and(|c| !c.is_proven()) {
                 self.close(id, Ended::Evicted, counters);
@@ -310,9 +355,9 @@ impl Streams {
     pub(crate) fn adopt(&mut self, accepted: Accepted, now: Instant, counters: &IoCounters) {
         let Accepted { port, peer, stream } = accepted;
         let from_here = self.per_address.get(&peer.ip()).copied().unwrap_or_default();
-        if from_here >= MOST_OF_ONE || !self.make_room(counters) {
+        if from_here >= self.bounds.most_of_one || !self.make_room(counters) {
             counters.streams_refused.add(1);
-            return;
+            return self.count(port, |listener| listener.refused.add(1));
         }
         let Some((transport, interface)) = self.kind(port) else { return };
         let session = if transport.has_tls() {
@@ -340,7 +385,7 @@ impl Streams {
     fn dial(&mut self, port: PortId, to: SocketAddr, now: Instant) -> io::Result<u32> {
         let listener = self.listeners.iter().find(|listener| listener.port == port);
         let listener = listener.ok_or(io::ErrorKind::NotFound)?;
-        if self.connections.len() >= MOST {
+        if self.connections.len() >= self.bounds.most {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         let (transport, _) = self.kind(port).ok_or(io::ErrorKind::NotFound)?;
@@ -378,6 +423,10 @@ impl Streams {
         self.by_peer.insert((port, peer), id);
         *self.per_address.entry(peer.ip()).or_default() += 1;
         self.connections.insert(id, connection);
+        self.count(port, |listener| {
+            listener.opened.add(1);
+            listener.connections.set(listener.connections.get() + 1);
+        });
         self.ready = true;
         Ok(id)
     }
@@ -447,9 +496,13 @@ impl Streams {
             self.handshakes -= 1;
         }
         if events & (libc::EPOLLIN | libc::EPOLLHUP | libc::EPOLLERR | libc::EPOLLRDHUP) != 0 {
-            let before = connection.queued();
+            let (before, letters) = (connection.queued(), self.letters.len());
             let heard = connection.read(&mut self.scratch, now, &mut self.letters);
             self.waiting += connection.queued() - before;
+            let (port, whole) = (connection.ends().0, self.letters.len() - letters);
+            count(&self.listeners, &self.counted, port, |listener| {
+                listener.heard.add(whole as u64)
+            });
             match heard {
                 // The end of a stream is behind its last bytes.
                 Ok(more) => self.ready |= more || events & libc::EPOLLIN != events,
@@ -462,6 +515,7 @@ impl Streams {
                 return self.close(id, Ended::Session, counters);
             }
         }
+        self.consider(id);
         self.write(id, counters);
         self.seat(id, counters);
     }
@@ -499,11 +553,37 @@ impl Streams {
         }
     }
 
+    fn count(&self, port: PortId, add: impl FnOnce(&ListenerCounters)) {
+        count(&self.listeners, &self.counted, port, add);
+    }
+
+    /// What waits on the connections of each listener.
+    fn weigh(&self) {
+        let mut waits = vec![(0, 0); self.counted.len()];
+        for connection in self.connections.values().filter(|c| c.queued() > 0) {
+            let port = connection.ends().0;
+            let place = self.listeners.iter().position(|listener| listener.port == port);
+            if let Some((bytes, paused)) = place.and_then(|place| waits.get_mut(place)) {
+                *bytes += connection.queued() as u64;
+                *paused += u64::from(!connection.listens());
+            }
+        }
+        for (listener, (bytes, paused)) in self.counted.iter().zip(waits) {
+            listener.waiting.set(bytes);
+            listener.paused.set(paused);
+        }
+    }
+
     fn sweep(&mut self, now: Instant, counters: &IoCounters) {
+        self.weigh();
         let late: Vec<u32> =
             self.connections.iter().filter(|(_, c)| c.is_late(now)).map(|(id, _)| *id).collect();
         for id in late {
             self.close(id, Ended::Late, counters);
+        }
+        let silent = self.connections.iter().filter(|(_, c)| c.is_silent(now));
+        for id in silent.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.close(id, Ended::Silent, counters);
         }
         let connections = &self.connections;
         let is_waited_for = |id: &u32| connections.get(id).is_some_and(|c| !c.is_proven());
@@ -524,8 +604,14 @@ impl Streams {
             Ended::Session => counters.stream_tls_failures.add(1),
             Ended::Error => counters.stream_errors.add(1),
             Ended::Evicted => counters.streams_evicted.add(1),
+            Ended::Silent => counters.streams_silent.add(1),
         }
+        self.withdraw(&connection);
         let (port, peer) = connection.ends();
+        self.count(port, |listener| {
+            listener.ended.add(why.index());
+            listener.connections.set(listener.connections.get().saturating_sub(1));
+        });
         if self.by_peer.get(&(port, peer)) == Some(&id) {
             self.by_peer.remove(&(port, peer));
         }
@@ -539,9 +625,22 @@ impl Streams {
             self.ring.leave(seat);
         }
         self.waiting -= connection.queued();
-        let ours = matches!(why, Ended::Late | Ended::Evicted | Ended::Framing);
+        let ours = matches!(why, Ended::Late | Ended::Evicted | Ended::Framing | Ended::Silent);
         self.letters.extend(connection.end(ours).map(|bytes| unsent(&bytes)));
         // The epoll forgets a descriptor that is closed.
+    }
+}
+
+/// Counts something of the listener at a port.
+fn count(
+    listeners: &[Listener],
+    counted: &[ListenerCounters],
+    port: PortId,
+    add: impl FnOnce(&ListenerCounters),
+) {
+    let place = listeners.iter().position(|listener| listener.port == port);
+    if let Some(listener) = place.and_then(|place| counted.get(place)) {
+        add(listener);
     }
 }
 

@@ -5,8 +5,9 @@
 //! files. What the ring is to do is listed here and taken by the driver; what it did comes back by the
 //! connection's number, which is never that of another while anything of it is under way.
 
-use super::connection::{Connection, Ended};
-use super::{IoCounters, Streams, control};
+use super::connection::Connection;
+use super::counters::Ended;
+use super::{IoCounters, Streams, control, count};
 use base::Instant;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -222,10 +223,11 @@ impl Streams {
         match result {
             0 => return self.close(id, Ended::Closed, counters),
             1.. => {
-                let before = connection.queued();
-                let letters = &mut self.letters;
-                let heard = connection.hear(bytes, &mut self.scratch, now, letters);
+                let (before, letters) = (connection.queued(), self.letters.len());
+                let heard = connection.hear(bytes, &mut self.scratch, now, &mut self.letters);
                 self.waiting += connection.queued() - before;
+                let (port, whole) = (connection.ends().0, self.letters.len() - letters);
+                count(&self.listeners, &self.counted, port, |l| l.heard.add(whole as u64));
                 if let Err(ended) = heard {
                     return self.close(id, ended, counters);
                 }
@@ -244,5 +246,6 @@ impl Streams {
         if !more || !connection.listens() {
             self.ring.attend(id, connection);
         }
+        self.consider(id);
     }
 }

@@ -59,6 +59,11 @@ impl Terms {
         self.tls.as_ref().map_or((None, None), |tls| (tls.certificate_expiry, tls.ca_expiry))
     }
 
+    /// Whether TLS is spoken at all.
+    pub(super) fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// A session with somebody who connected.
     pub(super) fn accept(&self) -> Option<Session> {
         self.tls.as_ref()?.accept().ok()

@@ -88,6 +88,16 @@ impl Tls {
     }
 }
 
+/// Draws a thread's first random numbers and keys. What the library gathers for them takes a tenth of a second
+/// once, and whatever else the thread does would wait for it at the first handshake.
+pub(super) fn warm_up() {
+    let provider = aws_lc_rs::default_provider();
+    let _drawn = provider.secure_random.fill(&mut [0; 32]);
+    for group in &provider.kx_groups {
+        let _key = group.start();
+    }
+}
+
 /// The certificate we show: the one that bears the name asked for (RFC 6066 3), else the first.
 #[derive(Debug)]
 struct Shown {

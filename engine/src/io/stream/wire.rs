@@ -1,6 +1,6 @@
 //! The layers below a connection's messages: the socket, TLS on it, a WebSocket on that.
 
-use super::connection::Ended;
+use super::counters::Ended;
 use super::websocket::{Over, Websocket};
 use rustls::Connection as Session;
 use rustls::pki_types::CertificateDer;
