@@ -9,9 +9,11 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -173,11 +175,7 @@ class Between(Measured):
         super().__init__(transport.upper())
         self.middle = free_port()
         run = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=SCRATCH))
-        certificate = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                       "-subj", "/CN=compare", "-addext", f"subjectAltName=IP:{IP}", "-addext",
-                       "basicConstraints=CA:FALSE", "-days", "2",
-                       "-keyout", run / "key.pem", "-out", run / "tls.pem"]
-        subprocess.run([str(word) for word in certificate], check=True, capture_output=True)
+        certificate(run, "ECDSA P-256")
         way = "" if transport == "udp" else f'transport = "{transport}"\n'
         second = self.node(run, "second", self.middle, (way, ""), self.callee, 0)
         first = self.node(run, "first", self.port, ("", way), self.middle, 1)
@@ -225,6 +223,66 @@ to = ["out"]
         await_udp(port, process, f"{name}.log")
         time.sleep(1)
         return process
+
+
+def certificate(run, key):
+    """A certificate that is its own root, in `tls.pem`, its key in `key.pem`."""
+    kinds = {"ECDSA P-256": ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"], "RSA-2048": ["rsa:2048"]}
+    command = ["openssl", "req", "-x509", "-newkey", *kinds[key], "-nodes", "-subj", "/CN=compare", "-addext",
+               f"subjectAltName=IP:{IP}", "-addext", "basicConstraints=CA:FALSE", "-days", "2",
+               "-keyout", run / "key.pem", "-out", run / "tls.pem"]
+    subprocess.run([str(word) for word in command], check=True, capture_output=True)
+
+
+class Listening(Measured):
+    """A node to which TLS connections come, beside calls over UDP."""
+
+    def __init__(self, key, asks=False):
+        super().__init__(key + (", both sides" if asks else ""))
+        self.run = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=SCRATCH))
+        certificate(self.run, key)
+        self.tls = free_port()
+        (self.run / "sbcd.toml").write_text(f"""
+[node]
+name = "compare"
+max_calls = 4900
+max_cps = 10000
+shards = 1
+pin = false
+[tls]
+certificate = "{self.run}/tls.pem"
+key = "{self.run}/key.pem"
+ca = "{self.run}/tls.pem"
+verify_clients = {str(asks).lower()}
+[[interface]]
+name = "loop"
+bind = "{IP}:{self.port}"
+media_ports = "12000-32000"
+allow = ["loopback"]
+tls_port = {self.tls}
+[[trunk]]
+name = "in"
+interface = "loop"
+sources = ["127.0.0.0/8"]
+[[trunk]]
+name = "in-tls"
+interface = "loop"
+transport = "tls"
+sources = ["127.0.0.0/8"]
+[[trunk]]
+name = "out"
+interface = "loop"
+endpoints = ["{IP}:{self.callee}"]
+sources = ["{IP}:{self.callee}"]
+[[route]]
+prefix = ""
+to = ["out"]
+""")
+        environment = {**os.environ, "TANDEM_RUN": str(self.run)}
+        command = [BIN / "sbcd", "--config", self.run / "sbcd.toml"]
+        self.processes = [start(1, command, "listening.log", env=environment)]
+        await_udp(self.port, self.processes[0], "listening.log")
+        time.sleep(1)
 
 
 class Kamailio(Measured):
@@ -427,6 +485,97 @@ def transports():
           ["outgoing over", "calls/s", "CPU us/call", "of UDP", "not clean"], rows)
 
 
+OPTIONS = (f"OPTIONS sip:{IP} SIP/2.0\r\nVia: SIP/2.0/TLS {IP};branch=z9hG4bKidle;rport\r\nMax-Forwards: 70\r\n"
+           f"From: <sip:t@{IP}>;tag=f\r\nTo: <sip:{IP}>\r\nCall-ID: idle\r\nCSeq: 1 OPTIONS\r\n"
+           "Content-Length: 0\r\n\r\n").encode()
+
+
+def sessions(target, count):
+    """Connections that have carried one request each and are idle; of several addresses, as one may have 1,024."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(target.run / "tls.pem")
+    opened = []
+    for number in range(count):
+        source = (f"127.0.0.{2 + number % 4}", 0)
+        plain = socket.create_connection((IP, target.tls), timeout=5, source_address=source)
+        session = context.wrap_socket(plain, server_hostname=IP)
+        session.sendall(OPTIONS)
+        assert session.recv(4096).startswith(b"SIP/2.0 200 ")
+        opened.append(session)
+    return opened
+
+
+def hellos(target, count):
+    """As many peers begin a handshake at once: each gets its answer, which is the dearest step of it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+    session = context.wrap_bio(heard, said, server_hostname=IP)
+    try:
+        session.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    hello, opened = said.read(), []
+    for number in range(count):
+        source = (f"127.0.0.{2 + number % 4}", 0)
+        opened.append(socket.create_connection((IP, target.tls), timeout=5, source_address=source))
+    for plain in opened:
+        plain.sendall(hello)
+    return sum(1 for plain in opened if is_answered(plain))
+
+
+def is_answered(plain):
+    try:
+        return len(plain.recv(64)) > 0
+    except OSError:
+        return False
+
+
+def tls():
+    """Handshakes by kind of key, memory of idle connections, and what many handshakes at once do to media."""
+    rows, seconds = [], 2 if QUICK else 5
+    for key, asks in (("ECDSA P-256", False), ("ECDSA P-256", True), ("RSA-2048", False)):
+        with Listening(key, asks) as target:
+            command = ["taskset", "-c", "0", "openssl", "s_time", "-connect", f"{IP}:{target.tls}", "-new",
+                       "-time", seconds, "-CAfile", target.run / "tls.pem"]
+            if asks:
+                command += ["-cert", target.run / "tls.pem", "-key", target.run / "key.pem"]
+            before = target.cpu()
+            said = subprocess.run([str(word) for word in command], capture_output=True, text=True).stdout
+            spent = target.cpu() - before
+            count = int(re.search(r"(\d+) connections in \d+ real seconds", said).group(1))
+            rows.append([target.name, count, f"{spent / count * 1e6:.0f}", f"{count / spent:.0f}"])
+            record("handshakes per core-second", target.name, "handshakes", count / spent)
+    table("TLS 1.3 handshakes, one after the other, connection and its end included",
+          ["keys", "made", "CPU us each", "per core-second"], rows)
+    with Listening("ECDSA P-256") as target:
+        count = 200 if QUICK else 1000
+        sessions(target, 20)
+        before = target.memory()[0]
+        opened = sessions(target, count)
+        own = (target.memory()[0] - before) / len(opened) / 1000
+        table("Idle TLS connections, each after one request and its answer; the kernel's own share apart",
+              ["connections", "kB each"], [[len(opened), f"{own:.1f}"]])
+        record("memory of an idle TLS connection", f"{len(opened)} connections", "kB", own)
+    rows = []
+    for burst in (0, 2000):
+        with Listening("ECDSA P-256") as target:
+            finish = start_load(target, 100, 200, 6)
+            time.sleep(3)
+            begun, answered = time.monotonic(), 0
+            if burst:
+                # The peers have the generator's core, and let it go first.
+                os.sched_setaffinity(0, {0})
+                answered = hellos(target, burst)
+            lasted = time.monotonic() - begun
+            rtp = finish()["rtp"]
+            delay = rtp["delay_us"]
+            rows.append([burst, answered, f"{lasted:.2f}", f"{rtp['loss_percent']:.3f} %", delay["p50"], delay["p99"],
+                         delay["p999"], delay["max"]])
+            record("packet delay p99.9", f"{burst} TLS handshakes at once", "us", delay["p999"])
+    table("100 calls with G.711 both ways, and TLS handshakes that begin at once beside them",
+          ["at once", "answered", "s", "loss", "delay p50 us", "p99 us", "p99.9 us", "max us"], rows)
+
+
 def main():
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
                             cwd=ROOT).stdout.strip()
@@ -434,8 +583,8 @@ def main():
     print(f"commit {commit}; {os.cpu_count()} cores, {model}; Linux {platform.release()}; "
           f"load average {os.getloadavg()[0]:.1f}", flush=True)
     try:
-        for part in (media, srtp, signalling, transports):
-            if part.__name__ in os.environ.get("PARTS", "media srtp signalling transports"):
+        for part in (media, srtp, signalling, transports, tls):
+            if part.__name__ in os.environ.get("PARTS", "media srtp signalling transports tls").split():
                 part()
         print(f"appended to {RESULTS.relative_to(ROOT)}; load average {os.getloadavg()[0]:.1f}")
     finally:

@@ -246,6 +246,7 @@ fn summary(value: &Value) -> Summary {
         p50: figure("p50"),
         p90: figure("p90"),
         p99: figure("p99"),
+        p999: figure("p999"),
         max: figure("max"),
     }
 }

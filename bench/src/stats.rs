@@ -19,7 +19,7 @@ impl Samples {
         self.us.len() as u64
     }
 
-    /// p50, p90, p99 and the maximum.
+    /// p50, p90, p99, p99.9 and the maximum.
     pub(crate) fn summary(&mut self) -> Summary {
         self.us.sort_unstable();
         let at = |part: f64| {
@@ -32,12 +32,13 @@ impl Samples {
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
+            p999: at(0.999),
             max: at(1.0),
         }
     }
 }
 
-/// Four figures of a distribution, in microseconds.
+/// Five figures of a distribution, in microseconds.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Summary {
     /// How many samples.
@@ -48,6 +49,8 @@ pub(crate) struct Summary {
     pub(crate) p90: u64,
     /// All but one in a hundred.
     pub(crate) p99: u64,
+    /// All but one in a thousand.
+    pub(crate) p999: u64,
     /// The slowest.
     pub(crate) max: u64,
 }
@@ -55,7 +58,8 @@ pub(crate) struct Summary {
 impl Summary {
     /// For the JSON report.
     pub(crate) fn json(&self) -> Value {
-        json!({"count": self.count, "p50": self.p50, "p90": self.p90, "p99": self.p99, "max": self.max})
+        json!({"count": self.count, "p50": self.p50, "p90": self.p90, "p99": self.p99,
+               "p999": self.p999, "max": self.max})
     }
 
     /// For the table.
@@ -105,7 +109,7 @@ impl Histogram {
         self.max = self.max.max(other.max);
     }
 
-    /// p50, p90, p99 and the maximum.
+    /// p50, p90, p99, p99.9 and the maximum.
     pub(crate) fn summary(&self) -> Summary {
         let at = |part: f64| {
             let wanted = (self.count as f64 * part) as u64;
@@ -116,7 +120,8 @@ impl Histogram {
             });
             found.map_or(self.max, |index| floor(index).min(self.max))
         };
-        Summary { count: self.count, p50: at(0.5), p90: at(0.9), p99: at(0.99), max: self.max }
+        let (p50, p90, p99, p999) = (at(0.5), at(0.9), at(0.99), at(0.999));
+        Summary { count: self.count, p50, p90, p99, p999, max: self.max }
     }
 }
 

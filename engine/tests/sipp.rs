@@ -1,16 +1,18 @@
 //! SIPp on both sides: the call flows of RFC 3261 and RFC 3264 as somebody else wrote them.
 //!
 //! Each flow is a pair of scenarios in `data/sipp`. Judged are SIPp's exit status and statistics, and the
-//! call detail records.
+//! call detail records. Flows are played over every transport, the same on both sides.
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod common;
 
+use common::carrier::{Carriers, Way, carry};
 use common::process::{Running, need};
 use common::wire::BadLine;
 use common::{Answering, Lab, Node, Setup, reasons};
 use control::event::CallId;
 use serde_json::Value;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +20,99 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+
+thread_local! {
+    /// How the flow of this test is carried.
+    static WAY: Cell<Way> = const { Cell::new(Way::Udp) };
+    /// What carries it, and where callers find the node.
+    static CARRIED: RefCell<Option<(Carriers, SocketAddr)>> = const { RefCell::new(None) };
+}
+
+/// Plays a flow by this way.
+fn by(way: Way, flow: fn()) {
+    WAY.set(way);
+    flow();
+    CARRIED.take();
+}
+
+/// A node whose peers come by the way of this test.
+fn start(lab: &Lab, setup: &mut Setup) -> Node {
+    let carried = carry(lab, setup, WAY.get());
+    CARRIED.set(Some(carried));
+    Node::start(lab, setup)
+}
+
+/// Where callers find it.
+fn entrance(node: &Node) -> SocketAddr {
+    CARRIED.with_borrow(|carried| carried.as_ref().map_or(node.sip, |(_, entrance)| *entrance))
+}
+
+macro_rules! flows {
+    ($($flow:ident)*) => {
+        mod udp { $( #[test] fn $flow() { super::by(super::Way::Udp, super::$flow); } )* }
+        mod tcp { $( #[test] fn $flow() { super::by(super::Way::Tcp, super::$flow); } )* }
+        mod tls { $( #[test] fn $flow() { super::by(super::Way::Tls, super::$flow); } )* }
+        mod mtls { $( #[test] fn $flow() { super::by(super::Way::Mtls, super::$flow); } )* }
+        mod wss { $( #[test] fn $flow() { super::by(super::Way::Wss, super::$flow); } )* }
+    };
+}
+
+flows! {
+    a_plain_call
+    early_media_is_announced_before_the_answer
+    a_cancelled_call
+    a_busy_callee
+    the_second_route_is_tried_upon_503
+    two_routes_at_once_and_the_loser_is_cancelled
+    a_loser_that_answers_although_it_was_cancelled
+    an_early_dialog_that_ends_before_the_answer
+    an_invite_that_came_over_two_paths
+    a_transfer_that_is_refused
+    an_invite_that_takes_a_place_in_a_call
+    extensions_that_are_not_known
+    a_late_offer
+    a_late_offer_to_a_trunk_that_wants_one
+    hold_and_resume_from_the_caller
+    hold_and_resume_from_the_callee
+    reliable_responses_end_to_end
+    reliable_responses_to_a_caller_that_cannot
+    reliable_responses_for_a_caller_that_insists
+    hold_and_resume_by_update
+    hold_and_resume_by_update_to_a_side_without_it
+    a_session_timer_the_caller_asks_for
+    a_session_timer_we_refresh_by_update
+    a_session_timer_we_refresh_by_reinvite
+    a_session_that_nobody_refreshes
+    a_callee_whose_least_interval_is_longer
+    requests_about_something_else
+    a_message_outside_calls
+    a_publication
+    a_subscription
+    an_identity_within_the_trust_domain
+    an_identity_outside_the_trust_domain
+    isup_beside_the_session_description
+    two_hundred_calls_with_audio_both_ways
+}
+
+// Transfers that tell of their progress are played over UDP alone: two NOTIFYs may come in one segment, and SIPp
+// gives a call up when a second request is there before it has answered the first.
+
+/// Flows in which SIPp names the address of another SIPp, which it must then reach without a carrier.
+mod direct {
+    use super::{Way, by};
+
+    #[test]
+    fn a_redirection_is_followed() {
+        by(Way::Udp, super::a_redirection_is_followed);
+        by(Way::Tcp, super::a_redirection_is_followed);
+    }
+
+    #[test]
+    fn a_redirection_is_refused_or_passed() {
+        by(Way::Udp, super::a_redirection_is_refused_or_passed);
+        by(Way::Tcp, super::a_redirection_is_refused_or_passed);
+    }
+}
 
 /// One SIPp.
 struct Sipp {
@@ -43,6 +138,9 @@ impl Sipp {
             "-error_file",
         ]);
         command.arg(lab.file(&format!("{name}.err"))).arg("-sf").arg(scenario).args(more);
+        if WAY.get() != Way::Udp {
+            command.args(["-t", "t1"]);
+        }
         command.current_dir(&lab.dir).env("TERM", "dumb");
         Sipp { process: Running::start(command, &lab.file(&format!("{name}.log"))), figures }
     }
@@ -101,7 +199,7 @@ fn play_on(trunk: &str, name: &str, caller: &Path, callee: &str, run: &Run) -> (
     let listen = lab.udp();
     let mut setup = Setup::new(&lab, listen);
     setup.trunks[0].2 = trunk.into();
-    let mut node = Node::start(&lab, &setup);
+    let mut node = start(&lab, &mut setup);
     let uas = Sipp::start(&lab, &scenario(callee), listen, run.calls, run.more);
     let called = call(&lab, &node, caller, run);
     let (ended, repeated) = uas.finish(&lab);
@@ -112,7 +210,7 @@ fn play_on(trunk: &str, name: &str, caller: &Path, callee: &str, run: &Run) -> (
 }
 
 fn call(lab: &Lab, node: &Node, caller: &Path, run: &Run) -> (u64, u64) {
-    let to = node.sip.to_string();
+    let to = entrance(node).to_string();
     let more = [&["-r", run.rate, "-s", "442079460000", &to][..], run.more].concat();
     let more: Vec<&str> = more.into_iter().filter(|word| *word != "-rtp_echo").collect();
     Sipp::start(lab, caller, lab.udp(), run.calls, &more).finish(lab)
@@ -125,39 +223,34 @@ fn all_answered(records: &[Value]) {
     }
 }
 
-#[test]
 fn a_plain_call() {
     let records = once(play("sipp-plain", &scenario("uac"), "uas", &FEW));
     all_answered(&records);
     assert!(records.iter().all(|r| r["duration_ms"].as_u64() >= Some(250)), "{records:#?}");
 }
 
-#[test]
 fn early_media_is_announced_before_the_answer() {
     all_answered(&once(play("sipp-early", &scenario("uac-early"), "uas-early", &FEW)));
 }
 
-#[test]
 fn a_cancelled_call() {
     let records = once(play("sipp-cancel", &scenario("uac-cancel"), "uas-cancel", &FEW));
     assert_eq!(reasons(&records)["cancelled"], 5);
     assert!(records.iter().all(|r| r["status"] == 487 && r["answer_at"].is_null()));
 }
 
-#[test]
 fn a_busy_callee() {
     let records = once(play("sipp-busy", &scenario("uac-486"), "uas-486", &FEW));
     assert!(records.iter().all(|r| r["status"] == 486 && r["q850"] == 17), "{records:#?}");
 }
 
-#[test]
 fn the_second_route_is_tried_upon_503() {
     let lab = Lab::new("sipp-failover");
     let (first, second) = (lab.udp(), lab.udp());
     let mut setup = Setup::new(&lab, first);
     setup.trunks.push(("second".into(), second, String::new()));
     setup.route = "[[route]]\nprefix = \"\"\nto = [\"out\", \"second\"]\n".into();
-    let node = Node::start(&lab, &setup);
+    let node = start(&lab, &mut setup);
     let refusing = Sipp::start(&lab, &scenario("uas-503"), first, 5, &[]);
     let answering = Sipp::start(&lab, &scenario("uas"), second, 5, &[]);
     assert_eq!(call(&lab, &node, &scenario("uac"), &FEW).0, 5);
@@ -178,7 +271,7 @@ fn fork(name: &str, caller: &str, callees: [&str; 2]) -> Vec<Value> {
     let mut setup = Setup::new(&lab, first);
     setup.trunks.push(("second".into(), second, String::new()));
     setup.route = "[[route]]\nprefix = \"\"\nto = [\"out\", \"second\"]\nparallel = true\n".into();
-    let node = Node::start(&lab, &setup);
+    let node = start(&lab, &mut setup);
     let one = Sipp::start(&lab, &scenario(callees[0]), first, 5, &[]);
     let other = Sipp::start(&lab, &scenario(callees[1]), second, 5, &[]);
     assert_eq!(call(&lab, &node, &scenario(caller), &FEW), (5, 0));
@@ -199,25 +292,21 @@ fn all_answered_by(records: &[Value], trunk: &str) {
     }
 }
 
-#[test]
 fn two_routes_at_once_and_the_loser_is_cancelled() {
     let records = fork("sipp-fork", "uac", ["uas-cancel", "uas-late-answer"]);
     all_answered_by(&records, "second");
 }
 
-#[test]
 fn a_loser_that_answers_although_it_was_cancelled() {
     let records = fork("sipp-crossing", "uac", ["uas-late-answer", "uas-crossing"]);
     all_answered_by(&records, "out");
 }
 
-#[test]
 fn an_early_dialog_that_ends_before_the_answer() {
     let caller = scenario("uac-199");
     all_answered(&once(play("sipp-199", &caller, "uas-199", &FEW)));
 }
 
-#[test]
 fn an_invite_that_came_over_two_paths() {
     let records = once(play("sipp-482", &scenario("uac-482"), "uas-late-answer", &FEW));
     all_answered(&records);
@@ -233,7 +322,7 @@ fn transfer(name: &str, refer: &str, scenarios: [&str; 3]) -> Vec<Value> {
     let route =
         |prefix: &str, to: &str| format!("[[route]]\nprefix = \"{prefix}\"\nto = [\"{to}\"]\n");
     setup.route = route("", "out") + &route("7", "second");
-    let node = Node::start(&lab, &setup);
+    let node = start(&lab, &mut setup);
     let [caller, callee, target] = scenarios;
     let uas = Sipp::start(&lab, &scenario(callee), first, 5, &[]);
     let third = (!target.is_empty()).then(|| Sipp::start(&lab, &scenario(target), second, 5, &[]));
@@ -272,7 +361,6 @@ fn a_transfer_that_fails() {
     assert!(records.iter().all(|r| r["transfers"][0]["status"] == 486), "{records:#?}");
 }
 
-#[test]
 fn a_transfer_that_is_refused() {
     let records = transfer("sipp-transfer-603", "refuse", ["uac-transfer-refused", "uas", ""]);
     all_answered(&records);
@@ -281,7 +369,7 @@ fn a_transfer_that_is_refused() {
 
 /// Two scenarios of one caller, the first of which tells the second what to do.
 fn two_callers(lab: &Lab, node: &Node, calls: u32, scenarios: [&str; 2]) {
-    let (to, wire) = (node.sip.to_string(), lab.tcp());
+    let (to, wire) = (entrance(node).to_string(), lab.tcp());
     let between = wire.to_string();
     let more = ["-3pcc", &between, "-cid_str", "%u-%p", "-r", "10", "-s", "442079460000", &to];
     let second = Sipp::start(lab, &scenario(scenarios[1]), lab.udp(), calls, &more);
@@ -307,7 +395,7 @@ fn attended(name: &str, shards: usize, calls: u32) -> Vec<(Value, Value)> {
     let route =
         |prefix: &str, to: &str| format!("[[route]]\nprefix = \"{prefix}\"\nto = [\"{to}\"]\n");
     setup.route = route("", "out") + &route("7", "second");
-    let node = Node::start(&lab, &setup);
+    let node = start(&lab, &mut setup);
     let uas = Sipp::start(&lab, &scenario("uas-transferred"), first, calls, &[]);
     let other = Sipp::start(&lab, &scenario("uas-joined"), second, calls, &[]);
     two_callers(&lab, &node, calls, ["uac-attended", "uac-consults"]);
@@ -357,14 +445,13 @@ fn an_attended_transfer_across_shards() {
     assert!(0 < apart && apart < 20, "{apart} of 20 were on two shards");
 }
 
-#[test]
 fn an_invite_that_takes_a_place_in_a_call() {
     let lab = Lab::new("sipp-replaces");
     let listen = lab.udp();
     let mut setup = Setup::new(&lab, listen);
     setup.node = setup.node.replace("shards = 1", "shards = 2");
     setup.caller = "refer = \"execute\"\n".into();
-    let node = Node::start(&lab, &setup);
+    let node = start(&lab, &mut setup);
     let uas = Sipp::start(&lab, &scenario("uas-transferred"), listen, 10, &[]);
     two_callers(&lab, &node, 10, ["uac-replaced", "uac-replaces"]);
     assert_eq!(uas.finish(&lab), (10, 0));
@@ -376,11 +463,10 @@ fn an_invite_that_takes_a_place_in_a_call() {
     }
 }
 
-#[test]
 fn extensions_that_are_not_known() {
     for option in ["replaces", "join", "tdialog"] {
         let lab = Lab::new("sipp-420");
-        let node = Node::start(&lab, &Setup::new(&lab, lab.udp()));
+        let node = start(&lab, &mut Setup::new(&lab, lab.udp()));
         let text = std::fs::read_to_string(scenario("uac-486")).unwrap();
         let text = text.replace("486", "420");
         let require = format!("Require: {option}\n      Content-Type: application/sdp");
@@ -396,18 +482,18 @@ fn redirected(lab: &Lab, redirects: &str) -> (Node, Sipp, SocketAddr) {
     let (first, second) = (lab.udp(), lab.udp());
     let mut setup = Setup::new(lab, first);
     setup.trunks.clear();
+    let transport = if WAY.get() == Way::Tcp { "transport = \"tcp\"\n" } else { "" };
     setup.route = format!(
-        "[[trunk]]\nname = \"moved\"\ninterface = \"loop\"\nendpoints = [\"{first}\"]\n\
+        "[[trunk]]\nname = \"moved\"\ninterface = \"loop\"\nendpoints = [\"{first}\"]\n{transport}\
          sources = [\"{first}\", \"{second}\"]\nredirects = \"{redirects}\"\n\
          [[route]]\nprefix = \"\"\nto = [\"moved\"]\n"
     );
-    let node = Node::start(lab, &setup);
+    let node = start(lab, &mut setup);
     let target = second.to_string();
     let uas = Sipp::start(lab, &scenario("uas-302"), first, 5, &["-key", "target", &target]);
     (node, uas, second)
 }
 
-#[test]
 fn a_redirection_is_followed() {
     let lab = Lab::new("sipp-302");
     let (node, uas, second) = redirected(&lab, "follow");
@@ -423,7 +509,6 @@ fn a_redirection_is_followed() {
     }
 }
 
-#[test]
 fn a_redirection_is_refused_or_passed() {
     for (redirects, status) in [("refuse", 480), ("pass", 302)] {
         let lab = Lab::new("sipp-302-not");
@@ -437,55 +522,45 @@ fn a_redirection_is_refused_or_passed() {
     }
 }
 
-#[test]
 fn a_late_offer() {
     all_answered(&once(play("sipp-late", &scenario("uac-late"), "uas-late", &FEW)));
 }
 
-#[test]
 fn a_late_offer_to_a_trunk_that_wants_one() {
     let caller = scenario("uac-late");
     all_answered(&once(play_on("offers = true\n", "sipp-offers", &caller, "uas", &FEW)));
 }
 
-#[test]
 fn hold_and_resume_from_the_caller() {
     all_answered(&once(play("sipp-hold", &scenario("uac-hold"), "uas-held", &FEW)));
 }
 
-#[test]
 fn hold_and_resume_from_the_callee() {
     all_answered(&once(play("sipp-held", &scenario("uac-held"), "uas-hold", &FEW)));
 }
 
-#[test]
 fn reliable_responses_end_to_end() {
     all_answered(&once(play("sipp-prack", &scenario("uac-prack"), "uas-prack", &FEW)));
 }
 
-#[test]
 fn reliable_responses_to_a_caller_that_cannot() {
     all_answered(&once(play("sipp-prack-out", &scenario("uac-early"), "uas-prack", &FEW)));
 }
 
-#[test]
 fn reliable_responses_for_a_caller_that_insists() {
     all_answered(&once(play("sipp-prack-in", &scenario("uac-insists"), "uas-early", &FEW)));
 }
 
-#[test]
 fn hold_and_resume_by_update() {
     all_answered(&once(play("sipp-update", &scenario("uac-update"), "uas-updated", &FEW)));
 }
 
-#[test]
 fn hold_and_resume_by_update_to_a_side_without_it() {
     all_answered(&once(play("sipp-update-in", &scenario("uac-update"), "uas-held", &FEW)));
 }
 
 const ASK: &str = "session_timer = \"ask\"\n";
 
-#[test]
 fn a_session_timer_the_caller_asks_for() {
     let run = Run { attempts: 2, ..FEW };
     let records = once(play("sipp-timer", &scenario("uac-timer"), "uas", &run));
@@ -493,31 +568,26 @@ fn a_session_timer_the_caller_asks_for() {
     assert_eq!((answered, reasons(&records)["session_too_short"]), (5, 5));
 }
 
-#[test]
 fn a_session_timer_we_refresh_by_update() {
     let caller = scenario("uac-long");
     all_answered(&once(play_on(ASK, "sipp-refresh", &caller, "uas-refreshed", &FEW)));
 }
 
-#[test]
 fn a_session_timer_we_refresh_by_reinvite() {
     let (caller, callee) = (scenario("uac-long"), "uas-refreshed-by-invite");
     all_answered(&once(play_on(ASK, "sipp-refresh-invite", &caller, callee, &FEW)));
 }
 
-#[test]
 fn a_session_that_nobody_refreshes() {
     let caller = scenario("uac-released");
     let records = once(play_on(ASK, "sipp-expiry", &caller, "uas-forgets", &FEW));
     assert_eq!(reasons(&records)["session_expired"], 5);
 }
 
-#[test]
 fn a_callee_whose_least_interval_is_longer() {
     all_answered(&once(play_on(ASK, "sipp-422", &scenario("uac"), "uas-422", &FEW)));
 }
 
-#[test]
 fn requests_about_something_else() {
     let lab = Lab::new("sipp-info");
     let listen = lab.udp();
@@ -525,7 +595,7 @@ fn requests_about_something_else() {
     let methods = "methods = [\"INFO\", \"REFER\", \"NOTIFY\"]\n";
     setup.trunks.iter_mut().for_each(|trunk| trunk.2 = methods.into());
     setup.caller = methods.into();
-    let node = Node::start(&lab, &setup);
+    let node = start(&lab, &mut setup);
     let uas = Sipp::start(&lab, &scenario("uas-info"), listen, 5, &[]);
     assert_eq!(call(&lab, &node, &scenario("uac-info"), &FEW), (5, 0));
     assert_eq!(uas.finish(&lab), (5, 0));
@@ -540,19 +610,17 @@ fn errand(name: &str, caller: &Path, callee: &Path) {
     let methods = "methods = [\"MESSAGE\", \"PUBLISH\", \"SUBSCRIBE\", \"NOTIFY\"]\n";
     setup.trunks.iter_mut().for_each(|trunk| trunk.2 = methods.into());
     setup.caller = methods.into();
-    let mut node = Node::start(&lab, &setup);
+    let mut node = start(&lab, &mut setup);
     let uas = Sipp::start(&lab, callee, listen, 5, &[]);
     assert_eq!(call(&lab, &node, caller, &FEW), (5, 0));
     assert_eq!(uas.finish(&lab), (5, 0));
     assert_eq!(node.drain(), Some(0));
 }
 
-#[test]
 fn a_message_outside_calls() {
     errand("sipp-message", &scenario("uac-message"), &scenario("uas-message"));
 }
 
-#[test]
 fn a_publication() {
     let lab = Lab::new("sipp-publish-scenarios");
     let publish = |name: &str| {
@@ -562,7 +630,6 @@ fn a_publication() {
     errand("sipp-publish", &publish("uac-message"), &publish("uas-message"));
 }
 
-#[test]
 fn a_subscription() {
     errand("sipp-subscribe", &scenario("uac-subscribe"), &scenario("uas-subscribe"));
 }
@@ -593,7 +660,7 @@ fn identified(name: &str, profile: &str, headers: &str, checks: &[(&str, &str)])
     let uas = std::fs::read_to_string(scenario("uas")).unwrap().replace(invite, &checked);
     let end = "<Reference variables=\"checked\"/></scenario>";
     let uas = lab.write("uas.xml", &uas.replace("</scenario>", end));
-    let node = Node::start(&lab, &setup);
+    let node = start(&lab, &mut setup);
     let uas = Sipp::start(&lab, &uas, listen, 5, &[]);
     assert_eq!(call(&lab, &node, &uac, &FEW), (5, 0));
     assert_eq!(uas.finish(&lab), (5, 0));
@@ -603,7 +670,6 @@ fn identified(name: &str, profile: &str, headers: &str, checks: &[(&str, &str)])
 const WHO: &str = "      P-Asserted-Identity: <sip:+14155550100@a.example>\n      Privacy: id\n\
                    \x20     Diversion: <sip:+1300@b.example>;reason=user-busy;privacy=off\n";
 
-#[test]
 fn an_identity_within_the_trust_domain() {
     identified(
         "sipp-identity",
@@ -617,7 +683,6 @@ fn an_identity_within_the_trust_domain() {
     );
 }
 
-#[test]
 fn an_identity_outside_the_trust_domain() {
     identified(
         "sipp-anonymous",
@@ -627,7 +692,6 @@ fn an_identity_outside_the_trust_domain() {
     );
 }
 
-#[test]
 fn isup_beside_the_session_description() {
     let lab = Lab::new("sipp-isup");
     let listen = lab.udp();
@@ -635,7 +699,7 @@ fn isup_beside_the_session_description() {
     let bodies = "bodies = [\"application/isup\"]\n";
     setup.trunks.iter_mut().for_each(|trunk| trunk.2 = bodies.into());
     setup.caller = bodies.into();
-    let node = Node::start(&lab, &setup);
+    let node = start(&lab, &mut setup);
     let uas = Sipp::start(&lab, &scenario("uas-isup"), listen, 5, &[]);
     assert_eq!(call(&lab, &node, &scenario("uac-isup"), &FEW), (5, 0));
     assert_eq!(uas.finish(&lab), (5, 0));
@@ -651,7 +715,7 @@ fn lost_datagrams_are_repeated() {
     // Lost ends of calls must not keep the node up for half a minute.
     setup.node += "[timers]\nt1_ms = 100\n";
     setup.trunks[0].2 = "trying_timeout_ms = 6000\n".into();
-    let mut node = Node::start(&lab, &setup);
+    let mut node = start(&lab, &mut setup);
     // SIPp as the called side forgets to repeat a lost 200 once the INVITE came again; ours does not.
     // The caller's SIPp loses INVITEs and BYEs.
     let _uas = Answering::start(&lab, listen, &["--no-media", "--t1-ms", "100"]);
@@ -673,7 +737,6 @@ fn audible(lab: &Lab) -> PathBuf {
     lab.write("uac-rtp.xml", &text.replace("AUDIO", file.to_str().unwrap()))
 }
 
-#[test]
 fn two_hundred_calls_with_audio_both_ways() {
     let lab = Lab::new("sipp-audio");
     let caller = audible(&lab);

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod authority;
+pub(crate) mod carrier;
 pub(crate) mod netns;
 pub(crate) mod process;
 pub(crate) mod rtpengine;
