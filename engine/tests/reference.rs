@@ -155,8 +155,11 @@ fn tests_of(file: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/{file}.rs"));
     let text = std::fs::read_to_string(path).expect("the tests");
     let tests = text.split("#[test]\n").skip(1);
-    let names = tests.filter_map(|t| t.split_once("fn ")?.1.split_once('('));
-    names.map(|(name, _)| format!("{file}::{name}")).collect()
+    let names = tests.filter_map(|t| Some(t.split_once("fn ")?.1.split_once('(')?.0));
+    // Flows that are played over several transports are listed for a macro.
+    let listed = text.split_once("\nflows! {\n").and_then(|(_, rest)| rest.split_once("\n}"));
+    let listed = listed.map_or("", |(flows, _)| flows).split_whitespace();
+    names.chain(listed).map(|name| format!("{file}::{name}")).collect()
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::core::{Core, Turn, Way, dialog_request, supported};
 use crate::dialog::session_timer::Mode;
 use crate::dialog::{Contact, Dialog, Tag};
 use crate::identity;
-use crate::message::{Message, Method, Name, Scheme};
+use crate::message::{self, Message, Method, Name};
 use crate::policy::decide::Candidate;
 use crate::policy::manipulate::{self, Boundary};
 use crate::policy::profile::EarlyMedia;
@@ -49,7 +49,8 @@ pub(crate) fn target(trunk: &Trunk, candidate: &Candidate, request: &Message) ->
 
 /// Whether a request asks for every hop to be secured (RFC 3261 26.2.2, RFC 5630).
 pub(crate) fn is_secure(request: &Message) -> bool {
-    request.request_uri().is_ok_and(|uri| uri.scheme == Scheme::Sips)
+    let message::Start::Request(line) = request.start() else { return false };
+    line.uri.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"sips:"))
 }
 
 pub(super) fn leg(
