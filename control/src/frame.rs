@@ -152,7 +152,7 @@ pub enum Answer {
         /// What: `call.trying`, `call.answered`, …
         ev: String,
         /// The call it is about.
-        call: CallLine,
+        call: Box<CallLine>,
         /// The key, of a `dtmf`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dtmf: Option<Box<DtmfLine>>,
@@ -476,7 +476,7 @@ mod tests {
         let answer = Answer::Ev {
             seq: 7,
             ev: "dtmf".into(),
-            call: CallLine::default(),
+            call: Box::default(),
             dtmf: Some(Box::new(DtmfLine {
                 from: "caller".into(),
                 digit: "#".into(),

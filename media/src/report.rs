@@ -86,7 +86,7 @@ impl Reporter {
             return false;
         }
         self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        self.due = now + Duration::from_nanos(LEAST_NS + (self.dice >> 33) * LEAST_NS * 2 >> 31);
+        self.due = now + Duration::from_nanos(LEAST_NS + (((self.dice >> 33) * LEAST_NS * 2) >> 31));
         self.relayed == Instant(0) || now.since(self.relayed) >= SPEAKS
     }
 

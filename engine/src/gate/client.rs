@@ -136,7 +136,8 @@ impl Client {
         if let Some(from) = self.gap_from.take() {
             let _told = out.try_send(line(&Answer::Gap { from, to: seq - 1 }));
         }
-        let _sent = out.try_send(line(&Answer::Ev { seq, ev, call: call.clone(), dtmf, quality }));
+        let call = Box::new(call.clone());
+        let _sent = out.try_send(line(&Answer::Ev { seq, ev, call, dtmf, quality }));
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn request(
         print.in_order(trunk.profile.header_order.as_ref());
         if refreshes_target(method) {
             let profile = &trunk.profile;
-            Contact { face: &face, dialog: &dialog, profile }.print(&mut print);
+            Contact { face: &face, dialog, profile }.print(&mut print);
             print.header(Name::Allow, trunk.methods.allow());
         }
         let is_refresh = matches!(method, Method::Invite | Method::Update);

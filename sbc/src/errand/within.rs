@@ -54,7 +54,7 @@ pub(crate) fn carry(
         print.in_order(boundary.far.profile.header_order.as_ref());
         if refreshes_target(method) {
             let profile = &boundary.far.profile;
-            Contact { face: &face, dialog: &dialog, profile }.print(&mut print);
+            Contact { face: &face, dialog, profile }.print(&mut print);
             print.header(Name::Allow, boundary.far.methods.allow());
         }
         manipulate::pass_whole(message, &boundary, &mut print);

@@ -49,7 +49,7 @@ fn ended(engine: &mut Engine, id: &str) -> Result<Option<CallLine>, Problem> {
         if let Answer::Ev { call, .. } = heard.answer
             && call.id.eq_ignore_ascii_case(id)
         {
-            return Ok(Some(call));
+            return Ok(Some(*call));
         }
         if Instant::now() >= deadline {
             break;

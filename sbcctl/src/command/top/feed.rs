@@ -127,7 +127,7 @@ impl Feed {
                 if self.ended.len() >= ENDED {
                     self.ended.remove(0);
                 }
-                self.ended.push(Ended { at: now_ms(), call });
+                self.ended.push(Ended { at: now_ms(), call: *call });
             }
         }
         Ok(())
