@@ -86,7 +86,8 @@ impl Reporter {
             return false;
         }
         self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        self.due = now + Duration::from_nanos(LEAST_NS + (((self.dice >> 33) * LEAST_NS * 2) >> 31));
+        self.due =
+            now + Duration::from_nanos(LEAST_NS + (((self.dice >> 33) * LEAST_NS * 2) >> 31));
         self.relayed == Instant(0) || now.since(self.relayed) >= SPEAKS
     }
 
@@ -257,5 +258,26 @@ fn measure(out: &mut [u8], at: usize) {
     let words = ((out.len() - at) / 4).saturating_sub(1) as u16;
     if let Some(len) = out.get_mut(at + 2..at + 4) {
         len.copy_from_slice(&words.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_between_half_and_one_and_a_half_intervals_apart() {
+        let begun = Instant(1);
+        let mut reporter = Reporter::new(&mut Secrets::new(&[7; 32]), Sent::default(), begun);
+        assert!(!reporter.take_turn(begun), "the other leg is waited for first");
+        let mut apart = Vec::new();
+        for _ in 0..1_000 {
+            let due = reporter.due;
+            assert!(reporter.take_turn(due));
+            apart.push(reporter.due.since(due).as_nanos() as u64);
+        }
+        let (least, most) = (apart.iter().min(), apart.iter().max());
+        assert!(least.is_some_and(|least| (LEAST_NS..LEAST_NS * 11 / 10).contains(least)));
+        assert!(most.is_some_and(|most| (LEAST_NS * 29 / 10..=LEAST_NS * 3).contains(most)));
     }
 }

@@ -6,7 +6,8 @@ mod world;
 use base::Texts;
 use core::time::Duration;
 use media::{Band, Notice, Reports, Sample, Verdict};
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use world::{ALICE, BOB, World, report, voice};
 
 /// Alice talks for `packets` of 20 ms; those that `is_lost` says never come, and each is `late_us` late.
@@ -190,8 +191,6 @@ fn tshark_reads_our_reports() {
     let alice = w.alice;
     w.program(alice, |plan| (plan.own_stream, plan.reports) = (true, Reports::Extended));
     let reports = reports_to_alice(&mut w, 3);
-    let path = std::env::temp_dir().join(format!("tandem-rtcp-{}.pcap", std::process::id()));
-    std::fs::write(&path, capture(&reports)).unwrap();
     let fields = [
         "rtcp.pt",
         "rtcp.length_check",
@@ -204,13 +203,16 @@ fn tshark_reads_our_reports() {
         "_ws.malformed",
     ];
     let fields = fields.iter().flat_map(|field| ["-e", field]);
-    let read = Command::new("tshark")
-        .args(["-d", "udp.port==4001,rtcp", "-T", "fields", "-E", "separator=;", "-r"])
-        .arg(&path)
+    let mut tshark = Command::new("tshark")
+        .args(["-d", "udp.port==4001,rtcp", "-T", "fields", "-E", "separator=;", "-r", "-"])
         .args(fields)
-        .output()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .expect("tshark is there: tools/packages.sh peers");
-    std::fs::remove_file(&path).unwrap();
+    tshark.stdin.take().unwrap().write_all(&capture(&reports)).unwrap();
+    let read = tshark.wait_with_output().unwrap();
     let text = String::from_utf8(read.stdout).unwrap();
     assert_eq!(text.lines().count(), 3, "{text} {}", String::from_utf8_lossy(&read.stderr));
     for line in text.lines() {

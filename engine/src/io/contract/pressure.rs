@@ -15,15 +15,19 @@ both_drivers! {
     when_too_much_waits_who_has_most_to_take_goes
 }
 
+/// A message and who sent it.
+type From = (SocketAddr, Box<[u8]>);
+
 /// What came over connections in a turn of at most `ms`: whole messages, and how many were not sent.
-fn turn<D: Driver>(bench: &mut Bench<D>, ms: u64) -> (Vec<(SocketAddr, Box<[u8]>)>, usize) {
+fn turn<D: Driver>(bench: &mut Bench<D>, ms: u64) -> (Vec<From>, usize) {
     bench.wait(ms);
     let (mut heard, mut unsent) = (Vec::new(), 0);
     for letter in std::mem::take(&mut bench.inbox.letters) {
-        match letter {
-            Letter::Stream { source, bytes, .. } => heard.push((source, bytes)),
-            Letter::Unsent { .. } => unsent += 1,
-            other => panic!("nobody sent {other:?}"),
+        if let Letter::Stream { source, bytes, .. } = letter {
+            heard.push((source, bytes));
+        } else {
+            assert!(matches!(letter, Letter::Unsent { .. }), "nobody sent {letter:?}");
+            unsent += 1;
         }
     }
     bench.submit();
