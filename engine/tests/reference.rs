@@ -65,7 +65,7 @@ fn every_metric_is_documented() {
         let family = families.entry(metric.name).or_insert((metric, Vec::new()));
         family.1.extend(metric.label.map(|l| l.1));
     });
-    exposition().visit_listeners(&mut |metric, _, _| {
+    exposition().visit_listeners(|metric, _, _, _| {
         let family = families.entry(metric.name).or_insert((metric, Vec::new()));
         family.1.extend(metric.label.map(|l| l.1));
     });

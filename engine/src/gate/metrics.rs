@@ -235,7 +235,7 @@ impl Exposition {
     }
 
     /// Every metric of listeners for connections: of which shard, and which listener by its name.
-    pub fn visit_listeners(&self, visit: &mut dyn FnMut(Metric, (usize, &str), u64)) {
+    pub fn visit_listeners(&self, mut visit: impl FnMut(Metric, usize, &str, u64)) {
         let image = self.image.borrow().clone();
         for (number, shard) in self.shards.iter().enumerate() {
             for (place, listener) in shard.listeners.iter().enumerate() {
@@ -244,7 +244,7 @@ impl Exposition {
                     Some(format!("{}/{}", interface.name, stream.face.transport.param()))
                 });
                 let name = name.unwrap_or_else(|| place.to_string());
-                listener.visit(&mut |metric, value| visit(metric, (number, &name), value));
+                listener.visit(&mut |metric, value| visit(metric, number, &name, value));
             }
         }
     }
@@ -263,7 +263,7 @@ impl Exposition {
             ];
             family.mut_metric().push(sample(metric.kind, &labels, value as f64));
         });
-        self.visit_listeners(&mut |metric, (shard, listener), value| {
+        self.visit_listeners(|metric, shard, listener, value| {
             let family = families.entry(metric.name.to_owned()).or_insert_with(|| family(&metric));
             let labels = [
                 Some(("shard", shard.to_string())),

@@ -219,17 +219,15 @@ fn a_stalled_shard_stops_nobody<D: Driver>() {
     {
         bench.wait(20);
         for letter in std::mem::take(&mut bench.inbox.letters) {
-            match letter {
-                Letter::Stream { port, source, proved, bytes } => {
-                    heard += 1;
-                    let letter = Letter::Signal { port, source, proved, bytes };
-                    bench.outbox.mesh.push((ShardId(1), letter));
-                }
-                Letter::Returned { source, .. } => {
-                    refused += 1;
-                    bench.text(0, source, b"busy");
-                }
-                other => panic!("nobody sent {other:?}"),
+            if let Letter::Stream { port, source, proved, bytes } = letter {
+                heard += 1;
+                let letter = Letter::Signal { port, source, proved, bytes };
+                bench.outbox.mesh.push((ShardId(1), letter));
+            } else if let Letter::Returned { source, .. } = letter {
+                refused += 1;
+                bench.text(0, source, b"busy");
+            } else {
+                panic!("nobody sent {letter:?}");
             }
         }
         bench.submit();
