@@ -187,7 +187,7 @@ pub struct Transactions {
 
 /// Bytes of a slot: a response to a plain call's INVITE and its headers fit. What is longer, as most INVITEs are,
 /// has memory of its own until it is acknowledged.
-pub const SLOT: usize = 704;
+pub const SLOT: usize = 700;
 
 impl Transactions {
     /// An empty table for at most `capacity` transactions.
