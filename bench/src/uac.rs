@@ -387,7 +387,7 @@ impl Caller {
         let branch = stage.branch(id, "a");
         call.ack = sip::request(&call.dialog, (1, "ACK"), &branch, self.link.local, None);
         let ack = call.ack.clone();
-        self.say(id, call.ack_to, &ack);
+        // The callee speaks when it has the ACK: by then somebody listens.
         match self.link.remote(message.body) {
             Some(remote) => {
                 stage.order(id, Order::Open { call: id, side: CALLER, remote });
@@ -395,6 +395,7 @@ impl Caller {
             }
             None => call.fate = Fate::BadAnswer,
         }
+        self.say(id, call.ack_to, &ack);
         let patience = if stage.caller_ends(id) { 0 } else { 64 * stage.t1_ns };
         self.timers.set(at + stage.hold_ns + stage.tail_ns + patience, id, Kind::HangUp);
     }

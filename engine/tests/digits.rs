@@ -127,7 +127,7 @@ fn info_and_telephone_events_understand_each_other() {
     let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sipp/uac-digits.xml");
     let mut sipp = Command::new("sipp");
     sipp.args(["-nostdin", "-i", "127.0.0.1", "-p", &me.port().to_string(), "-m", "1"]);
-    sipp.args(["-mp", &(lab.udp().port() & !1).to_string(), "-timeout", "50s", "-timeout_error"]);
+    sipp.args(["-mp", &lab.media().to_string(), "-timeout", "50s", "-timeout_error"]);
     sipp.args(["-s", "442079460000", "-rtp_echo", "-trace_err", "-error_file"])
         .arg(lab.file("sipp.err"))
         .arg("-sf")

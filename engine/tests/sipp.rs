@@ -126,7 +126,7 @@ impl Sipp {
         let name = scenario.file_stem().unwrap().to_str().unwrap();
         let name = format!("{name}-{}", me.port());
         let figures = lab.file(&format!("{name}.csv"));
-        let (ip, port, media) = (me.ip().to_string(), me.port().to_string(), lab.udp().port() & !1);
+        let (ip, port, media) = (me.ip().to_string(), me.port().to_string(), lab.media());
         let mut command = Command::new("sipp");
         command.args(["-nostdin", "-i", &ip, "-p", &port, "-mi", &ip, "-mp", &media.to_string()]);
         command.args(["-m", &calls.to_string(), "-timeout", "50s", "-timeout_error"]);

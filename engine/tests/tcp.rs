@@ -28,7 +28,7 @@ fn sipp(
     let file =
         Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/sipp/{scenario}.xml"));
     let (ip, port) = (me.ip().to_string(), me.port().to_string());
-    let (calls, media) = (CALLS.to_string(), (lab.udp().port() & !1).to_string());
+    let (calls, media) = (CALLS.to_string(), lab.media().to_string());
     let mut command = Command::new("sipp");
     command.args(["-nostdin", "-t", transport, "-i", &ip, "-p", &port, "-mi", &ip, "-mp", &media]);
     command.args(["-m", &calls, "-timeout", "50s", "-timeout_error", "-max_socket", "500"]);

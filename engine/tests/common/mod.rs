@@ -23,7 +23,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Patience with a machine that is busy with other things.
@@ -58,6 +58,18 @@ impl Lab {
     /// A UDP port of this lab's address that is free.
     pub(crate) fn udp(&self) -> SocketAddr {
         UdpSocket::bind((self.ip, 0)).unwrap().local_addr().unwrap()
+    }
+
+    /// A port of this lab's address for SIPp's media: it takes the four from there, for audio and video. They are
+    /// none that the kernel gives to anybody who asks for any.
+    pub(crate) fn media(&self) -> u16 {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        loop {
+            let first = 24_000 + NEXT.fetch_add(4, Ordering::Relaxed) % 8_000;
+            if (first..first + 4).all(|port| UdpSocket::bind((self.ip, port)).is_ok()) {
+                return first;
+            }
+        }
     }
 
     pub(crate) fn tcp(&self) -> SocketAddr {
