@@ -172,6 +172,8 @@ fn a_page_calls(name: &str, ports: u16, query: &str) -> (Value, Value) {
     setup.caller =
         "transport = \"wss\"\nice = \"lite\"\nsrtp = \"required\"\nsrtp_keys = [\"dtls\"]\n".into();
     setup.route += &authority.section("node", "");
+    // A telephone and two browsers that start together take their time on a busy machine.
+    setup.trunks[0].2 += "trying_timeout_ms = 20000\n";
     let mut node = Node::start(&lab, &setup);
     let url = format!(
         "http://{}/phone?server=wss://{wss}/&target=sip:442079460000@{wss};transport=ws&\
