@@ -277,13 +277,13 @@ fn call(name: &str, ports: u16, near: How, far: How) {
 
 #[test]
 fn rtpengine_at_both_ends_by_handshakes() {
-    call("dtls-dtls", 33_000, DTLS, How { dtls: "passive", ..DTLS });
+    call("dtls-dtls", 20_000, DTLS, How { dtls: "passive", ..DTLS });
 }
 
 #[test]
 fn rtpengine_with_keys_in_sip_and_by_a_handshake() {
-    call("sdes-dtls", 34_000, SDES, DTLS);
-    call("dtls-sdes", 35_000, How { dtls: "passive", ..DTLS }, SDES);
+    call("sdes-dtls", 20_400, SDES, DTLS);
+    call("dtls-sdes", 20_800, How { dtls: "passive", ..DTLS }, SDES);
 }
 
 #[test]
@@ -293,5 +293,5 @@ fn rtpengine_with_ice_and_a_handshake() {
         ice: "force",
         ..DTLS
     };
-    call("ice-dtls", 36_000, ice, DTLS);
+    call("ice-dtls", 21_200, ice, DTLS);
 }
