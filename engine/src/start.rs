@@ -1,8 +1,9 @@
 //! Start: what is there, what was left behind, then one thread a shard, the scribe, and the gate.
 
 use crate::cdr;
+use crate::config::reserved::Handed;
 use crate::config::{Config, Driver as Wanted, MediaSockets, OnFull as WhenFull};
-use crate::config::{Topology, limits, security};
+use crate::config::{Topology, limits, reserved, security};
 use crate::disk::cdr::CdrFiles;
 use crate::disk::journal::Journal;
 use crate::disk::open::OpenCalls;
@@ -44,7 +45,8 @@ const SEGMENT_SIZE: u64 = 64 << 20;
 /// Prints every limit that follows from a configuration on this machine.
 pub fn check(config: &Config) -> Result<(), Fault> {
     let topology = topology(shares(config)?.is_ok())?;
-    let (limits, notes) = limits::lay_out(config, &topology)?;
+    let (limits, mut notes) = limits::lay_out(config, &topology)?;
+    notes.extend(handed_out(config, &topology));
     Terms::load(config)?;
     print!("{}", limits::render(&limits, &topology, &notes));
     config.stock.summary().iter().for_each(|line| println!("{line}"));
@@ -60,7 +62,8 @@ pub fn run(mut config: Config, file: &Path) -> Result<(), Fault> {
     config.stock.settle();
     let shares = shares(&config)?;
     let topology = topology(shares.is_ok())?;
-    let (limits, notes) = limits::lay_out(&config, &topology)?;
+    let (limits, mut notes) = limits::lay_out(&config, &topology)?;
+    notes.extend(handed_out(&config, &topology));
     notes.iter().for_each(|note| eprintln!("sbcd: note: {note}"));
     security::notes(&config.image).for_each(|note| eprintln!("sbcd: note: {note}"));
     let terms = Arc::new(Terms::load(&config)?);
@@ -251,6 +254,16 @@ fn topology(share_media: bool) -> Result<Topology, Fault> {
         kernel: (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)),
         share_media,
     })
+}
+
+/// Media ports that other programs may be given: where they share sockets, nothing is bound to them.
+fn handed_out(config: &Config, topology: &Topology) -> Vec<limits::Note> {
+    let [range, reserved] = ["ip_local_port_range", "ip_local_reserved_ports"].map(probe::network);
+    if topology.share_media {
+        reserved::notes(config, &Handed { range, reserved })
+    } else {
+        Vec::new()
+    }
 }
 
 fn driver(config: &Config) -> Result<Driver, Fault> {

@@ -13,6 +13,7 @@ mod plan;
 mod profile;
 mod read;
 mod report;
+pub mod reserved;
 mod route;
 mod routing;
 pub mod security;

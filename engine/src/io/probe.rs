@@ -50,6 +50,11 @@ pub fn kernel() -> String {
     String::from(release.trim())
 }
 
+/// What the kernel says of a setting of its networks, empty when it says nothing.
+pub fn network(setting: &str) -> String {
+    std::fs::read_to_string(format!("/proc/sys/net/ipv4/{setting}")).unwrap_or_default()
+}
+
 /// Tries io_uring the way a shard uses it.
 pub fn driver() -> Driver {
     let tried: io::Result<IoUring> = IoUring::builder()
