@@ -187,9 +187,23 @@ struct State {
     /// The protection of callers, and which leg hears from an address.
     ciphers: HashMap<u32, [Session; 2]>,
     by_remote: HashMap<SocketAddr, u32>,
+    /// What came before the answer that says where from was read: the callee may be sooner.
+    early: Vec<Early>,
     sender: Sender,
     finished: bool,
 }
+
+/// A datagram for a leg nobody has opened.
+struct Early {
+    side: u8,
+    socket: usize,
+    from: SocketAddr,
+    bytes: Vec<u8>,
+    wall: u64,
+}
+
+/// Early datagrams that are kept; more are taken for wrong.
+const MAX_EARLY: usize = 1024;
 
 impl Worker {
     /// Works until told to finish.
@@ -223,6 +237,8 @@ impl Worker {
             }
         }
         state.tally.refused = state.sender.refused;
+        // Nobody opened a leg for these to the end.
+        state.tally.wrong.call += state.early.len() as u64;
         Ok(state.tally)
     }
 }
@@ -247,6 +263,7 @@ impl State {
             packet: Vec::new(),
             ciphers: HashMap::new(),
             by_remote: HashMap::new(),
+            early: Vec::new(),
             sender: Sender::new(),
             finished: false,
         }
@@ -294,6 +311,19 @@ impl State {
         }
         self.index.insert((call, side), self.tally.legs.len());
         self.tally.legs.push(leg);
+        for Early { side, socket, from, bytes, wall } in std::mem::take(&mut self.early) {
+            self.judge(side, socket, &os::Datagram { bytes: &bytes, from, wall });
+        }
+    }
+
+    /// Keeps a datagram until its leg is open.
+    fn keep(&mut self, side: u8, socket: usize, datagram: &os::Datagram<'_>) {
+        if self.early.len() == MAX_EARLY {
+            self.tally.wrong.call += 1;
+            return;
+        }
+        let os::Datagram { bytes, from, wall } = *datagram;
+        self.early.push(Early { side, socket, from, bytes: bytes.to_vec(), wall });
     }
 
     /// Keys for a caller's audio, once both are known. A caller whose keys are refused stays silent.
@@ -306,13 +336,9 @@ impl State {
         }
     }
 
-    /// Opens what came for a caller, if it is encrypted and authentic.
-    fn unprotect(&mut self, datagram: &os::Datagram<'_>) -> Option<Vec<u8>> {
-        if !self.by_remote.contains_key(&datagram.from) {
-            self.obey();
-        }
-        let call = self.by_remote.get(&datagram.from)?;
-        let [_, opens] = self.ciphers.get(call)?;
+    /// Opens what came for the caller of `call`, if it is encrypted and authentic.
+    fn unprotect(&self, call: u32, datagram: &os::Datagram<'_>) -> Option<Vec<u8>> {
+        let [_, opens] = self.ciphers.get(&call)?;
         let mut packet = datagram.bytes.to_vec();
         opens.unprotect(&mut packet).then_some(packet)
     }
@@ -410,7 +436,10 @@ impl State {
                     self.tally.control += 1;
                     return;
                 }
-                let opened = self.unprotect(datagram);
+                let Some(&call) = self.by_remote.get(&datagram.from) else {
+                    return self.keep(side, socket, datagram);
+                };
+                let opened = self.unprotect(call, datagram);
                 if opened.is_none() {
                     self.tally.wrong.content += 1;
                     return;
@@ -431,18 +460,21 @@ impl State {
                 return;
             }
         };
-        if !self.index.contains_key(&(mark.call, side)) {
-            self.obey();
-        }
-        let found = self.index.get(&(mark.call, side)).copied();
-        let tally = &mut self.tally;
-        let Some(leg) = found
-            .map(|at| &mut tally.legs[at])
-            .filter(|leg| leg.socket == socket && mark.run == self.worker.run)
-        else {
-            tally.wrong.call += 1;
+        let is_ours = mark.run == self.worker.run;
+        let Some(&at) = self.index.get(&(mark.call, side)).filter(|_| is_ours) else {
+            if is_ours {
+                self.keep(side, socket, datagram);
+            } else {
+                self.tally.wrong.call += 1;
+            }
             return;
         };
+        let tally = &mut self.tally;
+        let leg = &mut tally.legs[at];
+        if leg.socket != socket {
+            tally.wrong.call += 1;
+            return;
+        }
         if mark.side == side {
             tally.wrong.direction += 1;
         } else if datagram.from != leg.remote.address {
@@ -500,12 +532,18 @@ impl Leg {
 mod tests {
     use super::*;
 
-    #[test]
-    fn late_is_told_from_twice() {
-        let remote = Remote { address: "127.0.0.1:2".parse().unwrap(), payload_type: 0, key: None };
+    const REMOTE: &str = "127.0.0.1:2";
+
+    fn remote() -> Remote {
+        Remote { address: REMOTE.parse().unwrap(), payload_type: 0, key: None }
+    }
+
+    /// One socket for callers, no leg.
+    fn state() -> State {
         let (_, orders) = mpsc::channel();
+        let socket = Arc::new(link::bind("127.0.0.1:0".parse().unwrap(), 4096).unwrap());
         let worker = Worker {
-            pools: [Vec::new(), Vec::new()],
+            pools: [vec![socket], Vec::new()],
             share: (0, 1),
             run: 0,
             ptime: 20,
@@ -514,10 +552,13 @@ mod tests {
             live: Arc::default(),
             orders,
         };
-        let mut state = State::new(worker, 40);
-        state.worker.pools[0] =
-            vec![Arc::new(link::bind("127.0.0.1:0".parse().unwrap(), 4096).unwrap())];
-        state.open(3, CALLER, remote);
+        State::new(worker, 40)
+    }
+
+    #[test]
+    fn late_is_told_from_twice() {
+        let mut state = state();
+        state.open(3, CALLER, remote());
         let leg = &mut state.tally.legs[0];
         let mut kinds = String::new();
         for sequence in [0, 1, 3, 2, 2, 70, 3] {
@@ -528,5 +569,21 @@ mod tests {
             });
         }
         assert_eq!((kinds.as_str(), leg.expected()), ("nnnltnt", 71));
+    }
+
+    #[test]
+    fn a_callee_may_be_sooner_than_the_answer() {
+        let mut state = state();
+        let (from, mut bytes) = (REMOTE.parse().unwrap(), Vec::new());
+        for (run, call) in [(0, 3), (0, 4), (1, 3)] {
+            let mark = Mark { run, call, side: CALLEE, sequence: 0, wall: 1 };
+            rtp::print(&mut bytes, &mark, 0, 20);
+            state.judge(CALLER, 0, &os::Datagram { bytes: &bytes, from, wall: 2 });
+        }
+        // One of another run is wrong at once.
+        assert_eq!((state.early.len(), state.tally.wrong.total()), (2, 1));
+        state.open(3, CALLER, remote());
+        assert_eq!((state.early.len(), state.tally.wrong.total()), (1, 1));
+        assert_eq!(state.tally.legs[0].received, 1);
     }
 }
