@@ -339,6 +339,9 @@ pub struct TrunkLine {
     /// It is in the configuration no more; the calls on it go on.
     #[serde(default)]
     pub removed: bool,
+    /// Connections of its now; none where it speaks over datagrams.
+    #[serde(default)]
+    pub connections: Option<u64>,
     /// Calls on it now, both directions.
     pub calls: u64,
     /// The most it may carry.

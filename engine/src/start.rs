@@ -352,7 +352,7 @@ impl Seat {
         let sharing = sharing.map(|sharing| (sharing, self.birth.shard));
         let ports = Ports::open(&self.limits.shards[number].ports, sharing)?;
         let io_counters = self.mesh.counters().clone();
-        let listeners = self.mesh.listeners();
+        let streams = self.mesh.streams();
         let cpu = config
             .node
             .pin
@@ -368,7 +368,8 @@ impl Seat {
             signal: shard.signal().counters(),
             media: shard.media().counters.clone(),
             io: io_counters,
-            listeners,
+            listeners: streams.listeners,
+            trunks: streams.trunks,
             thread: thread.clone(),
         };
         let builder = std::thread::Builder::new().name(format!("shard-{number}"));

@@ -6,10 +6,10 @@ use base::page::Page;
 use engine::config::Config;
 use engine::disk::scribe::ScribeCounters;
 use engine::gate::{Exposition, MEASURED, SINGLE, SOUNDING, ShardCounters, Sound};
-use engine::io::ListenerCounters;
 use engine::io::mesh::IoCounters;
+use engine::io::{ListenerCounters, TrunkTable};
 use sbc::Refusal;
-use sbc::policy::Image;
+use sbc::policy::{Image, Transport};
 use sbc::quality::{Figures, Span, Standing};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -22,10 +22,13 @@ fn exposition() -> Exposition {
         media: Arc::default(),
         io: Arc::new(IoCounters::default()),
         listeners: Arc::new([ListenerCounters::default()]),
+        trunks: Arc::new(TrunkTable::default()),
         thread: Arc::default(),
     };
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples/carrier.toml");
     let config = Config::load(&example).expect("the example");
+    let mut image = Image::clone(&config.image);
+    image.trunks[0].transport = Transport::Tcp;
     let span = Span { count: 1, ..Span::default() };
     let mut standing = Standing::default();
     standing.push(0, 0, Figures { asr: span, ner: span, acd: span, pdd: span, mos: span });
@@ -41,7 +44,7 @@ fn exposition() -> Exposition {
         names: Arc::default(),
         certificates: Arc::default(),
         page: Page::new(Image::WORDS),
-        image: tokio::sync::watch::channel(config.image).1,
+        image: tokio::sync::watch::channel(Arc::new(image)).1,
     }
 }
 
@@ -69,10 +72,15 @@ fn every_metric_is_documented() {
         let family = families.entry(metric.name).or_insert((metric, Vec::new()));
         family.1.extend(metric.label.map(|l| l.1));
     });
+    exposition().visit_trunks(|metric, _, _| {
+        let family = families.entry(metric.name).or_insert((metric, Vec::new()));
+        family.1.extend(metric.label.map(|l| l.1));
+    });
     let mut page = String::from(
         "# Metrics\n\nServed at `/metrics` on the address of `[metrics] listen`, in Prometheus' text format. \
          Metrics of shards carry the label `shard`, \
-         those of listeners for connections `listener` as well: interface and transport, like `outside/tls`.\n\n| metric | kind | meaning | label values |\n|---|---|---|---|\n",
+         those of listeners for connections `listener` as well: interface and transport, like `outside/tls`. \
+         Those of trunks carry `trunk`, its name.\n\n| metric | kind | meaning | label values |\n|---|---|---|---|\n",
     );
     for (name, (metric, values)) in &families {
         if name.starts_with("tandem_setup_delay") {

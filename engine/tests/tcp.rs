@@ -8,7 +8,7 @@ use common::process::{Running, need};
 use common::{LONG, Lab, Node, Setup, within};
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -132,6 +132,99 @@ fn scrape(from: SocketAddr) -> String {
     page
 }
 
+/// Each trunk tells of its connections and of nobody else's; one that is taken away tells nothing more.
+#[test]
+fn trunks_tell_of_their_connections() {
+    let lab = Lab::new("tcp-trunks");
+    let listener = TcpListener::bind((lab.ip, 0)).unwrap();
+    let endpoint = listener.local_addr().unwrap();
+    let mut setup = setup(&lab, endpoint, ("tcp", "tcp"), 2);
+    setup.trunks[0].2 += "keepalive_s = 1\n";
+    let before = setup.text();
+    let alone =
+        before.replace("sources = [\"127.0.0.0/8\"]", &format!("sources = [\"{}\"]", lab.ip));
+    lab.write("sbcd.toml", &alone);
+    let file = lab.file("sbcd.toml");
+    let mut node = Node::spawn_file(&lab, &file, setup.sip, setup.metrics);
+    node.await_ready();
+    let counted = |what: &str, trunk: &str, more: &str| {
+        node.metric(&format!("tandem_trunk_{what}{{trunk=\"{trunk}\"{more}}}"))
+    };
+    let await_count = |what: &str, trunk: &str, more: &str, wanted: u64| {
+        let found = within(LONG, || (counted(what, trunk, more) == wanted).then_some(()));
+        assert!(found.is_some(), "{what} of {trunk} is not {wanted}\n{}", node.page());
+    };
+    // A keep-alive dials the endpoint, which answers it.
+    let (mut dialled, _) = listener.accept().unwrap();
+    dialled.set_read_timeout(Some(LONG)).unwrap();
+    let answering = std::thread::spawn(move || {
+        let (mut ping, mut pings) = ([0; 4], 0);
+        while dialled.read_exact(&mut ping).is_ok() && dialled.write_all(b"\r\n").is_ok() {
+            assert_eq!(&ping, b"\r\n\r\n");
+            pings += 1;
+        }
+        pings
+    });
+    let answered = || (counted("keepalives_answered_total", "out", "") >= 1).then_some(());
+    assert!(within(LONG, answered).is_some(), "{}", node.page());
+    await_count("connections", "out", "", 1);
+    await_count("connections_opened_total", "out", ",began=\"us\"", 1);
+    assert!(counted("keepalives_sent_total", "out", "") >= 1);
+    assert_eq!(counted("connections", "in", ""), 0, "an endpoint is nobody else's");
+    // Two callers, one of whom asks something and leaves.
+    let mut callers = [(); 2].map(|()| caller(&lab, node.sip));
+    let options = options(callers[0].local_addr().unwrap());
+    callers[0].write_all(options.as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    callers[0].read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"SIP/2.0 200 ");
+    await_count("connections", "in", "", 2);
+    await_count("connections_opened_total", "in", ",began=\"peer\"", 2);
+    for what in ["messages_received_total", "messages_sent_total"] {
+        await_count(what, "in", "", 1);
+        assert_eq!(counted(what, "out", ""), 0, "keep-alives are none");
+    }
+    callers[0].shutdown(std::net::Shutdown::Both).unwrap();
+    await_count("connections_closed_total", "in", ",reason=\"closed\"", 1);
+    await_count("connections", "in", "", 1);
+    let shown = node.ask(serde_json::json!({"op": "get", "what": "trunks"})).unwrap();
+    assert_eq!((&shown[0]["connections"], &shown[1]["connections"]), (&1.into(), &1.into()));
+    // Without its trunk the caller's connection goes on, and is nobody's.
+    let gone = alone
+        .replace("name = \"in\"", "name = \"other\"")
+        .replace(&format!("sources = [\"{}\"]", lab.ip), "sources = [\"192.0.2.1\"]");
+    lab.write("sbcd.toml", &gone);
+    node.ask(serde_json::json!({"op": "reload"})).unwrap();
+    assert!(!node.page().contains("trunk=\"in\""), "{}", node.page());
+    assert_eq!(counted("connections", "other", ""), 0);
+    assert_eq!(node.metric("tandem_stream_connections"), 2);
+    // It comes back as it was.
+    lab.write("sbcd.toml", &alone);
+    node.ask(serde_json::json!({"op": "reload"})).unwrap();
+    await_count("connections", "in", "", 1);
+    assert_eq!(counted("connections_opened_total", "in", ",began=\"peer\""), 2);
+    let asked = counted("keepalives_sent_total", "out", "");
+    node.process.kill();
+    assert!(answering.join().unwrap() >= asked, "what was sent arrived");
+}
+
+/// A connection to the node from the lab's address.
+fn caller(lab: &Lab, to: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(lab.ip, 0).into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream
+}
+
+fn options(me: SocketAddr) -> String {
+    format!(
+        "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TCP {me};branch=z9hG4bK1\r\nFrom: <sip:x@y>;tag=1\r\n\
+         To: <sip:a@b>\r\nCall-ID: o\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+    )
+}
+
 /// Without a descriptor for another connection a listener waits: it does not spin, and goes on when there is
 /// one again.
 #[test]
@@ -150,11 +243,7 @@ fn a_node_out_of_descriptors_waits_for_some() {
     let spent = cpu_ms(pid) - begun;
     assert!(spent < 400, "{spent} ms of two seconds");
     limit_files(pid, before);
-    let me = waiting.local_addr().unwrap();
-    let options = format!(
-        "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TCP {me};branch=z9hG4bK1\r\nFrom: <sip:x@y>;tag=1\r\n\
-         To: <sip:a@b>\r\nCall-ID: o\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
-    );
+    let options = options(waiting.local_addr().unwrap());
     waiting.write_all(options.as_bytes()).unwrap();
     let mut answer = [0; 12];
     waiting.read_exact(&mut answer).unwrap();

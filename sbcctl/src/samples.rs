@@ -72,6 +72,7 @@ pub(crate) fn trunks() -> Vec<TrunkLine> {
         removed: name == "cheap-route",
         interface: "core".into(),
         endpoints: vec!["192.0.2.10:5060".into(), "sip.example.net:5060".into()],
+        connections: (name == "carrier-a").then_some(2),
         calls,
         capacity,
         cps,

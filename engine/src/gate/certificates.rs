@@ -1,8 +1,10 @@
 //! What connections are begun with, kept up to date: certificates until when, and who is where.
 
 use super::State;
+use crate::io::stream::{Terms, Whose};
 use base::ShardId;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// An alarm is raised this long before a certificate is no longer valid, seconds.
 const SOON_S: i64 = 14 * 86_400;
@@ -25,12 +27,14 @@ impl State {
         let found = resolved.flat_map(|(query, name)| {
             self.names.addresses(query).map(|address| (address, name.clone()))
         });
-        let terms = Arc::new(self.terms.expecting(fixed.chain(found)));
+        let terms = self.terms.expecting(fixed.chain(found));
+        let answers = self.names.answers(Instant::now());
+        let terms = Arc::new(terms.of(Whose::new(self.config.image.clone(), answers)));
         let (certificate, ca) = terms.expiry();
         let until = |expiry: Option<i64>| expiry.and_then(|s| u64::try_from(s).ok()).unwrap_or(0);
         self.exposition.certificates.certificate.set(until(certificate));
         self.exposition.certificates.ca.set(until(ca));
-        self.terms = terms;
+        self.replaced.push(std::mem::replace(&mut self.terms, terms));
         self.unagreed = (0..self.shards).map(|shard| ShardId(shard as u8)).collect();
         self.agree_with_the_rest();
     }
@@ -39,6 +43,14 @@ impl State {
     pub(super) fn agree_with_the_rest(&mut self) {
         let (mesh, terms) = (&mut self.mesh, &self.terms);
         self.unagreed.retain(|shard| !mesh.agree(*shard, terms.clone()));
+        // They hold a whole configuration, which is much to give back: that is no work for a shard.
+        let is_held = |terms: &Arc<Terms>| Arc::strong_count(terms) > 1;
+        let replaced = std::mem::take(&mut self.replaced).into_iter();
+        let (kept, gone): (Vec<_>, Vec<_>) = replaced.partition(is_held);
+        self.replaced = kept;
+        if !gone.is_empty() {
+            tokio::task::spawn_blocking(move || drop(gone));
+        }
     }
 
     /// What an operator should see to.

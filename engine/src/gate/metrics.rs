@@ -8,8 +8,8 @@ use super::porting::PortingCounters;
 use super::quality::QualityCounters;
 use super::reload::ReloadCounters;
 use crate::disk::scribe::ScribeCounters;
-use crate::io::ListenerCounters;
 use crate::io::mesh::IoCounters;
+use crate::io::{ListenerCounters, TrunkCounters, TrunkTable};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing;
@@ -44,6 +44,8 @@ pub struct ShardCounters {
     pub io: Arc<IoCounters>,
     /// Its listeners for connections.
     pub listeners: Arc<[ListenerCounters]>,
+    /// What trunks' connections count.
+    pub trunks: Arc<TrunkTable>,
     /// Thread id, once it runs.
     pub thread: Arc<AtomicI32>,
 }
@@ -249,6 +251,34 @@ impl Exposition {
         }
     }
 
+    /// Every metric of trunks' connections, summed over the shards: of which trunk, by its name.
+    pub fn visit_trunks(&self, mut visit: impl FnMut(Metric, &str, u64)) {
+        let image = self.image.borrow().clone();
+        for (id, trunk) in (0..).zip(&image.trunks) {
+            if !trunk.has_connections() || !self.is_told(&image, id) {
+                continue;
+            }
+            let mut sums: Vec<(Metric, u64)> = Vec::new();
+            TrunkCounters::default().visit(&mut |metric, value| sums.push((metric, value)));
+            for counters in self.shards.iter().filter_map(|shard| shard.trunks.get(id)) {
+                let mut sums = sums.iter_mut();
+                counters.visit(&mut |_, value| {
+                    if let Some((_, sum)) = sums.next() {
+                        *sum += value;
+                    }
+                });
+            }
+            sums.into_iter().for_each(|(metric, sum)| visit(metric, &trunk.name, sum));
+        }
+    }
+
+    /// Connections of a trunk now; `None` where it has none because it speaks over datagrams.
+    pub fn connections(&self, image: &Image, id: u16) -> Option<u64> {
+        image.trunk(id).filter(|trunk| trunk.has_connections())?;
+        let counters = self.shards.iter().filter_map(|shard| shard.trunks.get(id));
+        Some(counters.map(|trunk| trunk.connections.get()).sum())
+    }
+
     /// The exposition in Prometheus' text format.
     pub fn text(&self) -> String {
         let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
@@ -270,6 +300,12 @@ impl Exposition {
                 Some(("listener", listener.to_owned())),
                 metric.label.map(|(n, v)| (n, v.to_owned())),
             ];
+            family.mut_metric().push(sample(metric.kind, &labels, value as f64));
+        });
+        self.visit_trunks(|metric, trunk, value| {
+            let family = families.entry(metric.name.to_owned()).or_insert_with(|| family(&metric));
+            let labels =
+                [Some(("trunk", trunk.to_owned())), metric.label.map(|(n, v)| (n, v.to_owned()))];
             family.mut_metric().push(sample(metric.kind, &labels, value as f64));
         });
         families.insert(SETUP.to_owned(), self.setup());

@@ -98,6 +98,8 @@ pub(crate) struct State {
     mesh: GateMesh,
     /// What connections are begun with.
     terms: Arc<Terms>,
+    /// What they were begun with before, as long as a shard has it.
+    replaced: Vec<Arc<Terms>>,
     /// Shards that have not heard of it yet.
     unagreed: Vec<ShardId>,
     pub(crate) config: Arc<Config>,
@@ -143,6 +145,7 @@ impl Gate {
         let state = Rc::new(RefCell::new(State {
             model,
             terms: self.terms,
+            replaced: Vec::new(),
             unagreed: Vec::new(),
             config: self.config,
             file: self.file,

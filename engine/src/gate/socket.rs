@@ -318,6 +318,7 @@ fn trunks(state: &State) -> Vec<TrunkLine> {
                 endpoints: trunk.endpoints.iter().map(endpoint).collect(),
                 calls: calls(i),
                 removed: trunk.retired,
+                connections: state.exposition.connections(image, i as u16),
                 capacity: trunk.capacity,
                 cps: window.cps(),
                 cps_limit: trunk.cps,

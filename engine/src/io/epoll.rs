@@ -70,7 +70,7 @@ impl Epoll {
         mesh: ShardMesh,
     ) -> Result<(Epoll, Inbox), Fault> {
         let mut ports = ports;
-        let streams = Streams::new(ports.take_listeners(), mesh.seat(), 0..0, mesh.listeners());
+        let streams = Streams::new(ports.take_listeners(), mesh.seat(), 0..0, mesh.streams());
         let made = streams.and_then(|streams| Ok((watch(&ports, &streams, mesh.bell())?, streams)));
         let (epoll, streams) = made.map_err(|e| Fault {
             what: format!("cannot set up epoll: {e}"),

@@ -4,7 +4,7 @@
 //! when the receiver may be asleep; it is a hint, because rings are looked at every turn. A full ring
 //! drops and counts: nothing here ever waits for a reader.
 
-use super::stream::{Alias, ListenerCounters, Terms};
+use super::stream::{Alias, Counted, ListenerCounters, Terms};
 use super::sys;
 use base::{PortId, ShardId};
 use control::Event;
@@ -150,7 +150,7 @@ pub struct ShardMesh {
     events: Producer<Event>,
     gate: Arc<Bell>,
     counters: Arc<IoCounters>,
-    listeners: Arc<[ListenerCounters]>,
+    streams: Counted,
 }
 
 /// The gate's ends of the mesh.
@@ -215,7 +215,10 @@ fn shard(own: usize, bells: &[Arc<Bell>], gate: &mut GateMesh, limits: &Limits) 
         events: producer,
         gate: gate.bell.clone(),
         counters,
-        listeners: listeners.map(|_| ListenerCounters::default()).collect(),
+        streams: Counted {
+            listeners: listeners.map(|_| ListenerCounters::default()).collect(),
+            ..Counted::default()
+        },
     }
 }
 
@@ -225,9 +228,9 @@ impl ShardMesh {
         &self.counters
     }
 
-    /// Counters of its listeners for connections, in their order.
-    pub fn listeners(&self) -> Arc<[ListenerCounters]> {
-        self.listeners.clone()
+    /// Counters of its connections, by listener and by trunk.
+    pub(crate) fn streams(&self) -> Counted {
+        self.streams.clone()
     }
 
     /// The descriptor that becomes readable when the shard is to wake.

@@ -32,7 +32,7 @@ pub(crate) mod testing;
 pub mod uring;
 
 pub use journal::Reader as JournalReader;
-pub use stream::ListenerCounters;
+pub use stream::{ListenerCounters, TrunkCounters, TrunkTable};
 
 use std::os::fd::OwnedFd;
 use tokio::io::unix::AsyncFd;

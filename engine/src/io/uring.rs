@@ -126,7 +126,7 @@ fn build(
         .setup_r_disabled()
         .setup_cqsize(completions(ports.doors().len() + seats as usize))
         .build(QUEUE)?;
-    let streams = Streams::new(listeners, mesh.seat(), first..first + seats, mesh.listeners())?;
+    let streams = Streams::new(listeners, mesh.seat(), first..first + seats, mesh.streams())?;
     let mut inbox = Inbox::new(layout::pool());
     let pool = inbox.pool.as_mut_ptr();
     let before_media = if ports.is_shared() { SHARED_PREAMBLE } else { PREAMBLE };

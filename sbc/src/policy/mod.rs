@@ -265,6 +265,11 @@ impl Default for Trunk {
 }
 
 impl Trunk {
+    /// Whether its SIP, or some of it, crosses over connections.
+    pub fn has_connections(&self) -> bool {
+        self.transport.is_stream() || self.large == Large::Tcp
+    }
+
     /// A number as it leaves to this trunk; or why it does not.
     pub fn outgoing(&self, number: Digits) -> Result<Digits, Refusal> {
         let number = self.rewrite_out.apply(number).map_err(|_| Refusal::BadNumber)?;

@@ -28,8 +28,13 @@ impl Peer<'_> {
         trunk.peer_names.is_empty() || trunk.peer_names.iter().any(|n| self.proved.contains(n))
     }
 
-    /// How precisely a trunk's sources name it.
+    /// How precisely a trunk's sources name it, if it proves to be the trunk's.
     fn place(&self, trunk: &Trunk) -> Option<(bool, u8)> {
+        self.place_unproved(trunk).filter(|_| self.proves(trunk))
+    }
+
+    /// How precisely a trunk's sources name its address, whoever it proves to be.
+    fn place_unproved(&self, trunk: &Trunk) -> Option<(bool, u8)> {
         let ip = self.source.ip();
         let prefixes = trunk.sources.iter().filter_map(|s| specificity(s, self.source));
         let bears = |query| {
@@ -38,7 +43,7 @@ impl Peer<'_> {
         };
         let whole = if ip.is_ipv4() { 32 } else { 128 };
         let named = trunk.source_names.iter().any(bears).then_some((false, whole));
-        prefixes.chain(named).max().filter(|_| self.proves(trunk))
+        prefixes.chain(named).max()
     }
 }
 
@@ -76,6 +81,26 @@ fn near(image: &Image, port: PortId, source: SocketAddr) -> impl Iterator<Item =
     let listener = image.arrival(port).into_iter();
     let ids = listener.flat_map(move |arrival| image.sources.candidates(arrival, source.ip()));
     ids.filter_map(|id| Some((id, image.trunk(id)?)))
+}
+
+/// The trunks that requests of a peer may belong to, whatever they ask for: those that [`trunk_of`] names for some.
+/// Before it has had the occasion to prove anything, any name may yet be its.
+pub fn trunks_at(image: &Image, port: PortId, peer: &Peer, has_proved: bool) -> Vec<u16> {
+    let place = |trunk| match has_proved {
+        true => peer.place(trunk),
+        false => peer.place_unproved(trunk),
+    };
+    let found = near(image, port, peer.source).filter(|(_, trunk)| !trunk.retired);
+    let found = found.filter_map(|(id, t)| Some(((place(t)?, !t.peer_names.is_empty()), id, t)));
+    let mut found: Vec<_> = found.collect();
+    found.sort_by_key(|&(rank, id, _)| (core::cmp::Reverse(rank), id));
+    found.dedup_by_key(|(_, id, _)| *id);
+    // Nothing is left for others behind one that asks for nothing in particular.
+    let is_open = |t: &Trunk| t.tech_prefix.is_none() && t.domain.is_none();
+    let takes_all = |t: &Trunk| is_open(t) && (has_proved || t.peer_names.is_empty());
+    let last = found.iter().find(|(_, _, t)| takes_all(t)).map(|(rank, ..)| *rank);
+    found.retain(|(rank, ..)| last.is_none_or(|last| *rank >= last));
+    found.into_iter().map(|(_, id, _)| id).collect()
 }
 
 /// The trunks whose SIP arrives at this port: on its interface, over its transport.
@@ -203,6 +228,8 @@ mod tests {
                 for (number, name) in [(&b"744"[..], &b"a.example"[..]), (b"44", b"b"), (b"7", b"b")] {
                     let found = trunk_of(&image, PortId(0), &peer, number, name);
                     prop_assert_eq!(found, linear(&image, &peer, number, name), "{}", source);
+                    let any = trunks_at(&image, PortId(0), &peer, true);
+                    prop_assert!(found.is_none_or(|id| any.contains(&id)), "{:?} of {:?}", found, any);
                 }
                 let known = of_listener(&image, PortId(0)).any(|(_, t)| admits(t, &peer) && !t.retired);
                 prop_assert_eq!(is_known(&image, &page, PortId(0), &peer), known);

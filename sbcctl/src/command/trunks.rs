@@ -2,7 +2,7 @@
 
 use super::{Context, print, print_json};
 use crate::engine::read;
-use crate::format::{cut, millis, percent, rate, score, seconds};
+use crate::format::{NONE, cut, millis, percent, rate, score, seconds};
 use crate::judge;
 use crate::paint::Paint;
 use crate::problem::Problem;
@@ -31,6 +31,7 @@ fn render(paint: Paint, trunks: &[TrunkLine]) -> String {
         ("INTERFACE", false),
         ("CALLS", true),
         ("CAPACITY", true),
+        ("CONNS", true),
         ("CPS", true),
         ("LIMIT", true),
         ("ENDED", true),
@@ -48,6 +49,7 @@ fn render(paint: Paint, trunks: &[TrunkLine]) -> String {
             cut(&t.interface, 16),
             paint.level(calls, &t.calls.to_string()),
             t.capacity.to_string(),
+            t.connections.map_or_else(|| NONE.to_owned(), |n| n.to_string()),
             paint.level(cps, &rate(t.cps)),
             t.cps_limit.to_string(),
             t.ended.to_string(),

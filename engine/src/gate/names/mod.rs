@@ -52,6 +52,8 @@ pub(crate) struct Names {
     known: BTreeMap<Query, Entry>,
     /// Something changed that is not in the file yet.
     changed: bool,
+    /// And that shards do not count connections by yet.
+    moved: bool,
 }
 
 struct Entry {
@@ -167,7 +169,8 @@ impl Names {
         let hops = Answer { hops, ..Answer::none(query.clone(), 0) }.bounded().hops;
         let most = if hops.is_empty() { dns.negative_ttl_s } else { dns.max_ttl_s };
         let ttl = seconds(ttl_s.max(dns.min_ttl_s).min(most));
-        self.changed |= entry.hops != hops;
+        let moved = entry.hops != hops;
+        (self.changed, self.moved) = (self.changed || moved, self.moved || moved);
         entry.hops = hops;
         entry.until = now + ttl;
         entry.stale_until = entry.until + seconds(dns.stale_s);
@@ -180,6 +183,12 @@ impl Names {
     pub(super) fn addresses(&self, query: &Query) -> impl Iterator<Item = SocketAddr> {
         let hops = self.known.get(query).into_iter().flat_map(|entry| &entry.hops);
         hops.flat_map(|hop| hop.addresses.iter().map(|ip| SocketAddr::new(*ip, hop.port)))
+    }
+
+    /// What is known of every name.
+    pub(super) fn answers(&self, now: Instant) -> Vec<Answer> {
+        let usable = self.known.iter().filter(|(_, entry)| entry.is_usable(now));
+        usable.map(|(query, entry)| entry.answer(query, now)).collect()
     }
 
     /// How many are used past their time, and how many are not known at all.
@@ -234,6 +243,9 @@ pub(super) async fn run(state: Shared) {
         }
         let old = now.duration_since(kept);
         let mut state = state.borrow_mut();
+        if std::mem::take(&mut state.names.moved) && !state.config.image.streams.is_empty() {
+            state.agree();
+        }
         let (stale, unresolved) = state.names.troubled(now);
         state.exposition.names.stale.set(stale);
         state.exposition.names.unresolved.set(unresolved);
@@ -255,8 +267,8 @@ fn restore(state: &Shared, file: &std::path::Path) {
         Ok(kept) => state.names.restore(kept, &config.dns, now, wall_s()),
         Err(why) => eprintln!("sbcd: note: {} is ignored: {why}", file.display()),
     }
-    let usable = state.names.known.iter().filter(|(_, e)| e.is_usable(now));
-    let answers: Vec<Answer> = usable.map(|(query, e)| e.answer(query, now)).collect();
+    state.names.moved = true;
+    let answers = state.names.answers(now);
     answers.into_iter().for_each(|answer| state.tell_names(answer));
 }
 

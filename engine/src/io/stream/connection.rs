@@ -9,6 +9,7 @@ use super::counters::Ended;
 use super::identity;
 use super::ring::Seat;
 use super::terms::Terms;
+use super::trunks::Account;
 use super::wire::{Said, Scratch, Wire};
 use base::{Instant, PortId};
 use node::Letter;
@@ -58,6 +59,8 @@ pub(super) struct Connection {
     watched: i32,
     /// Its place in the ring, where it has one.
     pub(super) seat: Option<Seat>,
+    /// Whose it is, and what they are to be told.
+    pub(super) account: Account,
 }
 
 /// What has come so far.
@@ -77,6 +80,8 @@ struct Hearing {
     /// Keep-alives of ours that were not answered yet, and when the first of them was sent.
     pongs: usize,
     pinged: Option<Instant>,
+    /// How many were answered since that was told.
+    ponged: u32,
     /// The names its certificate bears, where it showed one that is believed.
     proved: Option<Proved>,
     /// Whether it may still say that it is to be used for our requests, and where it says it listens.
@@ -105,6 +110,7 @@ impl Connection {
                 pings: 0,
                 pongs: 0,
                 pinged: None,
+                ponged: 0,
                 proved: None,
                 may_offer: true,
                 offered: None,
@@ -120,6 +126,7 @@ impl Connection {
             queued: 0,
             watched: 0,
             seat: None,
+            account: Account::default(),
         }
     }
 
@@ -156,8 +163,18 @@ impl Connection {
             // Nothing is proved without TLS, and nothing is sent before it is.
             return true;
         }
-        let proved = self.hearing.proved.as_deref().unwrap_or_default();
+        let proved = self.proved();
         terms.expected(to).iter().all(|name| proved.contains(name))
+    }
+
+    /// Whether it is known who is there: we chose them, or their proof is in, or there is none to come.
+    pub(super) fn is_known(&self) -> bool {
+        self.dialled || !self.is_shaking_hands()
+    }
+
+    /// The names it has proved.
+    pub(super) fn proved(&self) -> &[Box<str>] {
+        self.hearing.proved.as_deref().unwrap_or_default()
     }
 
     /// What it offers, when that is new (RFC 5923 8.1).
@@ -244,6 +261,7 @@ impl Connection {
         if queued && bytes == PING {
             self.hearing.pongs += 1;
             self.hearing.pinged.get_or_insert(now);
+            self.account.asked += 1;
         }
         queued
     }
@@ -363,6 +381,7 @@ impl Connection {
     }
 
     fn answer_pings(&mut self) {
+        self.account.answered += std::mem::take(&mut self.hearing.ponged);
         for _ in 0..std::mem::take(&mut self.hearing.pings) {
             self.queue(PONG);
         }
@@ -447,6 +466,7 @@ impl Hearing {
 
     /// A keep-alive of ours was answered.
     fn ponged(&mut self) {
+        self.ponged += u32::from(self.pongs > 0);
         self.pongs = self.pongs.saturating_sub(1);
     }
 

@@ -16,13 +16,16 @@ mod identity;
 mod ring;
 mod terms;
 mod tls;
+mod trunks;
 mod websocket;
 mod wire;
 
 pub(crate) use alias::Alias;
-pub use counters::ListenerCounters;
+pub use counters::{ListenerCounters, TrunkCounters};
 pub(crate) use ring::{Speech, Wish};
 pub(crate) use terms::Terms;
+pub use trunks::TrunkTable;
+pub(crate) use trunks::Whose;
 
 use super::mesh::{Accepted, IoCounters};
 use super::sys::check;
@@ -33,6 +36,7 @@ use counters::Ended;
 use node::{Letter, PortSpec, Role};
 use ring::Ring;
 use sbc::policy::Transport;
+use sbc::signal::PING;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -51,10 +55,10 @@ const MOST_OF_ONE: usize = 1024;
 const READY: usize = 64;
 /// Connections accepted per turn and listener.
 const ACCEPTED: usize = 32;
-/// Steps of TLS handshakes per turn, a tenth of a millisecond each: media does not wait for more.
-const HANDSHAKES: usize = 4;
 /// Bytes that may wait on all connections of a shard together.
 const WAITING: usize = 64 << 20;
+/// Steps of TLS handshakes per turn, a tenth of a millisecond each: media does not wait for more.
+const HANDSHAKES: usize = 4;
 /// How often time-outs are looked at, and listeners that could not accept are tried again.
 const SWEEP: Duration = Duration::from_millis(250);
 /// Tokens from here on are listeners.
@@ -69,6 +73,15 @@ pub(crate) struct Bounds {
 }
 
 const BOUNDS: Bounds = Bounds { most: MOST, most_of_one: MOST_OF_ONE, waiting: WAITING };
+
+/// What is counted of the connections of one shard beside all of them.
+#[derive(Clone, Default)]
+pub(crate) struct Counted {
+    /// Of each listener, in their order.
+    pub(crate) listeners: Arc<[ListenerCounters]>,
+    /// Of each trunk.
+    pub(crate) trunks: Arc<TrunkTable>,
+}
 
 /// The connections of one shard.
 pub(crate) struct Streams {
@@ -85,6 +98,8 @@ pub(crate) struct Streams {
     scratch: Scratch,
     /// What connections are begun with, once the gate has said it.
     terms: Arc<Terms>,
+    /// How often that was.
+    agreed: u32,
     /// Connections that have not carried a message yet, oldest first, and some that have or are gone.
     unproven: VecDeque<u32>,
     /// Bytes that wait on all connections.
@@ -104,8 +119,9 @@ pub(crate) struct Streams {
     ring: Ring,
     /// Connections that may be used for other addresses.
     aliases: Aliases,
-    /// What is counted of each listener, in their order.
-    counted: Arc<[ListenerCounters]>,
+    counted: Counted,
+    /// Trunks on whose connections something waited at the last sweep.
+    burdened: Vec<u16>,
 }
 
 /// A socket that connections come to.
@@ -152,7 +168,7 @@ impl Streams {
         listeners: Vec<Listener>,
         (own, shards): (usize, usize),
         places: Range<u32>,
-        counted: Arc<[ListenerCounters]>,
+        counted: Counted,
     ) -> io::Result<Option<Streams>> {
         if listeners.is_empty() {
             return Ok(None);
@@ -178,6 +194,7 @@ impl Streams {
             events: vec![libc::epoll_event { events: 0, u64: 0 }; READY],
             scratch: Scratch::new(),
             terms: Arc::default(),
+            agreed: 0,
             unproven: VecDeque::new(),
             waiting: 0,
             listed: Vec::new(),
@@ -189,6 +206,7 @@ impl Streams {
             ring: Ring::new(places),
             aliases: Aliases::default(),
             counted,
+            burdened: Vec::new(),
         }))
     }
 
@@ -214,6 +232,7 @@ impl Streams {
             tls::warm_up();
         }
         self.terms = terms;
+        self.agreed = self.agreed.wrapping_add(1);
     }
 
     /// Whether a turn would find something already.
@@ -224,7 +243,8 @@ impl Streams {
 
     /// When a turn is wanted even if nothing happens.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let waits = !self.connections.is_empty() || self.listeners.iter().any(|l| l.paused);
+        let waits = !self.connections.is_empty() || !self.burdened.is_empty();
+        let waits = waits || self.listeners.iter().any(|l| l.paused);
         waits.then(|| self.swept + SWEEP)
     }
 
@@ -274,17 +294,20 @@ impl Streams {
         if let Some(connection) = self.connections.get_mut(&id) {
             if !connection.say_later(bytes, now) {
                 counters.stream_overflows.add(1);
+                connection.account.overflows += 1;
                 self.letters.push(unsent(bytes));
                 self.count(port, |listener| listener.overflows.add(1));
             } else {
                 self.waiting += bytes.len();
+                let is_message = bytes != PING;
+                connection.account.said += u32::from(is_message);
                 if connection.queued() >= BATCH {
                     self.write(id, counters);
                 } else if connection.list() {
                     self.listed.push(id);
                 }
                 self.relieve(counters);
-                self.count(port, |listener| listener.said.add(1));
+                self.count(port, |listener| listener.said.add(u64::from(is_message)));
             }
         }
         None
@@ -326,6 +349,7 @@ impl Streams {
             }
             Err(_) => {
                 counters.stream_errors.add(1);
+                self.refuse(port, to, true);
                 None
             }
         }
@@ -357,6 +381,7 @@ impl Streams {
         let from_here = self.per_address.get(&peer.ip()).copied().unwrap_or_default();
         if from_here >= self.bounds.most_of_one || !self.make_room(counters) {
             counters.streams_refused.add(1);
+            self.refuse(port, peer, false);
             return self.count(port, |listener| listener.refused.add(1));
         }
         let Some((transport, interface)) = self.kind(port) else { return };
@@ -427,6 +452,7 @@ impl Streams {
             listener.opened.add(1);
             listener.connections.set(listener.connections.get() + 1);
         });
+        self.assign(id);
         self.ready = true;
         Ok(id)
     }
@@ -500,6 +526,7 @@ impl Streams {
             let heard = connection.read(&mut self.scratch, now, &mut self.letters);
             self.waiting += connection.queued() - before;
             let (port, whole) = (connection.ends().0, self.letters.len() - letters);
+            connection.account.heard += whole as u32;
             count(&self.listeners, &self.counted, port, |listener| {
                 listener.heard.add(whole as u64)
             });
@@ -514,6 +541,7 @@ impl Streams {
             {
                 return self.close(id, Ended::Session, counters);
             }
+            self.assign(id);
         }
         self.consider(id);
         self.write(id, counters);
@@ -557,25 +585,8 @@ impl Streams {
         count(&self.listeners, &self.counted, port, add);
     }
 
-    /// What waits on the connections of each listener.
-    fn weigh(&self) {
-        let mut waits = vec![(0, 0); self.counted.len()];
-        for connection in self.connections.values().filter(|c| c.queued() > 0) {
-            let port = connection.ends().0;
-            let place = self.listeners.iter().position(|listener| listener.port == port);
-            if let Some((bytes, paused)) = place.and_then(|place| waits.get_mut(place)) {
-                *bytes += connection.queued() as u64;
-                *paused += u64::from(!connection.listens());
-            }
-        }
-        for (listener, (bytes, paused)) in self.counted.iter().zip(waits) {
-            listener.waiting.set(bytes);
-            listener.paused.set(paused);
-        }
-    }
-
     fn sweep(&mut self, now: Instant, counters: &IoCounters) {
-        self.weigh();
+        self.balance();
         let late: Vec<u32> =
             self.connections.iter().filter(|(_, c)| c.is_late(now)).map(|(id, _)| *id).collect();
         for id in late {
@@ -596,7 +607,8 @@ impl Streams {
 
     /// Closes a connection; what it was still to send comes back.
     fn close(&mut self, id: u32, why: Ended, counters: &IoCounters) {
-        let Some(connection) = self.connections.remove(&id) else { return };
+        let Some(mut connection) = self.connections.remove(&id) else { return };
+        self.settle(&mut connection, why);
         match why {
             Ended::Closed => counters.streams_closed.add(1),
             Ended::Late => counters.streams_timed_out.add(1),
@@ -634,12 +646,12 @@ impl Streams {
 /// Counts something of the listener at a port.
 fn count(
     listeners: &[Listener],
-    counted: &[ListenerCounters],
+    counted: &Counted,
     port: PortId,
     add: impl FnOnce(&ListenerCounters),
 ) {
     let place = listeners.iter().position(|listener| listener.port == port);
-    if let Some(listener) = place.and_then(|place| counted.get(place)) {
+    if let Some(listener) = place.and_then(|place| counted.listeners.get(place)) {
         add(listener);
     }
 }

@@ -227,6 +227,7 @@ impl Streams {
                 let heard = connection.hear(bytes, &mut self.scratch, now, &mut self.letters);
                 self.waiting += connection.queued() - before;
                 let (port, whole) = (connection.ends().0, self.letters.len() - letters);
+                connection.account.heard += whole as u32;
                 count(&self.listeners, &self.counted, port, |l| l.heard.add(whole as u64));
                 if let Err(ended) = heard {
                     return self.close(id, ended, counters);

@@ -4,6 +4,7 @@
 //! that are up keep what they began with.
 
 use super::tls::Tls;
+use super::trunks::Whose;
 use super::websocket::Origins;
 use crate::config::Config;
 use node::Fault;
@@ -22,6 +23,8 @@ pub(crate) struct Terms {
     origins: Arc<[Origins]>,
     /// The names that who is at an address must prove, all of them.
     names: HashMap<SocketAddr, Vec<Box<str>>>,
+    /// Which trunks connections are of.
+    pub(super) whose: Option<Arc<Whose>>,
 }
 
 impl Terms {
@@ -29,7 +32,8 @@ impl Terms {
     pub(crate) fn load(config: &Config) -> Result<Terms, Fault> {
         let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let origins = config.media.iter().map(|m| m.ws_origins.clone()).collect();
-        let terms = Terms { tls, origins, names: HashMap::new() };
+        let whose = Some(Arc::new(Whose::new(config.image.clone(), [])));
+        let terms = Terms { tls, origins, names: HashMap::new(), whose };
         let fixed = config.tls.iter().flat_map(|tls| tls.names.clone());
         let fixed: Vec<_> = fixed.collect();
         for (_, name) in &fixed {
@@ -52,6 +56,11 @@ impl Terms {
             }
         }
         terms
+    }
+
+    /// The same with connections of these trunks.
+    pub(crate) fn of(self, whose: Whose) -> Terms {
+        Terms { whose: Some(Arc::new(whose)), ..self }
     }
 
     /// When our certificate and the roots we believe are no longer valid, seconds since 1970.
