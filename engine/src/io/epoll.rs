@@ -122,7 +122,7 @@ impl Io for Epoll {
     fn wait(&mut self, deadline: Option<Instant>, inbox: &mut Inbox) -> Result<Now, Fault> {
         self.shore.recognise(inbox)?;
         inbox.clear();
-        self.shore.look(inbox);
+        self.shore.look(inbox, true);
         let idle = inbox.letters.is_empty() && self.failed.is_empty();
         let ready = if idle && self.shore.doze() {
             self.shore.now();
@@ -149,7 +149,7 @@ impl Io for Epoll {
         counters.flooded.add(self.ports.flooded());
         // What came while we slept did not come before.
         let now = self.shore.now();
-        self.shore.look(inbox);
+        self.shore.look(inbox, false);
         Ok(now)
     }
 

@@ -38,6 +38,8 @@ base::counters! {
         streams_accepted: counter "tandem_stream_accepted_total",
         /// Times a listener could not accept for want of descriptors or memory, and paused.
         stream_accepts_delayed: counter "tandem_stream_accepts_delayed_total",
+        /// Turns whose half millisecond for accepting connections and TLS handshakes did not suffice; the rest waited.
+        stream_setups_delayed: counter "tandem_stream_setups_delayed_total",
         /// Connections closed to make room: they never carried a message, or too much waited on them.
         streams_evicted: counter "tandem_stream_evicted_total",
         /// Connections refused because there were too many, in all or of their address.

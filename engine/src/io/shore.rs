@@ -64,7 +64,8 @@ impl Shore {
     }
 
     /// Letters, connections and journal room: looked at every turn, whatever the doorbell says.
-    pub(crate) fn look(&mut self, inbox: &mut Inbox) {
+    /// `sets_up`: connections may be set up now, while nothing that came waits.
+    pub(crate) fn look(&mut self, inbox: &mut Inbox, sets_up: bool) {
         self.mesh.take(&mut inbox.letters, &mut self.parcels);
         if let Some(streams) = &mut self.streams {
             let counters = self.mesh.counters();
@@ -77,7 +78,7 @@ impl Shore {
             for alias in self.parcels.aliases.drain(..) {
                 streams.alias(alias);
             }
-            streams.turn(self.last, &mut inbox.letters, counters);
+            streams.turn((self.last, sets_up), &mut inbox.letters, counters);
             for (shard, accepted) in streams.strays() {
                 self.mesh.pass(shard, accepted);
             }

@@ -206,7 +206,7 @@ impl Io for Uring {
         self.shore.recognise(inbox)?;
         self.begin()?;
         inbox.clear();
-        self.shore.look(inbox);
+        self.shore.look(inbox, true);
         let idle = inbox.letters.is_empty() && self.early.is_empty() && self.failed.is_empty();
         let begun = self.shore.now().mono;
         if idle && self.shore.doze() {
@@ -219,7 +219,7 @@ impl Io for Uring {
         self.reap(inbox)?;
         // What came while we slept did not come before.
         let now = self.shore.now();
-        self.shore.look(inbox);
+        self.shore.look(inbox, false);
         // Signalling is no reason to collect: it is what collecting delays.
         let is_media = |p: &&Received| self.ports.get(p.port).is_some_and(|port| !port.signal);
         let media = inbox.packets.iter().filter(is_media).count();

@@ -13,6 +13,7 @@ mod connection;
 mod counters;
 mod dial;
 mod identity;
+mod lane;
 mod ring;
 mod terms;
 mod tls;
@@ -33,6 +34,7 @@ use alias::Aliases;
 use base::{Instant, PortId, ShardId};
 use connection::{BATCH, Connection};
 use counters::Ended;
+use lane::Lane;
 use node::{Letter, PortSpec, Role};
 use ring::Ring;
 use sbc::policy::Transport;
@@ -57,8 +59,6 @@ const READY: usize = 64;
 const ACCEPTED: usize = 32;
 /// Bytes that may wait on all connections of a shard together.
 const WAITING: usize = 64 << 20;
-/// Steps of TLS handshakes per turn, a tenth of a millisecond each: media does not wait for more.
-const HANDSHAKES: usize = 4;
 /// How often time-outs are looked at, and listeners that could not accept are tried again.
 const SWEEP: Duration = Duration::from_millis(250);
 /// Tokens from here on are listeners.
@@ -106,8 +106,8 @@ pub(crate) struct Streams {
     waiting: usize,
     /// Connections that were given messages in this turn.
     listed: Vec<u32>,
-    /// Handshake steps left in this turn.
-    handshakes: usize,
+    /// The time this turn has for setting connections up.
+    lane: Lane,
     /// The epoll may have something.
     ready: bool,
     swept: Instant,
@@ -198,7 +198,7 @@ impl Streams {
             unproven: VecDeque::new(),
             waiting: 0,
             listed: Vec::new(),
-            handshakes: 0,
+            lane: Lane::default(),
             ready: true,
             swept: Instant(0),
             letters: Vec::new(),
@@ -248,8 +248,15 @@ impl Streams {
         waits.then(|| self.swept + SWEEP)
     }
 
-    /// Takes what happened: whole messages, and messages that could not be sent, as letters.
-    pub(crate) fn turn(&mut self, now: Instant, letters: &mut Vec<Letter>, counters: &IoCounters) {
+    /// Takes what happened: whole messages, and messages that could not be sent, as letters. `sets_up`: this is
+    /// the time to accept connections and to shake hands, when no packet waits.
+    pub(crate) fn turn(
+        &mut self,
+        (now, sets_up): (Instant, bool),
+        letters: &mut Vec<Letter>,
+        counters: &IoCounters,
+    ) {
+        self.lane = Lane::new(sets_up);
         if std::mem::take(&mut self.ready) {
             self.poll(now, counters);
         }
@@ -465,7 +472,6 @@ impl Streams {
         // The epoll's own descriptor tells of something new, not of what was left: whoever leaves something
         // undone, or changes what is watched, says so.
         self.ready = found == READY;
-        self.handshakes = HANDSHAKES;
         for place in 0..found {
             let event = self.events[place];
             if event.u64 >= LISTENERS {
@@ -478,6 +484,9 @@ impl Streams {
 
     fn accept(&mut self, place: usize, now: Instant, counters: &IoCounters) {
         for _ in 0..ACCEPTED {
+            if !self.lane.admits(counters) {
+                break;
+            }
             let Some(listener) = self.listeners.get_mut(place) else { return };
             let (stream, peer) = match listener.socket.accept() {
                 Ok(accepted) => accepted,
@@ -514,12 +523,9 @@ impl Streams {
             }
         }
         let shakes_hands = connection.is_shaking_hands();
-        if shakes_hands {
-            if self.handshakes == 0 {
-                self.ready = true;
-                return;
-            }
-            self.handshakes -= 1;
+        if shakes_hands && !self.lane.admits(counters) {
+            self.ready = true;
+            return;
         }
         if events & (libc::EPOLLIN | libc::EPOLLHUP | libc::EPOLLERR | libc::EPOLLRDHUP) != 0 {
             let (before, letters) = (connection.queued(), self.letters.len());
