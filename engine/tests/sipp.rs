@@ -67,7 +67,12 @@ flows! {
     a_loser_that_answers_although_it_was_cancelled
     an_early_dialog_that_ends_before_the_answer
     an_invite_that_came_over_two_paths
+    a_blind_transfer
+    a_transfer_asked_for_beside_the_call
+    a_transfer_that_fails
     a_transfer_that_is_refused
+    an_attended_transfer
+    an_attended_transfer_across_shards
     an_invite_that_takes_a_place_in_a_call
     extensions_that_are_not_known
     a_late_offer
@@ -93,9 +98,6 @@ flows! {
     isup_beside_the_session_description
     two_hundred_calls_with_audio_both_ways
 }
-
-// Transfers that tell of their progress are played over UDP alone: two NOTIFYs may come in one segment, and SIPp
-// gives a call up when a second request is there before it has answered the first.
 
 /// Flows in which SIPp names the address of another SIPp, which it must then reach without a carrier.
 mod direct {
@@ -332,7 +334,6 @@ fn transfer(name: &str, refer: &str, scenarios: [&str; 3]) -> Vec<Value> {
     node.await_records(5)
 }
 
-#[test]
 fn a_blind_transfer() {
     let records =
         transfer("sipp-transfer", "execute", ["uac-transfer", "uas-transferred", "uas-target"]);
@@ -345,7 +346,6 @@ fn a_blind_transfer() {
     }
 }
 
-#[test]
 fn a_transfer_asked_for_beside_the_call() {
     let scenarios = ["uac-target-dialog", "uas-transferred", "uas-target"];
     let records = transfer("sipp-target-dialog", "execute", scenarios);
@@ -353,7 +353,6 @@ fn a_transfer_asked_for_beside_the_call() {
     assert!(statuses.iter().all(|status| **status == 200), "{records:#?}");
 }
 
-#[test]
 fn a_transfer_that_fails() {
     let records =
         transfer("sipp-transfer-486", "execute", ["uac-transfer-fails", "uas", "uas-486"]);
@@ -428,12 +427,10 @@ fn all_joined(pairs: &[(Value, Value)], calls: usize) {
     }
 }
 
-#[test]
 fn an_attended_transfer() {
     all_joined(&attended("sipp-attended", 1, 5), 5);
 }
 
-#[test]
 fn an_attended_transfer_across_shards() {
     let pairs = attended("sipp-attended-apart", 2, 20);
     all_joined(&pairs, 20);

@@ -105,6 +105,72 @@ fn the_caller_transfers_the_callee() {
     assert_eq!(cdr.media[1].packets, 1, "the callee's media is the callee's");
 }
 
+/// Two NOTIFYs on their way together could pass each other: the next waits until the one before it is answered.
+#[test]
+fn one_thing_is_told_at_a_time() {
+    let mut s = scene();
+    let (_, ok) = s.establish("c1");
+    refer(&mut s, &ok, 2, "79460001", "");
+    s.expect_status(s.caller, 202);
+    let first = s.expect(s.caller, "NOTIFY");
+    let invite = s.expect(s.second, "INVITE");
+    s.world.send(s.second, s.node, invite.reply(180, "x", CONTACT_2, ""));
+    (0..2).for_each(|shard| s.world.hand_over(shard));
+    s.world.send(s.second, s.node, invite.reply(200, "x", CONTACT_2, &second_says("0")));
+    s.expect(s.second, "ACK");
+    let again = s.expect(s.callee, "INVITE");
+    let answer = wire::sdp(CALLEE_MEDIA.parse().expect("an address"), 2, "0", "sendrecv");
+    s.world.send(s.callee, s.node, again.reply(200, "b", CONTACT, &answer));
+    s.expect(s.callee, "ACK");
+    // Nothing but the first comes, which is repeated as long as nobody answers.
+    for _ in 0..3 {
+        let text = s.next(s.caller);
+        assert_eq!(text.get("CSeq"), first.get("CSeq"), "{}", s.ladder());
+    }
+    s.world.send(s.caller, s.node, first.reply(200, "", "", ""));
+    let next = |s: &mut Scene| loop {
+        let text = s.next(s.caller);
+        if text.get("CSeq") != first.get("CSeq") {
+            return text;
+        }
+    };
+    let ringing = next(&mut s);
+    assert_eq!(ringing.body().lines().next(), Some("SIP/2.0 180 Test"), "{}", ringing.raw);
+    assert!(s.within(s.caller, Duration::from_millis(400)).is_none(), "{}", s.ladder());
+    s.world.send(s.caller, s.node, ringing.reply(200, "", "", ""));
+    assert_eq!(notified(&mut s, CALLER), ("SIP/2.0 200 OK".to_owned(), true));
+    s.expect(s.caller, "BYE");
+}
+
+/// Who says that it is subscribed to nothing is told nothing more (RFC 6665 4.2.2), and is let go all the same.
+#[test]
+fn who_refuses_to_be_told_is_told_nothing_more() {
+    for answer in [481, 500] {
+        let mut s = scene();
+        let (first, ok) = s.establish("c1");
+        refer(&mut s, &ok, 2, "79460001", "");
+        s.expect_status(s.caller, 202);
+        let notify = s.expect(s.caller, "NOTIFY");
+        s.world.send(s.caller, s.node, notify.reply(answer, "", "", ""));
+        let invite = s.expect(s.second, "INVITE");
+        s.world.send(s.second, s.node, invite.reply(180, "x", CONTACT_2, ""));
+        s.world.send(s.second, s.node, invite.reply(200, "x", CONTACT_2, &second_says("0")));
+        s.expect(s.second, "ACK");
+        let bye = s.expect(s.caller, "BYE");
+        s.world.send(s.caller, s.node, bye.reply(200, "", "", ""));
+        let again = s.expect(s.callee, "INVITE");
+        let said = wire::sdp(CALLEE_MEDIA.parse().expect("an address"), 2, "0", "sendrecv");
+        s.world.send(s.callee, s.node, again.reply(200, "b", CONTACT, &said));
+        s.expect(s.callee, "ACK");
+        let bye = s.from_callee("BYE", 1, &first, "b", "");
+        s.world.send(s.callee, s.node, bye);
+        s.expect_status(s.callee, 200);
+        let bye = s.expect(s.second, "BYE");
+        s.world.send(s.second, s.node, bye.reply(200, "", "", ""));
+        s.assert_clean(1);
+    }
+}
+
 #[test]
 fn the_callee_transfers_the_caller() {
     let mut s = scene();

@@ -32,6 +32,7 @@ pub(crate) mod send;
 pub(crate) mod session;
 pub(crate) mod setup;
 pub(crate) mod streams;
+pub(crate) mod subscription;
 pub(crate) mod transfer;
 
 pub use leg::{Leg, Phase};
@@ -85,6 +86,8 @@ pub struct Call {
     pub(crate) carried: Vec<(u8, u8)>,
     /// A transfer under way.
     pub(crate) transfer: Option<transfer::Transfer>,
+    /// Who hears how a transfer goes.
+    pub(crate) subscription: Option<Box<subscription::Subscription>>,
     /// Somebody who is to take the place of one side.
     pub(crate) replacing: Option<replace::Replacing>,
     /// What the last one left to do.

@@ -12,7 +12,7 @@ use control::event::CallState;
 use media::{EndRecord, Media};
 
 /// Version of the layout. A new version reads its predecessor.
-pub(crate) const VERSION: u16 = 17;
+pub(crate) const VERSION: u16 = 18;
 
 /// A call as it stands in the region.
 pub struct CallRecord {
@@ -105,6 +105,7 @@ impl Plain for Call {
         self.near.put(out);
         self.carried.put(out);
         self.transfer.put(out);
+        self.subscription.put(out);
         self.replacing.put(out);
         self.aftermath.put(out);
         self.callee.put(out);
@@ -139,6 +140,7 @@ impl Plain for Call {
             near: Plain::take(from)?,
             carried: Plain::take(from)?,
             transfer: Plain::take(from)?,
+            subscription: Plain::take(from)?,
             replacing: Plain::take(from)?,
             aftermath: Plain::take(from)?,
             callee: Plain::take(from)?,

@@ -332,6 +332,7 @@ fn begin(
         near: super::CALLER,
         carried: Vec::new(),
         transfer: None,
+        subscription: None,
         replacing: None,
         aftermath: Default::default(),
         callee: None,

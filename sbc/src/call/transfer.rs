@@ -11,12 +11,12 @@
 //! any other is for whoever is called to replace, and the INVITE says so.
 
 use super::offer_answer::{Carrier, Negotiation};
+use super::subscription::{self, Subscription};
 use super::{CALLER, Call, Phase, answer, branch, bridge, early, exchange, hunt, join, release};
 use super::{send, session, setup};
 use crate::billing::{Party, Transferred};
 use crate::core::{Core, Turn};
 use crate::counters::NotPassed;
-use crate::dialog::Dialog;
 use crate::dialog::replaces::Replaces;
 use crate::dialog::session_timer::SessionTimer;
 use crate::message::{Message, Method, Name, NameAddr, Print, Scheme};
@@ -40,9 +40,7 @@ pub(crate) struct Transfer {
     /// The leg that stays.
     pub(super) stays: u8,
     /// CSeq number of the REFER: it tells subscriptions apart (RFC 3515 2.4.6).
-    pub(super) refer: u32,
-    /// Whoever asked wants to hear how it goes (RFC 4488).
-    notifies: bool,
+    pub(crate) refer: u32,
     /// The last status it was told.
     told: u16,
     /// The number to be called; it may be missing where a dialog is named.
@@ -51,20 +49,13 @@ pub(crate) struct Transfer {
     pub(super) replaces: Option<Replaces>,
     /// The INVITE as the side that stays would have sent it.
     pub(crate) invite: Box<[u8]>,
-    /// The dialog that the REFER began, where it was sent beside that of its leg (RFC 4538).
-    beside: Option<Box<Dialog>>,
     /// Its first attempt in the CDR.
     pub(crate) first: u8,
 }
 
-plain!(struct Transfer { by, stays, refer, notifies, told, number, replaces, invite, beside, first });
+plain!(struct Transfer { by, stays, refer, told, number, replaces, invite, first });
 
 impl Transfer {
-    /// The same, asked for in a dialog of its own.
-    pub(crate) fn beside(self, dialog: Dialog) -> Transfer {
-        Transfer { beside: Some(Box::new(dialog)), ..self }
-    }
-
     /// Whether the new leg is one of another call of ours.
     fn joins(&self) -> bool {
         self.replaces.as_ref().is_some_and(|replaces| replaces.named().is_some())
@@ -74,8 +65,8 @@ impl Transfer {
 /// What follows a transfer that succeeded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Aftermath {
-    /// The leg that leaves, and the NOTIFY after whose answer it gets its BYE.
-    leaving: Option<(u8, Key)>,
+    /// The leg that leaves, and gets its BYE when it has heard how it went.
+    leaving: Option<u8>,
     /// The side that is to hear what its new other side described, and that description.
     owed: Option<(u8, Box<[u8]>)>,
     /// The other side, which hears next: what that one answers, or what this says if it answers nothing.
@@ -118,7 +109,8 @@ pub(crate) fn asked(
     let Some(stays) = stays.filter(|stays| is_up(*stays) && is_up(place)) else {
         return Err(NotPassed::NoDialog.status());
     };
-    if call.transfer.is_some() || call.replacing.is_some() {
+    let is_told = call.subscription.as_ref().is_some_and(|told| told.has_news());
+    if call.transfer.is_some() || call.replacing.is_some() || is_told {
         return Err(491);
     }
     if message.bytes().len() > MAX_REFER {
@@ -141,10 +133,8 @@ pub(crate) fn asked(
         by: place,
         stays,
         refer: message.cseq().number,
-        notifies: !is_unsubscribed(message),
         told: 100,
         invite: invite(call, (place, stays), target.uri, message),
-        beside: None,
         number: number.or_else(|| is_ours.then(Box::default)).ok_or(484u16)?,
         replaces,
         first: call.cdr.attempts.len() as u8,
@@ -198,8 +188,13 @@ pub(super) fn both_ways(sdp: &[u8]) -> Vec<u8> {
     lines.filter(|line| !directions.contains(&line.trim_ascii())).flatten().copied().collect()
 }
 
-/// The REFER was accepted: whoever asked hears so, and the decision is made.
-pub(crate) fn begin(call: &mut Call, core: &mut Core, turn: &mut Turn, transfer: Transfer) {
+/// The REFER was accepted: whoever asked hears so, if it wants to hear (RFC 4488), and the decision is made.
+pub(crate) fn begin(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    (transfer, subscription): (Transfer, Option<Box<Subscription>>),
+) {
     let trunk = call.legs.get(usize::from(transfer.by)).and_then(|l| core.image.trunk(l.trunk));
     call.cdr.transfers.push(Transferred {
         at: turn.now.into(),
@@ -216,6 +211,7 @@ pub(crate) fn begin(call: &mut Call, core: &mut Core, turn: &mut Turn, transfer:
     core.counters.transfers.add(1);
     let joins = transfer.joins();
     call.transfer = Some(transfer);
+    call.subscription = subscription;
     notify(call, core, turn, (100, b"Trying"), true);
     match joins {
         true => join::ask(call, core, turn),
@@ -411,8 +407,14 @@ fn dismiss(call: &mut Call, core: &mut Core, turn: &mut Turn, by: u8) {
 }
 
 /// A request of ours was answered, or never will be: if it was the last NOTIFY, whoever got it may go.
-pub(crate) fn concluded(call: &mut Call, core: &mut Core, turn: &mut Turn, key: Key) {
-    if let Some((by, _)) = call.aftermath.leaving.filter(|(_, notify)| *notify == key) {
+pub(crate) fn concluded(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    (key, is_heard): (Key, bool),
+) {
+    let told = subscription::concluded(call, core, turn, (key, is_heard));
+    if let Some(by) = told.filter(|leg| call.aftermath.leaving == Some(*leg)) {
         dismiss(call, core, turn, by);
     }
 }
@@ -436,38 +438,10 @@ fn notify(
 ) {
     let Some(transfer) = &mut call.transfer else { return };
     transfer.told = status;
-    let (by, id, notifies) = (transfer.by, transfer.refer, transfer.notifies);
-    let mut beside = transfer.beside.take();
-    let is_there = call.leg(by).is_some_and(|leg| leg.phase == Phase::Confirmed);
-    if !notifies || !(is_there || beside.is_some()) {
-        return;
-    }
-    exchange_dialogs(call, by, &mut beside);
-    let mut fragment = format!("SIP/2.0 {status} ").into_bytes();
-    fragment.extend_from_slice(reason);
-    fragment.extend_from_slice(b"\r\n");
-    let sent = send::request(call, core, turn, by, Method::Notify, |print| {
-        print.line(Name::Event, |v| {
-            v.bytes(b"refer;id=").u32(id);
-        });
-        let state: &[u8] =
-            if goes_on { b"active;expires=180" } else { b"terminated;reason=noresource" };
-        print.header(Name::SubscriptionState, state);
-        print.body(Some(b"message/sipfrag;version=2.0"), &fragment);
-    });
-    exchange_dialogs(call, by, &mut beside);
-    if let Some(transfer) = &mut call.transfer {
-        transfer.beside = beside;
-    }
-    if !goes_on && status < 300 {
-        call.aftermath.leaving = sent.map(|key| (by, key));
-    }
-}
-
-/// What is sent next on this leg goes in the other dialog, if there is one.
-fn exchange_dialogs(call: &mut Call, place: u8, other: &mut Option<Box<Dialog>>) {
-    if let (Some(leg), Some(other)) = (call.leg(place), other) {
-        core::mem::swap(&mut leg.dialog, other);
+    let by = transfer.by;
+    subscription::tell(call, core, turn, (status, reason), goes_on);
+    if !goes_on && status < 300 && !subscription::is_over(call) {
+        call.aftermath.leaving = Some(by);
     }
 }
 

@@ -217,7 +217,7 @@ impl Signal {
                     session::lost(call, &mut self.core, turn, owner.leg);
                 } else {
                     pass::timed_out(call, &mut self.core, turn, key);
-                    transfer::concluded(call, &mut self.core, turn, key);
+                    transfer::concluded(call, &mut self.core, turn, (key, false));
                 }
             }
             Machine::ServerOther(_) => {}

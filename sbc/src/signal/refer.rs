@@ -3,6 +3,7 @@
 
 use super::Signal;
 use super::join::Found;
+use crate::call::subscription::Subscription;
 use crate::call::{setup, transfer};
 use crate::core::{Reply, Turn};
 use crate::dialog::target::Target;
@@ -90,11 +91,9 @@ impl Signal {
                 print.header(Name::ReferSub, b"false");
             }
         });
-        let transfer = match beside {
-            Some(dialog) => transfer.beside(dialog),
-            None => transfer,
-        };
-        transfer::begin(call, &mut self.core, turn, transfer);
+        let subscription = (!transfer::is_unsubscribed(message))
+            .then(|| Box::new(Subscription::new(place, transfer.refer, beside.map(Box::new))));
+        transfer::begin(call, &mut self.core, turn, (transfer, subscription));
         self.settle(turn, key);
     }
 }

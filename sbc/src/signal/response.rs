@@ -41,7 +41,8 @@ impl Signal {
                     } else if pass::is_passing(call, key) {
                         pass::concluded(call, &mut self.core, turn, key, message);
                     } else {
-                        transfer::concluded(call, &mut self.core, turn, key);
+                        let is_heard = (200..300).contains(&status);
+                        transfer::concluded(call, &mut self.core, turn, (key, is_heard));
                     }
                 }
                 self.settle_owner(turn, owner);
