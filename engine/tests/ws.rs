@@ -1,17 +1,15 @@
-//! SIP over WebSockets (RFC 7118): a client like those in browsers, and Kamailio as the server we dial.
+//! SIP over WebSockets (RFC 7118): a client like those in browsers. Servers that we dial: `kamailio.rs`.
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod common;
 
 use common::authority::Authority;
-use common::process::{Running, need};
 use common::wire::{Peer, header, respond, sdp};
-use common::{LONG, Lab, Load, Node, Setup, within};
+use common::{LONG, Lab, Node, Setup, within};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tungstenite::client::IntoClientRequest;
@@ -185,54 +183,4 @@ fn what_is_no_websocket_is_closed() {
     assert!(gone.is_some(), "{}", node.page());
     assert_eq!(node.metric("tandem_stream_malformed_total"), 2);
     assert_eq!(node.drain(), Some(0));
-}
-
-/// Kamailio's websocket module accepts what we dial; calls with audio pass it.
-fn through_kamailio(name: &str, transport: &str) {
-    need("kamailio", "kamailio");
-    let lab = Lab::new(name);
-    let authority = Authority::new(&lab);
-    authority.issue("node", &format!("IP:{}", lab.ip));
-    authority.issue("proxy", "DNS:ws.example");
-    let (listen, udp, callee) = (lab.tcp(), lab.udp(), lab.udp());
-    let text = include_str!("data/kamailio-ws.cfg")
-        .replace("LISTEN", &listen.to_string())
-        .replace("UDP", &udp.to_string())
-        .replace("NEXT", &callee.to_string())
-        .replace("KIND", if transport == "wss" { "tls" } else { "tcp" })
-        .replace("FOLDER", &lab.dir.display().to_string());
-    let config = lab.write("kamailio.cfg", &text);
-    let mut command = Command::new("kamailio");
-    command.args(["-DD", "-E", "-m", "64", "-M", "8", "-f"]).arg(config);
-    command.arg("-P").arg(lab.file("kamailio.pid")).arg("-Y").arg(&lab.dir);
-    let proxy = Running::start(command, &lab.file("kamailio.log"));
-    let up = within(LONG, || TcpStream::connect(listen).ok());
-    assert!(up.is_some(), "{}", proxy.log());
-    let mut setup = Setup::new(&lab, listen);
-    let port = lab.tcp().port();
-    setup.interface += &format!("{transport}_port = {port}\n");
-    setup.trunks[0].2 = format!("transport = \"{transport}\"\n");
-    if transport == "wss" {
-        setup.trunks[0].2 += "tls_name = \"ws.example\"\n";
-        setup.route += &authority.section("node", "");
-    }
-    let mut node = Node::start(&lab, &setup);
-    let more = ["--calls", "20", "--rate", "10", "--hold", "1"];
-    let (code, report) =
-        Load::start(&lab, setup.sip, callee, &more).finish(Duration::from_secs(60));
-    assert_eq!(code, 0, "{report}\n{}\n{}", proxy.log(), node.process.log());
-    assert_eq!(report["clean"], 20, "{report}");
-    assert_eq!(node.await_records(20).len(), 20);
-    assert_eq!(node.metric("tandem_stream_dialled_total"), 1, "one connection carries all");
-    assert_eq!(node.drain(), Some(0));
-}
-
-#[test]
-fn kamailio_is_dialled_over_a_websocket() {
-    through_kamailio("ws-kamailio", "ws");
-}
-
-#[test]
-fn kamailio_is_dialled_over_a_websocket_with_tls() {
-    through_kamailio("wss-kamailio", "wss");
 }
