@@ -156,3 +156,11 @@ pub(crate) fn now(last: Instant) -> Now {
         wall: Wall(clock(libc::CLOCK_REALTIME)),
     }
 }
+
+/// Bytes written to a connection that its far end has not acknowledged; more than any where the kernel does not say.
+pub(crate) fn unacknowledged(socket: RawFd) -> u64 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the request writes one int, which lives through the call.
+    let asked = unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &raw mut bytes) };
+    if asked < 0 { u64::MAX } else { u64::try_from(bytes).unwrap_or(u64::MAX) }
+}

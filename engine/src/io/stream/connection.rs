@@ -1,8 +1,9 @@
 //! One connection: bytes in, whole messages out, and the other way round.
 //!
 //! Framing is RFC 3261 18.3, keep-alives RFC 5626 3.5.1. A framing error has no way back: the connection
-//! is closed. A message stays queued until the kernel has all of it, in whatever form it travels, so that
-//! what a broken connection did not take is known to the message.
+//! is closed. A message stays queued until the kernel has all of it, in whatever form it travels, and the last
+//! requests are kept until the far end's kernel has them, so that what a broken connection did not carry is
+//! known to the message: a far end that vanished takes nothing, for as long as nobody notices.
 
 use super::alias::{self, Alias};
 use super::counters::Ended;
@@ -36,6 +37,9 @@ const HANDSHAKE: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(900);
 /// Bytes of messages that are given to the kernel at once.
 pub(super) const BATCH: usize = 16 << 10;
+/// The last requests that are kept until the far end has them, of each no more than this.
+const KEPT: usize = 8;
+const KEPT_SIZE: usize = 4 << 10;
 /// The answer to a keep-alive.
 const PONG: &[u8] = b"\r\n";
 /// It must come within this time (RFC 5626 4.4.1).
@@ -55,6 +59,8 @@ pub(super) struct Connection {
     /// Whole messages that wait.
     queue: VecDeque<Box<[u8]>>,
     queued: usize,
+    /// Requests that the kernel has and the far end may not, and where they end as above.
+    sent: VecDeque<(u64, Box<[u8]>)>,
     /// What the epoll was told to watch.
     watched: i32,
     /// Its place in the ring, where it has one.
@@ -124,6 +130,7 @@ impl Connection {
             dialling: false,
             queue: VecDeque::new(),
             queued: 0,
+            sent: VecDeque::new(),
             watched: 0,
             seat: None,
             account: Account::default(),
@@ -280,8 +287,24 @@ impl Connection {
         !std::mem::replace(&mut self.is_listed, true)
     }
 
-    /// Ends it; says so to the far end when the reason is `ours`. Messages that were not sent whole.
+    /// Forgets requests that the far end has.
+    pub(super) fn acknowledge(&mut self) {
+        if self.sent.is_empty() {
+            return;
+        }
+        let had = self.wire.acknowledged();
+        while self.sent.front().is_some_and(|(end, _)| *end <= had) {
+            self.sent.pop_front();
+        }
+        if self.sent.is_empty() {
+            self.sent.shrink_to(0);
+        }
+    }
+
+    /// Ends it; says so to the far end when the reason is `ours`. Messages that were not sent whole, requests among
+    /// them that the far end does not have.
     pub(super) fn end(mut self, ours: bool) -> impl Iterator<Item = Box<[u8]>> {
+        self.acknowledge();
         if ours && !self.dialling {
             self.wire.leave();
         }
@@ -289,7 +312,8 @@ impl Connection {
             // The ring holds the socket as well, until it hears of its end.
             self.wire.shut();
         }
-        self.queue.into_iter().filter(|message| message.len() > PING.len())
+        let sent = self.sent.into_iter().map(|(_, message)| message);
+        sent.chain(self.queue).filter(|message| message.len() > PING.len())
     }
 
     /// Sends what waits, as far as the kernel takes it.
@@ -328,9 +352,26 @@ impl Connection {
     /// Forgets messages that have passed whole.
     fn settle(&mut self) {
         while self.fed.front().is_some_and(|end| *end <= self.wire.passed()) {
-            self.fed.pop_front();
-            self.queued -= self.queue.pop_front().map_or(0, |message| message.len());
+            let passed = self.fed.pop_front().zip(self.queue.pop_front());
+            let Some((end, message)) = passed else { return };
+            self.queued -= message.len();
+            self.keep(end, message);
         }
+    }
+
+    /// Keeps a request until the far end has it. Responses are repeated by whom they answer, if at all, and an ACK
+    /// is asked for again.
+    fn keep(&mut self, end: u64, message: Box<[u8]>) {
+        let is_request = message.first().is_some_and(u8::is_ascii_uppercase)
+            && !message.starts_with(b"SIP/2.0 ")
+            && !message.starts_with(b"ACK ");
+        if !is_request || message.len() > KEPT_SIZE {
+            return;
+        }
+        if self.sent.len() == KEPT {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((end, message));
     }
 
     /// What it says next, for somebody else to give to the kernel: the bytes stay where they are until
@@ -541,7 +582,7 @@ mod tests {
     #[test]
     fn a_message_is_either_with_the_kernel_or_comes_back() {
         let (mut connection, mut peer) = connected();
-        let message = |n: u32| vec![n as u8; 1 + n as usize % 4000];
+        let message = |n: u32| [b"SIP/2.0 ", &vec![n as u8; n as usize % 4000][..]].concat();
         let (mut sent, mut refused) = (0, false);
         // Far more than the kernel takes of who does not listen.
         while !refused {
@@ -564,5 +605,42 @@ mod tests {
         assert_eq!(heard.get(..expected.len()), Some(&expected[..]), "{whole} went whole");
         assert!(heard.len() - expected.len() < back[0].len(), "what came back did not go whole");
         assert!((whole..sent).map(message).eq(back.into_iter().map(Vec::from)));
+    }
+
+    #[test]
+    fn a_request_is_with_the_far_end_or_comes_back() {
+        let (mut connection, mut peer) = connected();
+        let message =
+            |n: u32| format!("INFO sip:a SIP/2.0\r\nCSeq: {n}\r\n\r\n{n:2000}").into_bytes();
+        // As many as are kept are there, and none is once the far end's kernel has them.
+        for n in 0..KEPT as u32 + 3 {
+            assert!(connection.queue(&message(n)));
+            connection.write().unwrap();
+            assert!(connection.sent.len() <= KEPT);
+        }
+        let begun = std::time::Instant::now();
+        while !connection.sent.is_empty() && begun.elapsed() < Duration::from_secs(10) {
+            connection.acknowledge();
+        }
+        assert!(connection.sent.is_empty());
+        // Then it takes no more: what stays with our kernel alone comes back.
+        let mut sent = KEPT as u32 + 3;
+        while connection.queue(&message(sent)) {
+            sent += 1;
+            connection.write().unwrap();
+        }
+        connection.acknowledge();
+        let (kept, queued) = (connection.sent.len(), connection.queue.len());
+        assert!(kept > 0, "our kernel has some of {queued}");
+        connection.wire.shut();
+        let back: Vec<_> = connection.end(false).map(Vec::from).collect();
+        assert_eq!(back.len(), kept + queued);
+        let first = sent - back.len() as u32;
+        assert!((first..sent).map(message).eq(back));
+        let mut heard = Vec::new();
+        peer.read_to_end(&mut heard).unwrap();
+        // But for what is no longer kept, all that did not come back is there.
+        let whole: Vec<u8> = (0..KEPT as u32 + 3).flat_map(message).collect();
+        assert_eq!(heard.get(..whole.len()), Some(&whole[..]));
     }
 }

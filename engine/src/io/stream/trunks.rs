@@ -239,6 +239,7 @@ impl Streams {
         let mut again = AGAIN;
         for connection in self.connections.values_mut() {
             connection.account.tell(table);
+            connection.acknowledge();
             if connection.account.by.is_some_and(|by| by != self.agreed) && again > 0 {
                 again -= 1;
                 let trunks = trunks_of(&self.terms, connection);

@@ -1,5 +1,6 @@
 //! The layers below a connection's messages: the socket, TLS on it, a WebSocket on that.
 
+use super::super::sys::unacknowledged;
 use super::counters::Ended;
 use super::websocket::{Over, Websocket};
 use rustls::Connection as Session;
@@ -124,6 +125,12 @@ impl Wire {
         };
         self.went(gone);
         flushed
+    }
+
+    /// Bytes that the far end's kernel has, since the beginning: of those that ours took, what it waits to hear of
+    /// is not yet there.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.passed.saturating_sub(unacknowledged(self.fd()))
     }
 
     /// What is on its way to the socket; it does not move before [`Wire::went`].
