@@ -11,6 +11,7 @@ pub(crate) mod netns;
 pub(crate) mod process;
 pub(crate) mod rtpengine;
 pub(crate) mod sound;
+pub(crate) mod stream;
 pub(crate) mod telephone;
 pub(crate) mod wire;
 
@@ -120,8 +121,9 @@ impl Setup {
 
     pub(crate) fn text(&self) -> String {
         let everybody = if self.sip.is_ipv6() { "::1/128" } else { "127.0.0.0/8" };
+        let seen = if self.metrics.ip().is_loopback() { "" } else { "public = true\n" };
         let mut text = format!(
-            "[node]\nname = \"t\"\n{}\n[metrics]\nlisten = \"{}\"\n\n[[interface]]\nname = \"loop\"\n\
+            "[node]\nname = \"t\"\n{}\n[metrics]\nlisten = \"{}\"\n{seen}\n[[interface]]\nname = \"loop\"\n\
              bind = \"{}\"\nallow = [\"loopback\"]\n{}\n[[trunk]]\nname = \"in\"\ninterface = \"loop\"\n\
              sources = [\"{everybody}\"]\n{}\n",
             self.node, self.metrics, self.sip, self.interface, self.caller

@@ -93,8 +93,13 @@ pub(crate) fn node_with(
     let mut setup = Setup::new(lab, callee);
     setup.interface += interface;
     setup.trunks[0].2 += trunk;
+    node_of(lab, cable, setup, "10.99.0.2/32")
+}
+
+/// The same on this, for callers from `sources`.
+pub(crate) fn node_of(lab: &Lab, cable: &[Namespace; 2], mut setup: Setup, sources: &str) -> Node {
     setup.sip = "10.99.0.1:5060".parse().unwrap();
-    let text = setup.text().replace("127.0.0.0/8", "10.99.0.2/32");
+    let text = setup.text().replace("127.0.0.0/8", sources);
     let text = text.replace("allow = [\"loopback\"]\n", "");
     let file = lab.write("sbcd.toml", &text);
     let run = lab.file("run");
