@@ -3,7 +3,8 @@
 use base::{Bytes, Instant, Now, Pool, PortId, Wall};
 use core::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use media::{EndKey, Media, MediaPort, Plan};
+use media::srtp::{Keys, MasterKey, Suite};
+use media::{EndKey, Media, MediaPort, Plan, Security, Verdict};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -76,5 +77,54 @@ fn relay(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, relay);
+/// A packet sealed for an encrypted leg and opened when it comes back from it, with the keys of one call and of
+/// many.
+fn protect(c: &mut Criterion) {
+    let mut group = c.benchmark_group("seal and open");
+    group.throughput(Throughput::Elements(2));
+    for suite in [Suite::AesCm128HmacSha1_80, Suite::AeadAes128Gcm] {
+        for count in [1u32, 1_000] {
+            let (mut media, mut pool) = (calls(count), Pool::new(2048));
+            let mut now = Now { mono: Instant(1_000_000_000), wall: Wall(0) };
+            for call in 0..count {
+                let key = || {
+                    let bytes = [7; 46];
+                    let bytes = &bytes[..suite.key_len() + suite.salt_len()];
+                    MasterKey::new(suite, bytes).expect("of its length")
+                };
+                let keys = Keys { suite, ingress: key(), egress: key(), mki_len: 0 };
+                let mut plan = Plan::towards(leg(2 * call + 1));
+                plan.security = Security::Keys(Box::new(keys));
+                media.program(now.mono, end_of(2 * call + 1), plan);
+            }
+            let mut out = Vec::with_capacity(2);
+            let (mut turn, mut sequence) = (0u32, 0u16);
+            group.bench_function(format!("{}, calls={count}", suite.name()), |b| {
+                b.iter(|| {
+                    turn += 1;
+                    if turn.is_multiple_of(count) {
+                        sequence = sequence.wrapping_add(1);
+                        now = now.after(Duration::from_millis(20));
+                    }
+                    let header = pool.get_mut(PACKET);
+                    header[0] = 0x80;
+                    header[2..4].copy_from_slice(&sequence.to_be_bytes());
+                    header[4..8].copy_from_slice(&(u32::from(sequence) * 160).to_be_bytes());
+                    let near = turn.wrapping_mul(7_919) % count * 2;
+                    let to = PortId(2 * near);
+                    media.receive(now, to, leg(near), PACKET, &mut pool, &mut out);
+                    let sealed = out.pop().expect("it was forwarded").bytes;
+                    let back = PortId(2 * near + 2);
+                    let verdict =
+                        media.receive(now, back, leg(near + 1), sealed, &mut pool, &mut out);
+                    out.clear();
+                    assert_eq!(verdict, Verdict::Forward);
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, relay, protect);
 criterion_main!(benches);

@@ -4,12 +4,12 @@
 //! A packet keeps its place: only its tail grows or shrinks. That an index is used once is for others to
 //! see to.
 
+use super::authenticator::Authenticator;
 use super::key::{Label, MasterKey, block_cipher, derive};
 use super::suite::Suite;
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{EncryptingKey, EncryptionContext};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::hmac::{Context, HMAC_SHA1_FOR_LEGACY_USE_ONLY, Key};
 use aws_lc_rs::iv::FixedLength;
 use zeroize::Zeroizing;
 
@@ -36,7 +36,7 @@ pub(super) struct Cipher {
 
 /// Session keys for RTP or for RTCP.
 enum Half {
-    Counter { key: Box<EncryptingKey>, auth: Box<Key>, salt: [u8; 14], tag: usize },
+    Counter { key: Box<EncryptingKey>, auth: Authenticator, salt: [u8; 14], tag: usize },
     Gcm { key: LessSafeKey, salt: [u8; 12] },
 }
 
@@ -64,9 +64,8 @@ impl Cipher {
             Half::Counter { key, auth, salt, .. } => {
                 let (_, payload) = packet.split_at_mut_checked(header)?;
                 apply(key, salt, ssrc, index, payload)?;
-                let roc = ((index >> 16) as u32).to_be_bytes();
-                let made = authenticate(auth, &[packet, &roc]);
-                tag.copy_from_slice(made.as_ref().get(..tag.len())?);
+                let made = auth.tag(packet, Some((index >> 16) as u32));
+                tag.copy_from_slice(made.get(..tag.len())?);
             }
             Half::Gcm { key, salt } => {
                 let (clear, payload) = packet.split_at_mut_checked(header)?;
@@ -92,9 +91,8 @@ impl Cipher {
         match &self.rtp {
             Half::Counter { key, auth, salt, .. } => {
                 let (body, tail) = packet.split_at_mut_checked(len).ok_or(Unauthentic)?;
-                let roc = ((index >> 16) as u32).to_be_bytes();
                 let sent = tail.get(mki_len..).ok_or(Unauthentic)?;
-                verify(auth, &[body, &roc], sent)?;
+                verify(auth.tag(body, Some((index >> 16) as u32)), sent)?;
                 let (_, payload) = body.split_at_mut_checked(header).ok_or(Unauthentic)?;
                 apply(key, salt, ssrc, index, payload).ok_or(Unauthentic)?;
             }
@@ -120,7 +118,7 @@ impl Cipher {
                 let (body, at) = packet.split_at_mut_checked(len)?;
                 at.copy_from_slice(&word);
                 apply(key, salt, ssrc, u64::from(index), body.get_mut(RTCP_CLEAR..)?)?;
-                tag.copy_from_slice(authenticate(auth, &[packet]).as_ref().get(..RTCP_TAG)?);
+                tag.copy_from_slice(auth.tag(packet, None).get(..RTCP_TAG)?);
                 Some(grown)
             }
             Half::Gcm { key, salt } => {
@@ -164,7 +162,7 @@ impl Cipher {
             Half::Counter { key, auth, salt, .. } => {
                 let (body, tail) =
                     packet.split_at_mut_checked(len + RTCP_INDEX).ok_or(Unauthentic)?;
-                verify(auth, &[body], tail.get(mki_len..).ok_or(Unauthentic)?)?;
+                verify(auth.tag(body, None), tail.get(mki_len..).ok_or(Unauthentic)?)?;
                 let payload = body.get_mut(RTCP_CLEAR..len).ok_or(Unauthentic)?;
                 apply(key, salt, ssrc, u64::from(index), payload).ok_or(Unauthentic)?;
             }
@@ -195,7 +193,7 @@ impl Half {
         let (mut auth, mut salt) = (Zeroizing::new([0; AUTH_KEY]), [0; 14]);
         derive(suite, master, first + Label::Auth as u8, &mut *auth)?;
         derive(suite, master, first + Label::Salt as u8, &mut salt)?;
-        let auth = Box::new(Key::new(HMAC_SHA1_FOR_LEGACY_USE_ONLY, &*auth));
+        let auth = Authenticator::new(&auth);
         Some(Half::Counter { key: Box::new(block_cipher(key)?), auth, salt, tag })
     }
 
@@ -223,15 +221,9 @@ fn apply(
     Some(())
 }
 
-fn authenticate(key: &Key, parts: &[&[u8]]) -> aws_lc_rs::hmac::Tag {
-    let mut context = Context::with_key(key);
-    parts.iter().for_each(|part| context.update(part));
-    context.sign()
-}
-
-fn verify(key: &Key, parts: &[&[u8]], sent: &[u8]) -> Result<(), Unauthentic> {
-    let made = authenticate(key, parts);
-    let made = made.as_ref().get(..sent.len()).ok_or(Unauthentic)?;
+/// Compares a tag with the one that was sent, which may be shorter, and how far in no time that tells.
+fn verify(made: [u8; AUTH_KEY], sent: &[u8]) -> Result<(), Unauthentic> {
+    let made = made.get(..sent.len()).ok_or(Unauthentic)?;
     verify_slices_are_equal(made, sent).map_err(|_| Unauthentic)
 }
 

@@ -4,6 +4,7 @@
 //! source of the leg the indices it has used. Where keys come from (RFC 4568, RFC 5764) is not known
 //! here.
 
+mod authenticator;
 mod cipher;
 mod ingress;
 mod key;
