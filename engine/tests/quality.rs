@@ -124,3 +124,82 @@ fn an_operator_hears_of_bad_sound_while_it_lasts() {
     }
     node.process.kill();
 }
+
+/// Packet `n` of a telephone whose source, numbers and clock jump each time something happens to it: it is
+/// transferred, started again, its gateway fails over.
+fn jumping(n: u32) -> Vec<u8> {
+    let (ssrc, run) = (n / 80, n / 40);
+    let mut packet = vec![0x80, 0];
+    packet.extend_from_slice(&((n + run * 20_000) as u16).to_be_bytes());
+    packet.extend_from_slice(&(n * 160).wrapping_add(run.wrapping_mul(0x5000_0000)).to_be_bytes());
+    packet.extend_from_slice(&ssrc.to_be_bytes());
+    packet.resize(172, n as u8);
+    packet
+}
+
+#[test]
+fn a_source_that_changes_and_jumps_is_heard_as_one_stream() {
+    const PACKETS: u32 = 200;
+    let lab = Lab::new("jumps");
+    let callee = Peer::bind(SocketAddr::new(lab.ip, 0));
+    let caller = Peer::bind(SocketAddr::new(lab.ip, 0));
+    let mut setup = Setup::new(&lab, callee.address);
+    setup.interface = "media_ports = \"23800-23899\"\n".into();
+    // One stream of ours towards the callee; what the caller hears goes on as it comes.
+    setup.trunks[0].2 = "rtcp = \"fill\"\n".into();
+    let mut node = Node::start(&lab, &setup);
+    let sockets = [0, 1].map(|_| UdpSocket::bind((lab.ip, 0)).unwrap());
+    let port = |i: usize| sockets[i].local_addr().unwrap().port();
+    let invite = caller.invite(node.sip, "jumps", "").replace("30000", &port(0).to_string());
+    caller.send(node.sip, invite.as_bytes());
+    let asked = callee.expect("the INVITE", |text| text.starts_with("INVITE"));
+    let contact = format!("Contact: <sip:{}>\r\nContent-Type: application/sdp\r\n", callee.address);
+    let answer = respond(&asked, "200 OK", &contact, &sdp(lab.ip, port(1)));
+    callee.send(node.sip, answer.as_bytes());
+    let answer = caller.expect("the answer", |t| {
+        t.starts_with("SIP/2.0 200") && header(t, "CSeq").ends_with("INVITE")
+    });
+    caller.send(node.sip, caller.within(&answer, "ACK", 1).as_bytes());
+    let [near, far] = sockets;
+    far.set_read_timeout(Some(LONG)).unwrap();
+    near.set_read_timeout(Some(LONG)).unwrap();
+    let (to_far, to_near) = (media(&answer), media(&asked));
+    let mut buffer = [0; 2_048];
+    let mut next = |socket: &UdpSocket| -> Vec<u8> {
+        loop {
+            let (len, _) = socket.recv_from(&mut buffer).unwrap();
+            // RTCP of ours is on its own port, and what shares this one is no packet of G.711.
+            if len == 172 {
+                return buffer[..len].to_vec();
+            }
+        }
+    };
+    let word = |p: &[u8], at: usize| u32::from_be_bytes(p[at..at + 4].try_into().unwrap());
+    let sequence = |p: &[u8]| u16::from_be_bytes([p[2], p[3]]);
+    let mut last: Option<Vec<u8>> = None;
+    for n in 0..PACKETS {
+        let packet = jumping(n);
+        near.send_to(&packet, to_far).unwrap();
+        let heard = next(&far);
+        assert_eq!(heard[12..], packet[12..], "packet {n}");
+        if let Some(last) = &last {
+            assert_eq!(word(&heard, 8), word(last, 8), "one source, packet {n}");
+            assert_eq!(sequence(&heard), sequence(last).wrapping_add(1), "packet {n}");
+            let step = word(&heard, 4).wrapping_sub(word(last, 4));
+            // A jump is bridged by the time that passed, which on a busy machine may be long.
+            assert!(step < 8_000 * 30, "packet {n}: a step of {step}");
+        }
+        last = Some(heard);
+        far.send_to(&packet, to_near).unwrap();
+        assert_eq!(next(&near), packet, "towards the caller nothing is changed");
+    }
+    caller.send(node.sip, caller.within(&answer, "BYE", 2).as_bytes());
+    let record = node.await_records(1).remove(0);
+    for side in ["caller", "callee"] {
+        let side = &record["media"][side];
+        assert_eq!(side["packets"], u64::from(PACKETS), "{record}");
+        assert_eq!(side["discarded"], 0, "{record}");
+        assert!(side["lost"].as_u64().unwrap() <= 5, "jumps are no loss: {record}");
+    }
+    node.process.kill();
+}

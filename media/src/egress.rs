@@ -1,7 +1,7 @@
 //! Our own stream towards a leg (RFC 3550 §5.1): one synchronisation source, whoever is speaking.
 //!
-//! What the other leg sends is renumbered in place. A change of its source or a jump of its numbers is
-//! followed: our sequence numbers go on without a gap and our clock goes on by the time that passed.
+//! What the other leg sends is renumbered in place. A change of its source or a jump of its numbers or its
+//! clock is followed: our sequence numbers go on without a gap and our clock goes on by the time that passed.
 //! Packets of our own fit in between, and what follows moves up. No number is ever used twice, which is
 //! what a stream needs that is to be encrypted (RFC 3711 §9.1).
 
@@ -12,6 +12,9 @@ use crate::verdict::Discard;
 use crate::window::Window;
 use base::Instant;
 
+/// A timestamp this many seconds from where our clock is: its sender's clock was set anew. More than any event
+/// lasts whose packets stand still (RFC 4733 §2.5.1.3).
+const MAX_SWING_S: u32 = 30;
 /// A step that leads from each 32-bit number to every other before it comes back.
 const STEP: u32 = 0x9e37_79b9;
 
@@ -99,7 +102,12 @@ impl Egress {
             let step = header.sequence.wrapping_sub(run.highest);
             let is_behind = step > 0u16.wrapping_sub(MAX_MISORDER);
             if is_behind || step < MAX_DROPOUT {
-                run.highest = if is_behind { run.highest } else { header.sequence };
+                if !is_behind {
+                    run.highest = header.sequence;
+                    let timestamp = header.timestamp.wrapping_add(run.timestamp_offset);
+                    let jump = self.clock.and_then(|clock| clock.jump(timestamp, rate, now));
+                    run.timestamp_offset = run.timestamp_offset.wrapping_sub(jump.unwrap_or(0));
+                }
                 return (run.sequence_offset, run.timestamp_offset);
             }
         }
@@ -158,6 +166,13 @@ impl Clock {
     fn now(self, rate: u32, now: Instant) -> u32 {
         self.timestamp.wrapping_add(units(now, rate).wrapping_sub(units(self.at, rate)))
     }
+
+    /// How far a timestamp is from what the clock says, where that is too far to be meant.
+    fn jump(self, timestamp: u32, rate: u32, now: Instant) -> Option<u32> {
+        let off = timestamp.wrapping_sub(self.now(rate, now));
+        let most = rate.saturating_mul(MAX_SWING_S);
+        ((off as i32).unsigned_abs() > most).then_some(off)
+    }
 }
 
 #[cfg(test)]
@@ -203,6 +218,28 @@ mod tests {
         assert_eq!(sent(&mut egress, &packet(2, 20_001, 160), 100), Ok((105, 1_800)));
         assert_eq!(sent(&mut egress, &packet(1, 11, 1_160), 120), Ok((106, 1_960)));
         assert_eq!(sent(&mut egress, &packet(1, 10, 1_000), 121), Err(Discard::Repeated));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_anew_is_followed_and_a_pause_is_not_shortened() {
+        let mut egress = Egress::new(77, 101);
+        assert_eq!(sent(&mut egress, &packet(1, 10, 1_000), 0), Ok((101, 1_000)));
+        // Silence was not sent: ten seconds, and as many of the clock.
+        assert_eq!(sent(&mut egress, &packet(1, 11, 81_000), 10_000), Ok((102, 81_000)));
+        // An event of eight seconds stood still, and speech goes on behind it.
+        assert_eq!(sent(&mut egress, &packet(1, 12, 81_160), 10_020), Ok((103, 81_160)));
+        assert_eq!(sent(&mut egress, &packet(1, 13, 81_160), 18_020), Ok((104, 81_160)));
+        assert_eq!(sent(&mut egress, &packet(1, 14, 145_160), 18_040), Ok((105, 145_160)));
+        // The sender's clock was set anew, twice.
+        for (i, clock) in [4_000_000_000, 7].into_iter().enumerate() {
+            let (at, ms) = (15 + 3 * i as u16, 18_060 + 60 * i as u64);
+            let ours = 145_160 + 160 * u32::from(at - 14);
+            let heard = |s: &mut Egress, n, timestamp, ms| sent(s, &packet(1, n, timestamp), ms);
+            assert_eq!(heard(&mut egress, at, clock, ms), Ok((at + 91, ours)));
+            assert_eq!(heard(&mut egress, at + 1, clock + 160, ms + 20), Ok((at + 92, ours + 160)));
+            let next = heard(&mut egress, at + 2, clock + 320, ms + 40);
+            assert_eq!(next, Ok((at + 93, ours + 320)));
+        }
     }
 
     #[test]

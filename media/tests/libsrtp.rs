@@ -157,6 +157,46 @@ fn libsrtp_follows_a_change_of_source_and_the_rollovers_of_our_stream() {
     }
 }
 
+/// A source of Bob's: its packet `n`, whose source, numbers and clock jump now and then, as far ahead as a
+/// sender may without losing count of its own rollovers (RFC 3711 §3.3.1).
+fn jumping(n: u32) -> Vec<u8> {
+    let (ssrc, run) = (n / 400, n / 100);
+    let mut bytes = voice((n + run * 20_000) as u16);
+    let timestamp = (n * 160).wrapping_add(run.wrapping_mul(0x5000_0000));
+    bytes[4..8].copy_from_slice(&timestamp.to_be_bytes());
+    bytes[8..12].copy_from_slice(&ssrc.to_be_bytes());
+    bytes
+}
+
+#[test]
+fn jumps_of_source_numbers_and_clock_are_followed_under_protection() {
+    for suite in Suite::ALL {
+        let (mut w, mut seals, mut opens) = world(suite);
+        let (alice, bob) = (w.alice, w.bob);
+        let mut last: Option<media::rtp::Header> = None;
+        for n in 0..2_000 {
+            w.pass(20);
+            let packet = jumping(n);
+            let sealed = seals.pass("rtp", &packet).expect("theirs");
+            assert_eq!(w.rtp(bob, BOB, &sealed), Verdict::Forward, "{suite:?}, packet {n}");
+            assert_eq!(sent(&mut w), packet, "{suite:?}, packet {n}");
+            // The same from the side that is plain: under one key it is one stream.
+            assert_eq!(w.rtp(alice, ALICE, &packet), Verdict::Forward);
+            let opened = opens.pass("rtp", &sent(&mut w)).expect("ours");
+            assert_eq!(opened[12..], packet[12..]);
+            let header = media::rtp::read(&opened).unwrap();
+            if let Some(last) = last {
+                assert_eq!(header.ssrc, last.ssrc);
+                assert_eq!(header.sequence, last.sequence.wrapping_add(1), "{suite:?}, {n}");
+                assert_eq!(header.timestamp, last.timestamp.wrapping_add(160), "{suite:?}, {n}");
+            }
+            last = Some(header);
+        }
+        let report = w.media.report(bob).unwrap();
+        assert_eq!((report.packets, report.discarded), (2_000, 0), "{suite:?}");
+    }
+}
+
 #[test]
 fn digits_are_pressed_and_heard_under_protection() {
     let (mut w, mut seals, mut opens) = world(Suite::AeadAes256Gcm);

@@ -60,6 +60,65 @@ fn a_new_source_and_a_hold_go_unnoticed_by_the_receiver() {
     assert_eq!((last.ssrc, last.sequence), (first.ssrc, first.sequence + 3));
 }
 
+/// What may happen to a source in mid-call: how its packet `n` of 300 looks.
+type Sender = (&'static str, fn(u32) -> Vec<u8>);
+
+fn made(ssrc: u32, sequence: u32, timestamp: u32) -> Vec<u8> {
+    let mut bytes = voice(sequence as u16);
+    bytes[4..8].copy_from_slice(&timestamp.to_be_bytes());
+    bytes[8..12].copy_from_slice(&ssrc.to_be_bytes());
+    bytes
+}
+
+const SENDERS: [Sender; 6] = [
+    ("another source each second", |n| made(n / 50, n + n / 50 * 777, n * 160)),
+    ("numbers that jump ahead", |n| made(1, n + n / 100 * 20_000, n * 160)),
+    ("numbers that jump back", |n| made(1, 60_000 + n - n / 100 * 20_000, n * 160)),
+    ("numbers that wrap", |n| made(1, 65_400 + n, n.wrapping_sub(100).wrapping_mul(160))),
+    ("a clock that is set anew", |n| made(1, n, n * 160 + n / 100 * 1_900_000_000)),
+    ("all of it", |n| made(n / 100, n + n / 100 * 40_000, n * 160 + n / 100 * 0x7000_0000)),
+];
+
+#[test]
+fn whatever_happens_to_a_source_its_receiver_hears_one_stream_without_a_gap() {
+    for (what, sender) in SENDERS {
+        let mut w = world();
+        let mut last: Option<Header> = None;
+        for n in 0..300 {
+            let header = heard(&mut w, &sender(n));
+            if let Some(last) = last {
+                assert_eq!(header.ssrc, last.ssrc, "{what}, {n}");
+                assert_eq!(header.sequence, last.sequence.wrapping_add(1), "{what}, {n}");
+                assert_eq!(header.timestamp, last.timestamp.wrapping_add(160), "{what}, {n}");
+            }
+            last = Some(header);
+            w.pass(20);
+        }
+        let report = w.media.report(w.alice).unwrap();
+        assert_eq!((report.packets, report.discarded), (300, 0), "{what}");
+        // A jump is believed when the next packet confirms it, and nothing of it is loss.
+        assert!(report.lost <= 2, "{what}: {report:?}");
+        assert!(report.jitter_us < 5_000, "{what}: {report:?}");
+    }
+}
+
+#[test]
+fn where_there_is_no_stream_of_ours_what_happens_to_a_source_goes_on_as_it_is() {
+    for (what, sender) in SENDERS {
+        let mut w = World::new();
+        let alice = w.alice;
+        for n in 0..300 {
+            assert_eq!(w.rtp(alice, ALICE, &sender(n)), Verdict::Forward, "{what}");
+            let sent = w.out.pop().expect("it was forwarded");
+            assert_eq!(w.pool.get(sent.bytes), sender(n), "{what}, {n}");
+            w.pass(20);
+        }
+        let report = w.media.report(alice).unwrap();
+        assert_eq!((report.packets, report.discarded), (300, 0), "{what}");
+        assert!(report.lost <= 2, "{what}: {report:?}");
+    }
+}
+
 #[test]
 fn reports_are_about_the_streams_their_readers_know() {
     let mut w = world();
