@@ -1,8 +1,7 @@
 //! A thousand handshakes at once beside an established flow: how long a turn of the shard is meanwhile, which is
-//! how long a packet of the flow may wait, and what a leg with DTLS-SRTP takes of memory.
+//! how long a packet of the flow may wait. What a leg takes of memory is counted by `tests/no_alloc.rs`.
 //!
 //! `cargo bench -p media --bench dtls`. The peers' side of each handshake is done between turns, off the clock.
-#![allow(unsafe_code, reason = "an allocator that counts is unsafe to implement")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails may panic")]
 
@@ -11,34 +10,11 @@ use media::dtls::{
     Association, Event, Fingerprint, Hash, Identity, Library, Provider, Role, Terms,
 };
 use media::{EndKey, Media, MediaPort, Notice, Plan, Security};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 const LEGS: u32 = 1_000;
-
-struct Counting;
-
-static LIVE: AtomicI64 = AtomicI64::new(0);
-
-// SAFETY: every call is handed to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// A peer, and the leg it is.
 struct Peer {
@@ -122,7 +98,6 @@ fn main() {
     bench.media.join(flow[0], flow[1]);
     let legs: Vec<EndKey> =
         (0..LEGS).map(|_| bench.media.reserve(0, Instant(1)).unwrap()).collect();
-    let before = LIVE.load(Ordering::Relaxed);
     let fingerprint = Fingerprint::new(Hash::Sha256, &theirs.fingerprint()).unwrap();
     let terms = Terms { role: Role::Passive, fingerprint, tls_id: 0, ours: ours.certificate() };
     let mut peers: Vec<Peer> = Vec::new();
@@ -170,18 +145,5 @@ fn main() {
     println!("CPU a handshake             {:>9.1} us", total.as_secs_f64() * 1e6 / f64::from(LEGS));
     let waited = bench.media.counters.discards.get(media::Discard::DtlsBusy.index());
     println!("datagrams turned away       {waited:>9}");
-    drop(peers);
-    let each = |live: i64| (live - before) as f64 / f64::from(LEGS) / 1024.0;
-    println!("a leg, just after           {:>9.1} KiB", each(LIVE.load(Ordering::Relaxed)));
-    let later = bench.now() + Duration::from_secs(31);
-    while bench.media.next_sweep().is_some_and(|due| due == Instant(0)) || bench.secured > 0 {
-        let waiting = bench.media.counters.dtls_waiting.get();
-        bench.shake(later, &mut texts);
-        texts.clear();
-        if waiting == 0 && bench.media.next_sweep() != Some(Instant(0)) {
-            break;
-        }
-    }
-    println!("a leg, half a minute later  {:>9.1} KiB", each(LIVE.load(Ordering::Relaxed)));
     assert_eq!(bench.secured, LEGS as usize, "not all came to their end");
 }

@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a helper of tests, where a failure should panic")]
 
+pub mod link;
+
 use base::{Bytes, Instant, Now, PacketSend, Pool, PortId, Wall};
 use core::time::Duration;
 use media::{EndKey, Media, MediaPort, Plan, Verdict};
