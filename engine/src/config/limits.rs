@@ -30,6 +30,8 @@ const TRANSACTION_COST: u64 = 512;
 const RETAINED: u64 = sbc::transaction::SLOT as u64;
 /// What a request outside calls costs, or a subscription, nearly.
 const ERRAND_COST: u64 = 1536;
+/// The most of a datagram that waits for its turn in a handshake: a whole packet of media's.
+const DTLS_COST: u64 = 2048;
 /// What the kernel holds for an idle socket, nearly.
 const SOCKET_COST: u64 = 2048;
 /// Locked memory below which io_uring may be refused: what kernels grant by default.
@@ -311,6 +313,7 @@ fn rows(limits: &Limits, topology: &Topology) -> Vec<(&'static str, u64, u64)> {
         ("transactions", sum(|l| u64::from(l.transactions)), TRANSACTION_COST),
         ("messages retained, 32 s", sum(|l| u64::from(l.transactions)), RETAINED),
         ("errands, subscriptions", sum(|l| u64::from(l.records)), ERRAND_COST),
+        ("DTLS datagrams waiting", media::dtls::MOST_IN_ALL as u64 * shards, DTLS_COST),
         ("journal bytes", sum(|l| l.journal_size as u64), 1),
         ("letters between shards", letters, size_of::<Letter>() as u64),
         ("events to the gate", limits.events as u64 * shards, size_of::<control::Event>() as u64),

@@ -10,17 +10,18 @@ pub mod samples;
 
 pub use decks::deck;
 pub use node_target::node;
-pub use parsers::{frame, message, rtp_rtcp, sdp, uri};
+pub use parsers::{dtls, frame, message, rtp_rtcp, sdp, uri};
 pub use records::record;
 
 /// A target: takes any bytes, panics when something that must hold does not.
 pub type Target = fn(&[u8]);
 
 /// Every target under the name of its corpus.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("message", message),
     ("uri", uri),
     ("sdp", sdp),
+    ("dtls", dtls),
     ("rtp_rtcp", rtp_rtcp),
     ("frame", frame),
     ("record", record),

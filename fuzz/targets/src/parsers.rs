@@ -5,7 +5,7 @@ use media::{Learn, Media, MediaPort, Plan};
 use sbc::message::{
     self, Framing, Index, Message, Method, Name, NameAddr, Print, Status, Uri, Via,
 };
-use sbc::sdp::{Crypto, Lines, Local, Origin, RtcpLine};
+use sbc::sdp::{Crypto, Dtls, Lines, Local, Origin, RtcpLine, Setup};
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -141,6 +141,34 @@ pub fn sdp(data: &[u8]) {
     let again = sbc::sdp::parse(&out);
     let again = again.unwrap_or_else(|e| panic!("{e:?}: {}", String::from_utf8_lossy(&out)));
     assert_eq!(again.media().len(), session.media().len());
+}
+
+/// What descriptions say of DTLS, lines of the session before a zero byte and of the media line behind it: what
+/// can be used is written in our own words and read as the same.
+pub fn dtls(data: &[u8]) {
+    let split = data.iter().position(|byte| *byte == 0).unwrap_or(data.len());
+    let (of_session, of_line) = data.split_at(split);
+    let of_line = of_line.get(1..).unwrap_or_default();
+    let text = |of_session: &[u8], of_line: &[u8]| {
+        let head: &[u8] =
+            b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n";
+        [head, of_session, b"\r\nm=audio 4000 UDP/TLS/RTP/SAVPF 0\r\n", of_line].concat()
+    };
+    let text_of_theirs = text(of_session, of_line);
+    let Ok(session) = sbc::sdp::parse(&text_of_theirs) else { return };
+    for line in session.media() {
+        let Ok(Some(theirs)) = Dtls::read(&session, line) else { continue };
+        let digest = theirs.fingerprint.digest();
+        assert!([32, 48, 64].contains(&digest.len()));
+        let Some(digest) = digest.first_chunk().filter(|_| digest.len() == 32) else { continue };
+        let setup = theirs.setup.unwrap_or(Setup::ActPass);
+        let lines = sbc::sdp::dtls_lines(digest, setup, theirs.tls_id);
+        let text_of_ours = text(b"a=sendrecv", &lines.join(&b"\r\n"[..]));
+        let again = sbc::sdp::parse(&text_of_ours).expect("ours can be read");
+        let ours = Dtls::read(&again, &again.media()[0]).expect("usable").expect("there");
+        let Dtls { fingerprint, tls_id, .. } = theirs;
+        assert_eq!(ours, Dtls { setup: Some(setup), fingerprint, tls_id });
+    }
 }
 
 /// A datagram on the RTP and the RTCP port of a joined pair.

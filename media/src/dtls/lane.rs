@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// The most steps of a turn: together about a millisecond.
 const STEPS: usize = 4;
 /// The most datagrams of a shard that wait.
-pub(crate) const MOST_IN_ALL: usize = 4_096;
+pub const MOST_IN_ALL: usize = 4_096;
 /// Room for what an association hands out: the largest is the peer's certificate.
 const ROOM: usize = 8_192;
 

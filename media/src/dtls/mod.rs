@@ -14,6 +14,7 @@ pub use fingerprint::{Fingerprint, Hash};
 pub(crate) use keying::Keying;
 pub use keying::PATIENCE;
 pub(crate) use lane::Lane;
+pub use lane::MOST_IN_ALL;
 pub use library::{Identity, Library, NoIdentity};
 
 use crate::srtp::Keys;

@@ -17,6 +17,10 @@ fn main() -> std::io::Result<()> {
     for (name, bytes) in targets::samples::descriptions(&root)? {
         keep(&corpus, "sdp", &name, &bytes)?;
     }
+    for (i, text) in FINGERPRINTS.iter().enumerate() {
+        let lines = text.replace("HEX", HEX).replace('\n', "\r\n");
+        keep(&corpus, "dtls", &format!("dtls{i}"), lines.as_bytes())?;
+    }
     for (i, uri) in URIS.iter().enumerate() {
         keep(&corpus, "uri", &format!("uri{i}"), uri.as_bytes())?;
     }
@@ -38,6 +42,18 @@ const DECKS: [&str; 3] = [
     "Destination;Dial code;Rate/min;Billing increment\nUK;44-45;0,0102;60/1\n\"=x\";+1;0,5;6\n",
     "sep=|\ncode|rate|effective|time|currency\n*21#|1|20-Nov-2026 08:00|peak|EUR\n",
 ];
+
+/// What descriptions say of DTLS: of the session, then of the line.
+const FINGERPRINTS: [&str; 6] = [
+    "a=fingerprint:sha-256 HEX\na=setup:actpass\na=tls-id:abc3de65cddef001be82\0",
+    "\0a=fingerprint:SHA-256 HEX\na=setup:passive\n",
+    "a=setup:active\na=fingerprint:sha-1 00:11\0a=fingerprint:sha-512 HEX:HEX\na=fingerprint:sha-256 HEX\n",
+    "\0a=fingerprint:sha-256 HEX:00\na=setup:holdconn\n",
+    "a=fingerprint:md5 00\na=fingerprint: \0a=fingerprint\na=setup\na=tls-id\n",
+    "a=fingerprint:sha-384 HEX:HEX\0m=video 4002 UDP/TLS/RTP/SAVPF 96\na=fingerprint:sha-256 HEX\n",
+];
+
+const HEX: &str = "4A:AD:B9:B1:3F:82:18:3B:54:02:12:DF:3E:5D:49:6B:19:E5:7C:AB:4A:AD:B9:B1:3F:82:18:3B:54:02:12:DF";
 
 const URIS: [&str; 8] = [
     "sip:442079460000@192.0.2.1:5060;transport=udp;lr",
