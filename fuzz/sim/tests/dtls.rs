@@ -4,7 +4,8 @@
 
 use base::{Bytes, Now, Pool, PortId, Texts, Wall};
 use media::dtls::{Fingerprint, Hash, Provider, Role, Terms};
-use media::{EndKey, Media, MediaPort, Plan, Security, Verdict};
+use media::{Carries, EndKey, Media, MediaPort, Plan, Security, Verdict};
+use sbc::policy::kinds::Kinds;
 use sbc::policy::security::{Keying, MediaSecurity, Srtp};
 use sbc::sdp::{self, Setup};
 use sim::Options;
@@ -27,6 +28,7 @@ fn world(caller: (Srtp, &[Keying]), callee: (Srtp, &[Keying])) -> Scene {
         ..Default::default()
     };
     let mut image = image();
+    image.trunks.iter_mut().for_each(|trunk| trunk.media = Kinds::ALL);
     image.trunks[0].media_security = security(caller);
     image.trunks[1].media_security = security(callee);
     image.trunks[2].media_security = security(callee);
@@ -74,11 +76,17 @@ impl Peer {
 
     /// Takes in what we say.
     fn hears(&mut self, s: &Scene, text: &Text, role: Role) {
+        self.hears_of(s, text, 0, role);
+    }
+
+    /// Takes in what we say of a line.
+    fn hears_of(&mut self, s: &Scene, text: &Text, line: usize, role: Role) {
         let body = sdp::parse(text.body().as_bytes()).expect("well made");
-        let said = sdp::Dtls::read(&body, &body.media()[0]).expect("usable").expect("there");
+        let line = &body.media()[line];
+        let said = sdp::Dtls::read(&body, line).expect("usable").expect("there");
         let fingerprint = said.fingerprint;
         let terms = Terms { role, fingerprint, tls_id: 0, ours: self.twin.certificate() };
-        let mut plan = Plan::towards(text.media().expect("our address"));
+        let mut plan = Plan::towards(line.rtp().expect("our address"));
         plan.security = Security::Dtls(Box::new(terms));
         self.media.program(s.world.now(), self.wire, plan);
     }
@@ -152,6 +160,21 @@ fn call(s: &mut Scene, offer: &str, answer: impl FnOnce(&Text) -> String) -> (Te
     let ok = s.expect_status(s.caller, 200);
     s.acknowledge(&ok);
     (invite, ok)
+}
+
+/// The caller re-invites, the callee answers; what each of them heard.
+fn change(s: &mut Scene, number: u32, ok: &Text, offer: &str, answer: &str) -> (Text, Text) {
+    let text = s.in_dialog("INVITE", number, ok, offer);
+    s.world.send(s.caller, s.node, text);
+    s.expect_status(s.caller, 100);
+    let invite = s.expect(s.callee, "INVITE");
+    s.world.send(s.callee, s.node, invite.reply(200, "b", "", answer));
+    s.expect(s.callee, "ACK");
+    let told = s.expect_status(s.caller, 200);
+    let ack = s.in_dialog("ACK", number, ok, "");
+    s.world.send(s.caller, s.node, ack);
+    s.world.run(Duration::from_millis(10));
+    (invite, told)
 }
 
 #[test]
@@ -248,6 +271,115 @@ fn a_key_in_the_description_on_one_side_and_a_handshake_on_the_other() {
     let packet = wire::rtp(1, 1, b'm');
     caller.sends(&mut s, &packet);
     assert_eq!(callee.receives(&mut s).expect("sealed anew")[12..], packet[12..]);
+}
+
+#[test]
+fn each_line_has_a_handshake_of_its_own() {
+    let mut s = world((Srtp::Off, &[Keying::Sdes]), (Srtp::Required, &[Keying::Dtls]));
+    let caller: SocketAddr = CALLER_MEDIA.parse().expect("an address");
+    let video = s.world.peer(&SocketAddr::new(caller.ip(), 4002).to_string());
+    let far: SocketAddr = CALLEE_MEDIA.parse().expect("an address");
+    let far = s.world.peer(&SocketAddr::new(far.ip(), 6002).to_string());
+    // One telephone, one certificate; two endpoints.
+    let mut speech = Peer::new(&s, CALLEE_MEDIA, 6);
+    let mut picture = Peer::new(&s, &far.to_string(), 6);
+    let says = |setup| {
+        let lines = sdp::dtls_lines(&speech.twin.fingerprint(), setup, None);
+        lines.iter().map(|line| String::from_utf8_lossy(line) + "\r\n").collect::<String>()
+    };
+    let answer = speech.says("UDP/TLS/RTP/SAVP", Setup::Active, "a=rtcp-mux\r\n")
+        + "m=video 6002 UDP/TLS/RTP/SAVPF 96\r\na=rtcp-mux\r\n"
+        + &says(Setup::Active);
+    let offer = plain(CALLER_MEDIA) + "m=video 4002 RTP/AVPF 96\r\na=rtpmap:96 VP8/90000\r\n";
+    let (invite, ok) = call(&mut s, &offer, |_| answer.clone());
+    assert!(invite.body().contains(" UDP/TLS/RTP/SAVPF 96\r\n"), "{}", invite.raw);
+    assert_eq!(invite.body().matches("a=fingerprint:").count(), 2, "{}", invite.raw);
+    let names = invite.body().lines().filter_map(|line| line.strip_prefix("a=tls-id:"));
+    let names: Vec<&str> = names.collect();
+    assert!(names.len() == 2 && names[0] != names[1], "{}", invite.raw);
+    assert!(ok.body().contains(" RTP/AVPF 96\r\n"), "{}", ok.raw);
+    speech.hears(&s, &invite, Role::Active);
+    picture.hears_of(&s, &invite, 1, Role::Active);
+    picture.shake(&mut s);
+    let packet = wire::rtp(1, 1, b'v');
+    picture.sends(&mut s, &packet);
+    let heard = s.world.wait(video, Duration::from_secs(1)).expect("it was opened");
+    assert_eq!(heard.bytes[12..], packet[12..]);
+    // Speech has none before its own.
+    s.world.send(caller, ok.media().expect("our address"), packet.clone());
+    assert!(s.world.wait(speech.address, Duration::from_millis(300)).is_none());
+    speech.shake(&mut s);
+    s.world.send(caller, ok.media().expect("our address"), wire::rtp(2, 1, b'm'));
+    assert!(speech.receives(&mut s).is_some());
+    s.finish(&ok);
+}
+
+#[test]
+fn hands_are_shaken_again_after_a_fax() {
+    let mut s = world((Srtp::Preferred, &[Keying::Dtls]), (Srtp::Off, &[Keying::Sdes]));
+    let mut caller = Peer::new(&s, CALLER_MEDIA, 5);
+    let callee: SocketAddr = CALLEE_MEDIA.parse().expect("an address");
+    let offer = caller.says(DTLS, Setup::ActPass, "a=rtcp-mux\r\n");
+    let (_, ok) = call(&mut s, &offer, |_| plain(CALLEE_MEDIA));
+    caller.hears(&s, &ok, Role::Active);
+    caller.shake(&mut s);
+    caller.sends(&mut s, &wire::rtp(1, 1, b'm'));
+    assert!(s.world.wait(callee, Duration::from_secs(1)).is_some());
+    let fax = |at: &str| {
+        let speech = plain(at);
+        let (head, media) = speech.split_once("m=audio ").expect("a media line");
+        let (port, _) = media.split_once(' ').expect("a port");
+        format!("{head}m=image {port} udptl t38\r\n")
+    };
+    let (_, told) = change(&mut s, 2, &ok, &fax(CALLER_MEDIA), &fax(CALLEE_MEDIA));
+    assert!(!told.body().contains("a=fingerprint"), "{}", told.raw);
+    let mut plan = Plan::towards(ok.media().expect("our address"));
+    plan.carries = Carries::Fax;
+    caller.media.program(s.world.now(), caller.wire, plan);
+    // The same certificate on both sides, and another association.
+    let (invite, told) = change(&mut s, 3, &ok, &offer, &plain(CALLEE_MEDIA));
+    assert_eq!((protocol(&told), setup(&told)), (DTLS, "passive"));
+    s.world.send(callee, invite.media().expect("our address"), wire::rtp(2, 1, b'm'));
+    let early = s.world.wait(caller.address, Duration::from_millis(300));
+    assert!(early.is_none(), "nothing is sent under keys that were used");
+    caller.hears(&s, &told, Role::Active);
+    caller.shake(&mut s);
+    let packet = wire::rtp(3, 1, b'm');
+    caller.sends(&mut s, &packet);
+    let heard = s.world.wait(callee, Duration::from_secs(1)).expect("it was opened");
+    assert_eq!(heard.bytes[12..], packet[12..]);
+    s.world.send(callee, invite.media().expect("our address"), packet.clone());
+    assert_eq!(caller.receives(&mut s).expect("it was sealed")[12..], packet[12..]);
+    s.finish(&ok);
+}
+
+#[test]
+fn a_peer_that_does_not_share_its_port_has_media_and_no_rtcp() {
+    let mut s = world((Srtp::Required, &[Keying::Dtls]), (Srtp::Off, &[Keying::Sdes]));
+    let mut caller = Peer::new(&s, CALLER_MEDIA, 5);
+    let callee: SocketAddr = CALLEE_MEDIA.parse().expect("an address");
+    let offer = caller.says(DTLS, Setup::ActPass, "");
+    let (invite, ok) = call(&mut s, &offer, |_| plain(CALLEE_MEDIA));
+    assert!(!ok.body().contains("a=rtcp-mux"), "{}", ok.raw);
+    caller.hears(&s, &ok, Role::Active);
+    caller.shake(&mut s);
+    caller.sends(&mut s, &wire::rtp(1, 1, b'm'));
+    assert!(s.world.wait(callee, Duration::from_secs(1)).is_some());
+    // The keys are for one port: what the callee reports goes to none of the two, least of all in the clear.
+    let beside = |at: SocketAddr| SocketAddr::new(at.ip(), at.port() + 1);
+    for at in [callee, caller.address] {
+        s.world.peer(&beside(at).to_string());
+    }
+    let to = beside(invite.media().expect("our address"));
+    s.world.send(beside(callee), to, wire::rtcp(9));
+    for at in [caller.address, beside(caller.address)] {
+        assert!(s.world.wait(at, Duration::from_millis(300)).is_none(), "{at}");
+    }
+    // Nor does what is not protected get in by the other port.
+    let to = beside(ok.media().expect("our address"));
+    s.world.send(beside(caller.address), to, wire::rtcp(9));
+    assert!(s.world.wait(beside(callee), Duration::from_millis(300)).is_none());
+    s.finish(&ok);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use base::{Bytes, Instant, Now, Pool, PortId, Wall};
 use media::srtp::{Keys, MasterKey, Suite};
 use media::{EndKey, Media, MediaPort, Plan, Security, Verdict};
+use sbc::policy::kinds::Kinds;
 use sbc::policy::security::{MediaSecurity, Srtp};
 use sbc::sdp::Crypto;
 use sim::Options;
@@ -20,6 +21,7 @@ const SUITE: Suite = Suite::AesCm128HmacSha1_80;
 fn world(caller: Srtp, callee: Srtp) -> Scene {
     let security = |srtp| MediaSecurity { srtp, over_plain_sip: true, ..Default::default() };
     let mut image = image();
+    image.trunks.iter_mut().for_each(|trunk| trunk.media = Kinds::ALL);
     image.trunks[0].media_security = security(caller);
     image.trunks[1].media_security = security(callee);
     image.trunks[2].media_security = security(callee);
@@ -128,6 +130,21 @@ fn call(s: &mut Scene, offer: &str, answer: impl Fn(&Text) -> String) -> (Text, 
     (invite, ok)
 }
 
+/// The caller re-invites, the callee answers; what each of them heard.
+fn change(s: &mut Scene, number: u32, ok: &Text, offer: &str, answer: &str) -> (Text, Text) {
+    let text = s.in_dialog("INVITE", number, ok, offer);
+    s.world.send(s.caller, s.node, text);
+    s.expect_status(s.caller, 100);
+    let invite = s.expect(s.callee, "INVITE");
+    s.world.send(s.callee, s.node, invite.reply(200, "b", "", answer));
+    s.expect(s.callee, "ACK");
+    let told = s.expect_status(s.caller, 200);
+    let ack = s.in_dialog("ACK", number, ok, "");
+    s.world.send(s.caller, s.node, ack);
+    s.world.run(Duration::from_millis(10));
+    (invite, told)
+}
+
 #[test]
 fn an_encrypted_caller_talks_to_a_plain_callee_and_back() {
     let mut s = world(Srtp::Required, Srtp::Off);
@@ -173,6 +190,148 @@ fn an_encrypted_caller_talks_to_a_plain_callee_and_back() {
     let next = carry(&mut s, CALLEE_MEDIA, &invite, &packet, CALLER_MEDIA).expect("sealed");
     assert_ne!(next[8..12], back[8..12]);
     assert!(caller.open(&next).is_some());
+    s.finish(&ok);
+}
+
+/// Ports and protocols of a description's lines.
+fn lines(text: &Text) -> Vec<(u16, String)> {
+    let lines = text.body().lines().filter_map(|line| line.strip_prefix("m="));
+    let words = lines.map(|line| line.split(' ').skip(1));
+    words
+        .map(|mut words| {
+            let port = words.next().expect("a port").parse().expect("a number");
+            (port, words.next().expect("a protocol").to_owned())
+        })
+        .collect()
+}
+
+fn beside(at: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(at.parse::<SocketAddr>().expect("an address").ip(), port)
+}
+
+#[test]
+fn further_lines_are_protected_as_their_trunks_want() {
+    let mut s = world(Srtp::Required, Srtp::Off);
+    let offer = description(CALLER_MEDIA, "RTP/SAVP", Some(line(1, 1)))
+        + "m=video 4002 RTP/SAVPF 96 97\r\na=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 nack pli\r\n"
+        + "a=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n"
+        + &format!("{}\r\nm=text 4004 RTP/SAVP 98\r\na=rtpmap:98 t140/1000\r\n", line(1, 2))
+        + &format!("{}\r\nm=text 4006 RTP/AVP 99\r\na=rtpmap:99 t140/1000\r\n", line(5, 3));
+    let answer = description(CALLEE_MEDIA, "RTP/AVP", None)
+        + "m=video 6002 RTP/AVPF 96\r\nm=text 6004 RTP/AVP 98\r\nm=text 0 RTP/AVP 99\r\n";
+    let (invite, ok) = call(&mut s, &offer, |_| answer.clone());
+    // Each is offered in the clear where that is wanted; what came in the clear and may not is refused.
+    let asked = lines(&invite);
+    let protocols: Vec<&str> = asked.iter().map(|(_, protocol)| protocol.as_str()).collect();
+    assert_eq!(protocols, ["RTP/AVP", "RTP/AVPF", "RTP/AVP", "RTP/AVP"], "{}", invite.raw);
+    assert_eq!((asked[2].0 != 0, asked[3].0), (true, 0), "{}", invite.raw);
+    assert!(!invite.body().contains("crypto") && !invite.body().contains("rtx"), "{}", invite.raw);
+    assert!(invite.body().contains("a=rtcp-fb:96 nack pli\r\n"), "{}", invite.raw);
+    let told = lines(&ok);
+    let protocols: Vec<&str> = told.iter().map(|(_, protocol)| protocol.as_str()).collect();
+    assert_eq!(protocols[..3], ["RTP/SAVP", "RTP/SAVPF", "RTP/SAVP"], "{}", ok.raw);
+    let ours = keys(&ok);
+    assert_eq!((ours.len(), ours[2].tag, told[3].0), (3, 5, 0), "{}", ok.raw);
+    assert!(ours[0].key != ours[1].key && ours[1].key != ours[2].key, "one for each line");
+    for (at, theirs, near, far) in [(1, 2, 4002, 6002), (2, 3, 4004, 6004)] {
+        let mut caller = Cipher::new(SUITE, ours[at].key.clone(), key(theirs));
+        let near = s.world.peer(&beside(CALLER_MEDIA, near).to_string());
+        let far = s.world.peer(&beside(CALLEE_MEDIA, far).to_string());
+        let packet = wire::rtp(1, 1, b'm');
+        let node = |text: &Text, port| SocketAddr::new(text.media().expect("ours").ip(), port);
+        s.world.send(near, node(&ok, told[at].0), caller.seal(&packet));
+        let heard = s.world.wait(far, Duration::from_secs(1)).expect("it was opened");
+        assert_eq!(heard.bytes[12..], packet[12..]);
+        s.world.send(near, node(&ok, told[at].0), packet.clone());
+        assert!(s.world.wait(far, Duration::from_millis(300)).is_none(), "not in the clear");
+        s.world.send(far, node(&invite, asked[at].0), packet.clone());
+        let sealed = s.world.wait(near, Duration::from_secs(1)).expect("it was sealed");
+        assert_eq!(caller.open(&sealed.bytes).expect("it is ours")[12..], packet[12..]);
+    }
+    // What was agreed outlives the process.
+    s.world.hand_over(0);
+    let mut caller = Cipher::new(SUITE, ours[2].key.clone(), key(3));
+    let at = SocketAddr::new(invite.media().expect("ours").ip(), asked[2].0);
+    s.world.send(beside(CALLEE_MEDIA, 6004), at, wire::rtp(2, 1, b'm'));
+    let sealed = s.world.wait(beside(CALLER_MEDIA, 4004), Duration::from_secs(1)).expect("sealed");
+    assert!(caller.open(&sealed.bytes).is_some());
+    s.finish(&ok);
+}
+
+#[test]
+fn a_further_line_is_never_in_the_clear_where_keys_are_required() {
+    let mut s = world(Srtp::Off, Srtp::Required);
+    let offer = description(CALLER_MEDIA, "RTP/AVP", None)
+        + "m=video 4002 RTP/AVPF 96\r\na=rtpmap:96 VP8/90000\r\nm=text 4004 RTP/AVP 98\r\n"
+        + "m=video 4006 RTP/SAVPF 96\r\n"
+        + &format!("{}\r\n", line(1, 9));
+    // The callee takes text with a key, and video without.
+    let answer = |invite: &Text| {
+        let asked = keys(invite);
+        let lines = lines(invite);
+        let protocols: Vec<&str> = lines.iter().map(|(_, protocol)| protocol.as_str()).collect();
+        assert_eq!(protocols[..3], ["RTP/SAVP", "RTP/SAVPF", "RTP/SAVP"], "{}", invite.raw);
+        assert_eq!((asked.len(), lines[3].0), (9, 0), "{}", invite.raw);
+        let tag = asked.iter().find(|key| key.suite == SUITE).expect("ours").tag as usize;
+        description(CALLEE_MEDIA, "RTP/SAVP", Some(line(tag, 1)))
+            + "m=video 6002 RTP/SAVPF 96\r\nm=text 6004 RTP/SAVP 98\r\n"
+            + &format!("{}\r\nm=video 0 RTP/SAVPF 96\r\n", line(tag, 2))
+    };
+    let (invite, ok) = call(&mut s, &offer, answer);
+    let told = lines(&ok);
+    assert_eq!(
+        told.iter().map(|(port, _)| *port != 0).collect::<Vec<_>>(),
+        [true, false, true, false]
+    );
+    assert!(!ok.body().contains("crypto"), "{}", ok.raw);
+    let node = invite.media().expect("ours").ip();
+    s.world.peer(&beside(CALLEE_MEDIA, 6004).to_string());
+    s.world.send(
+        beside(CALLER_MEDIA, 4004),
+        SocketAddr::new(node, told[2].0),
+        wire::rtp(1, 1, b'm'),
+    );
+    let heard = s.world.wait(beside(CALLEE_MEDIA, 6004), Duration::from_secs(1)).expect("sealed");
+    let asked = keys(&invite).into_iter().filter(|key| key.suite == SUITE).nth(2).expect("text");
+    let mut callee = Cipher::new(SUITE, asked.key, key(2));
+    assert!(callee.open(&heard.bytes).is_some());
+    s.finish(&ok);
+}
+
+#[test]
+fn keys_are_drawn_anew_after_a_fax() {
+    let mut s = world(Srtp::Preferred, Srtp::Off);
+    let offer = description(CALLER_MEDIA, "RTP/SAVP", Some(line(1, 1)));
+    let plain = description(CALLEE_MEDIA, "RTP/AVP", None);
+    let (invite, ok) = call(&mut s, &offer, |_| plain.clone());
+    let before = keys(&ok)[0].key.clone();
+    let packet = wire::rtp(1, 1, b'm');
+    let mut caller = Cipher::new(SUITE, before.clone(), key(1));
+    let heard = carry(&mut s, CALLEE_MEDIA, &invite, &packet, CALLER_MEDIA).expect("sealed");
+    assert!(caller.open(&heard).is_some());
+    let fax = |at: &str| {
+        let speech = description(at, "RTP/AVP", None);
+        let (head, media) = speech.split_once("m=audio ").expect("a media line");
+        let (port, _) = media.split_once(' ').expect("a port");
+        format!("{head}m=image {port} udptl t38\r\n")
+    };
+    let (asked, told) = change(&mut s, 2, &ok, &fax(CALLER_MEDIA), &fax(CALLEE_MEDIA));
+    assert!(keys(&asked).is_empty() && keys(&told).is_empty(), "{}", told.raw);
+    let datagram = [0, 7, 1, 6, 0, 0];
+    // The endpoints stay where they were.
+    let heard = carry(&mut s, CALLER_MEDIA, &ok, &datagram, CALLEE_MEDIA);
+    assert_eq!(heard.as_deref(), Some(&datagram[..]), "T.38 is not encrypted");
+    // Speech again: our numbers of RTCP begin at zero, so not under a key that was used.
+    let offer = description(CALLER_MEDIA, "RTP/SAVP", Some(line(1, 2)));
+    let (_, told) = change(&mut s, 3, &ok, &offer, &plain);
+    let after = keys(&told)[0].key.clone();
+    assert!(after != before && after != key(2), "{}", told.raw);
+    let mut caller = Cipher::new(SUITE, after, key(2));
+    let sealed = caller.seal(&packet);
+    assert!(carry(&mut s, CALLER_MEDIA, &told, &sealed, CALLEE_MEDIA).is_some());
+    let packet = wire::rtp(2, 1, b'm');
+    let heard = carry(&mut s, CALLEE_MEDIA, &invite, &packet, CALLER_MEDIA).expect("sealed");
+    assert_eq!(caller.open(&heard).expect("under the new key")[12..], packet[12..]);
     s.finish(&ok);
 }
 

@@ -103,7 +103,7 @@ pub(crate) fn program(
     (said, session): (Said, &Session),
 ) -> Result<(), Refusal> {
     let line = of(call, core, place, session).map(|(_, line)| line);
-    streams::said(call, core, turn, place, session);
+    streams::said(call, core, turn, place, (said, session));
     let Some(leg) = call.leg(place) else { return Ok(()) };
     let Some(trunk) = core.image.trunk(leg.trunk) else { return Ok(()) };
     let Some(interface) = core.image.interface_of(leg.port) else { return Ok(()) };
@@ -388,7 +388,7 @@ fn describe(
     let profile = &trunk.profile;
     let (rtp, rtcp) = (advertised(local.rtp), advertised(local.rtcp));
     let is_rtp = media.is_none_or(|media| media.protocol != Protocol::UdpTl);
-    let further = streams::locals(leg, turn, session, (interface.advertise, profile));
+    let further = streams::locals(leg, turn, (said, session), (interface.advertise, trunk));
     let protected = media.filter(|_| is_rtp);
     let mut lines = protected.map_or_else(Lines::default, |media| match said {
         Said::Offer => secure::offer(&leg.secure, turn, &trunk.media_security, media),

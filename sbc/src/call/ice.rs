@@ -24,6 +24,13 @@ pub(crate) struct Ice {
 }
 plain!(struct Ice { ours, theirs, muxes, bundled });
 
+impl Ice {
+    /// Whether the peer checks its connectivity to us.
+    pub(crate) fn is_used(&self) -> bool {
+        self.theirs.is_some()
+    }
+}
+
 /// The ICE of a leg that is about to begin.
 pub(crate) fn fresh(core: &Core, turn: &mut Turn, trunk: u16) -> Ice {
     let has_ice = core.image.trunk(trunk).is_some_and(|trunk| trunk.ice);

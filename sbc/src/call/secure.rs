@@ -9,7 +9,7 @@ use super::dtls::{self, Dtls};
 use crate::core::{Core, Turn};
 use crate::policy::security::{Keying, MediaSecurity, Srtp};
 use crate::refusal::Refusal;
-use crate::sdp::{self, Crypto, Lines, Media, Protocol, Session};
+use crate::sdp::{self, Crypto, Kind, Lines, Media, Protocol, Session};
 use base::{PortId, plain};
 use media::Security;
 use media::srtp::{Keys, MasterKey, Suite};
@@ -214,7 +214,7 @@ fn take_key(secure: &mut Secure, turn: &mut Turn, said: Said, crypto: Crypto) ->
 /// How our answer to the peer's last offer is written.
 pub(crate) fn answer(secure: &Secure, turn: &Turn, from: &Media, muxes: bool) -> Lines {
     let protocol = match secure.protocol.is_empty() {
-        true => plain_protocol(from.protocol, from.raw_protocol).to_vec(),
+        true => plain_protocol(from).to_vec(),
         false => secure.protocol.to_vec(),
     };
     let key = secure.agreed.iter();
@@ -228,7 +228,7 @@ pub(crate) fn answer(secure: &Secure, turn: &Turn, from: &Media, muxes: bool) ->
 
 /// How our offer to a leg is written.
 pub(crate) fn offer(secure: &Secure, turn: &Turn, policy: &MediaSecurity, from: &Media) -> Lines {
-    let plain = plain_protocol(from.protocol, from.raw_protocol);
+    let plain = plain_protocol(from);
     let protocol: &[u8] = match (policy.srtp, policy.keys.first(), plain) {
         (Srtp::Required, Some(Keying::Dtls), b"RTP/AVP") => b"UDP/TLS/RTP/SAVP",
         (Srtp::Required, Some(Keying::Dtls), b"RTP/AVPF") => b"UDP/TLS/RTP/SAVPF",
@@ -268,11 +268,13 @@ fn is_dtls(protocol: Protocol) -> bool {
 }
 
 /// The same profile without protection.
-fn plain_protocol<'a>(protocol: Protocol, raw: &'a [u8]) -> &'a [u8] {
-    match protocol {
+fn plain_protocol<'a>(line: &Media<'a>) -> &'a [u8] {
+    match line.protocol {
+        // Without feedback there is no video to speak of; speech gets along, and telephones want it so.
+        Protocol::UdpTlsRtpSavpf if line.kind == Kind::Video => b"RTP/AVPF",
         Protocol::RtpAvp | Protocol::RtpSavp => b"RTP/AVP",
         Protocol::UdpTlsRtpSavp | Protocol::UdpTlsRtpSavpf => b"RTP/AVP",
         Protocol::RtpAvpf | Protocol::RtpSavpf => b"RTP/AVPF",
-        Protocol::UdpTl | Protocol::Other(_) => raw,
+        Protocol::UdpTl | Protocol::Other(_) => line.raw_protocol,
     }
 }

@@ -68,7 +68,12 @@ impl Signal {
         {
             release::release(call, &mut self.core, turn, Refusal::MediaTimeout);
         }
-        if let Notice::Unsecured { why, .. } = notice {
+        // A further line without keys has no media; the call goes on. Somebody else's certificate is its end.
+        let leg = call.legs.get(usize::from(owner.leg));
+        let is_further = leg.is_some_and(|leg| leg.media != Some(end));
+        if let Notice::Unsecured { why, .. } = notice
+            && (why == Failure::Fingerprint || !is_further)
+        {
             unsecured(call, &mut self.core, turn, why);
         }
         self.settle(turn, owner.call);
