@@ -281,6 +281,15 @@ impl ShardMesh {
         }
     }
 
+    /// Wakes those that were given something: before this shard may sleep itself.
+    pub(crate) fn ring(&mut self) {
+        for (touched, bell) in self.touched.iter_mut().zip(&self.bells) {
+            if std::mem::take(touched) {
+                bell.ring_if_asleep();
+            }
+        }
+    }
+
     /// Says that the shard is about to sleep; `false` when letters are there after all.
     pub(crate) fn doze(&self) -> bool {
         let bell = &self.bells[self.own];
@@ -311,11 +320,7 @@ impl ShardMesh {
                 Some(Err(_)) | None => self.counters.letters_dropped.add(1),
             }
         }
-        for (touched, bell) in self.touched.iter_mut().zip(&self.bells) {
-            if std::mem::take(touched) {
-                bell.ring_if_asleep();
-            }
-        }
+        self.ring();
         if events.is_empty() {
             return;
         }

@@ -85,6 +85,7 @@ impl Shore {
             for (shard, alias) in streams.told_aliases() {
                 self.mesh.tell(shard, alias);
             }
+            self.mesh.ring();
         }
         inbox.journal_room = match &self.region {
             Some(_) if !self.backlog.is_empty() => 0,

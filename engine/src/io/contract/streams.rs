@@ -8,6 +8,7 @@ both_drivers! {
     what_no_connection_takes_comes_back
     streams_that_are_not_sip_are_closed
     a_connection_belongs_to_one_shard
+    a_connection_wakes_the_shard_it_belongs_to
     a_stalled_shard_stops_nobody
     a_connection_has_its_time_after_a_long_sleep
 }
@@ -194,24 +195,56 @@ fn a_connection_belongs_to_one_shard<D: Driver>() {
     }
 }
 
+/// A connection that belongs to this one of two shards.
+fn connect_for(shard: usize, to: SocketAddr) -> TcpStream {
+    let socket = loop {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let local = socket.local_addr().unwrap().as_socket().unwrap();
+        if crate::io::stream::owner(local, 2) == shard {
+            break socket;
+        }
+    };
+    socket.connect(&to.into()).unwrap();
+    let stream: TcpStream = socket.into();
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    stream
+}
+
+/// Whoever is given a connection wakes for it, also when who accepted it goes to sleep at once.
+fn a_connection_wakes_the_shard_it_belongs_to<D: Driver>() {
+    let (mut meshes, _gate) = mesh(2);
+    let spec = specs(1, Role::Stream(Transport::Tcp));
+    let (other, own) = (meshes.remove(0), meshes.remove(0));
+    let mut bench = Bench::<D>::with(&spec, own);
+    let (tells, told) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        // A driver stays with the thread that made it.
+        scope.spawn(move || {
+            let mut other = Bench::<D>::with(&spec, other);
+            tells.send(other.local[0]).unwrap();
+            other.turn(10_000);
+            other.wait(20_000);
+        });
+        let to = told.recv().unwrap();
+        let (_peer, begun) = (connect_for(1, to), mono());
+        while bench.driver.streams() == 0 && mono().since(begun) < Duration::from_secs(30) {
+            bench.turn(30_000);
+        }
+        let slept = mono().since(begun);
+        // The other has slept enough, too.
+        let _wakes = connect(to);
+        assert!(slept < Duration::from_secs(10), "it slept for {slept:?}");
+    });
+}
+
 /// A shard that takes nothing any more is left out after a bound: what is for it comes back to be refused, and
 /// the connection it came by goes on.
 fn a_stalled_shard_stops_nobody<D: Driver>() {
     let (mut meshes, _gate) = mesh(2);
     let mut bench = Bench::<D>::with(&specs(1, Role::Stream(Transport::Tcp)), meshes.remove(0));
-    let ours = || loop {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-        let socket = socket.unwrap();
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        let local = socket.local_addr().unwrap().as_socket().unwrap();
-        if crate::io::stream::owner(local, 2) == 0 {
-            return socket;
-        }
-    };
-    let socket = ours();
-    socket.connect(&bench.local[0].into()).unwrap();
-    let mut peer: TcpStream = socket.into();
-    peer.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut peer = connect_for(0, bench.local[0]);
     let (asked, room) = (200, 64);
     peer.write_all(&message("for the other").repeat(asked)).unwrap();
     let (mut heard, mut refused, begun) = (0, 0, mono());
