@@ -2,6 +2,7 @@
 //!
 //! The time-zone database is compiled in: no file is read, and equal inputs give equal answers.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 use jiff::civil::Date;
 pub use jiff::tz::TimeZone;
@@ -32,6 +33,44 @@ pub struct Profile {
     pub holidays: Vec<Date>,
     /// What holds on them.
     pub on_holidays: OnHolidays,
+    /// What was found out last.
+    pub latest: Latest,
+}
+
+/// A moment and whether a profile held then: calls of one second share the answer, and its zone is asked once.
+#[derive(Debug)]
+pub struct Latest(AtomicU64);
+
+/// A second that is none: no calendar reaches so far.
+const NEVER: u64 = 1 << 61;
+
+impl Default for Latest {
+    fn default() -> Latest {
+        Latest(AtomicU64::new(NEVER << 1))
+    }
+}
+
+impl Clone for Latest {
+    /// Nothing is known of what the copy will be.
+    fn clone(&self) -> Latest {
+        Latest::default()
+    }
+}
+
+impl Latest {
+    fn or(&self, at: i64, find_out: impl FnOnce() -> bool) -> bool {
+        if at.unsigned_abs() >= NEVER {
+            return find_out();
+        }
+        let key = (at as u64) << 1;
+        let known = self.0.load(Ordering::Relaxed);
+        if known & !1 == key {
+            return known & 1 == 1;
+        }
+        let holds = find_out();
+        self.0.store(key | u64::from(holds), Ordering::Relaxed);
+        holds
+    }
 }
 
 /// A time zone by its name in the database, such as `Europe/Berlin`; `None` when there is none.
@@ -49,6 +88,10 @@ const DAY_MIN: u16 = 1_440;
 impl Profile {
     /// Whether it is in force at a moment, seconds since the Unix epoch.
     pub fn holds(&self, at: i64) -> bool {
+        self.latest.or(at, || self.find_out(at))
+    }
+
+    fn find_out(&self, at: i64) -> bool {
         let Ok(moment) = Timestamp::from_second(at) else { return false };
         let local = self.zone.to_datetime(moment);
         let minute = (i32::from(local.hour()) * 60 + i32::from(local.minute())) as u16;
@@ -94,7 +137,19 @@ mod tests {
             spans: vec![(8 * 60, 18 * 60)],
             holidays: vec!["2026-12-25".parse().unwrap()],
             on_holidays: OnHolidays::Never,
+            latest: Latest::default(),
         }
+    }
+
+    #[test]
+    fn what_is_known_of_one_second_is_not_told_of_another() {
+        let peak = peak();
+        let (before, within) = (at("2026-11-20T06:59:59Z"), at("2026-11-20T07:00:00Z"));
+        for moment in [before, before, within, within, before, -1, 0, i64::MAX, within] {
+            assert_eq!(peak.holds(moment), moment == within, "{moment}");
+        }
+        let shut = Profile { weekdays: 0, ..peak.clone() };
+        assert!(peak.holds(within) && !shut.holds(within), "a copy knows nothing");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use base::page::Page;
 use base::{Instant, Now, Prefix, Wall};
 use control::event::{Attempted, Ended};
 use proptest::prelude::*;
-use routing_trie::calendar::{OnHolidays, Profile};
+use routing_trie::calendar::{Latest, OnHolidays, Profile};
 use routing_trie::deck::{Deck, Duplicates, Options, import};
 use routing_trie::market::Entry;
 use routing_trie::{Builder, Digits, Market, Tariff};
@@ -166,6 +166,7 @@ fn peak() -> Profile {
         spans: vec![(480, 1_080)],
         holidays: Vec::new(),
         on_holidays: OnHolidays::Never,
+        latest: Latest::default(),
     }
 }
 

@@ -116,7 +116,7 @@ impl Draft {
         turn: &mut impl FnMut() -> u32,
     ) -> Option<Plan> {
         let rules = self.rules.iter().map(|r| r.compile(world, &plan, turn())).collect();
-        Some(Plan { name: self.name.as_ref()?.value.clone(), rules })
+        Some(Plan { name: self.name.as_ref()?.value.clone().into(), rules })
     }
 }
 

@@ -7,7 +7,7 @@ use super::read::{At, Report, Section, quoted};
 use super::report::Problem;
 use super::trunk;
 use base::money::{Currency, Ratio, Rounding};
-use routing_trie::calendar::{OnHolidays, Profile, day, zone};
+use routing_trie::calendar::{Latest, OnHolidays, Profile, day, zone};
 use routing_trie::{Builder, Digits, Image as Trie};
 use sbc::policy::plan::{Customer, JURISDICTIONS, MAX_PARENTS, Origin, Porting, Vendor};
 use sbc::quality::Destinations;
@@ -258,6 +258,7 @@ impl Time {
             spans: hours.unwrap_or_default().into_iter().map(|h| h.value).collect(),
             holidays,
             on_holidays,
+            latest: Latest::default(),
         });
         Time { name, profile }
     }

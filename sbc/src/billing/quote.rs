@@ -28,7 +28,7 @@ pub struct Quote {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
     /// Name of the plan.
-    pub plan: Box<[u8]>,
+    pub plan: Arc<[u8]>,
     /// The rule that decided, from 1.
     pub rule: u16,
     /// What costs and prices are compared in.

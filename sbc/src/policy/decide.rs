@@ -244,7 +244,7 @@ fn reachable(image: &Image, vendor: u16, facts: &Facts) -> Result<(), Question> 
 fn taken(image: &Image, selected: &Selected) -> Option<Taken> {
     let routing = &image.routing;
     Some(Taken {
-        plan: routing.plans.get(usize::from(selected.plan))?.name.as_bytes().into(),
+        plan: routing.plans.get(usize::from(selected.plan))?.name.clone().into(),
         rule: selected.rule + 1,
         currency: routing.currency,
         places: routing.places,
@@ -315,14 +315,16 @@ impl Expanded {
     }
 }
 
-/// A number as it is asked for.
-fn text_of(number: Digits, plus: bool) -> Arc<[u8]> {
+/// A number as it is asked for; most candidates share it with the one before.
+fn text_of(number: Digits, plus: bool, before: Option<&Candidate>) -> Arc<[u8]> {
     let (mut digits, mut text) = ([0; MAX_DIGITS], [b'+'; MAX_DIGITS + 1]);
     let digits = number.write(&mut digits).as_bytes();
     let sign = usize::from(plus);
     let Some(place) = text.get_mut(sign..sign + digits.len()) else { return Arc::default() };
     place.copy_from_slice(digits);
-    text.get(..sign + digits.len()).unwrap_or_default().into()
+    let text = text.get(..sign + digits.len()).unwrap_or_default();
+    let same = before.filter(|candidate| *candidate.number == *text);
+    same.map_or_else(|| text.into(), |candidate| candidate.number.clone())
 }
 
 /// Adds a candidate per endpoint address of a trunk, for the number under the target's rule.
@@ -337,7 +339,7 @@ fn expand(
     let Some(trunk) = image.trunk(index) else { return Ok(()) };
     let Ok(rewritten) = rewrite.apply(number) else { return Ok(()) };
     let Ok(rewritten) = trunk.outgoing(rewritten) else { return Ok(()) };
-    let number = text_of(rewritten, trunk.plus);
+    let number = text_of(rewritten, trunk.plus, out.candidates.last());
     let interface = image.interfaces.get(usize::from(trunk.interface));
     let ipv6 = interface.is_some_and(|i| i.sip.is_ipv6());
     let Expanded { candidates, stale } = out;

@@ -92,7 +92,7 @@ pub struct Customer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Name in the configuration.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// The first that fits decides.
     pub rules: Vec<Rule>,
 }

@@ -387,14 +387,14 @@ impl Step {
         let routing = &image.routing;
         let found = match *self {
             Step::Trunk { trunk, .. } | Step::Measured { trunk, .. } => {
-                image.trunk(trunk).map(|t| &t.name)
+                image.trunk(trunk).map(|t| &*t.name)
             }
-            Step::Rule { plan, .. } => routing.plans.get(usize::from(plan)).map(|p| &p.name),
+            Step::Rule { plan, .. } => routing.plans.get(usize::from(plan)).map(|p| &*p.name),
             Step::Price { customer, .. } => {
-                routing.customers.get(usize::from(customer)).map(|c| &c.name)
+                routing.customers.get(usize::from(customer)).map(|c| &*c.name)
             }
             Step::Vendor { vendor, .. } | Step::Place { vendor, .. } => {
-                routing.vendors.get(usize::from(vendor)).map(|v| &v.name)
+                routing.vendors.get(usize::from(vendor)).map(|v| &*v.name)
             }
             Step::Number
             | Step::Route { .. }
@@ -405,7 +405,7 @@ impl Step {
             | Step::Guard { .. }
             | Step::Refused { .. } => None,
         };
-        found.map_or("", |name| name)
+        found.unwrap_or("")
     }
 }
 
