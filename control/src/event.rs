@@ -1,6 +1,7 @@
 //! What shards tell the gate: the material of its read model, of lists, status and `top`.
 
 use crate::Text;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Names a call: home, place and generation on its shard, unique until the node's next boot epoch.
@@ -159,6 +160,43 @@ pub struct Sampled {
     pub mos_mean_centi: u16,
 }
 
+/// What is known of an endpoint that is asked whether it is there.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum EndpointState {
+    /// Calls are sent to it.
+    Up,
+    /// It does not answer: calls are kept from it.
+    Down,
+    /// It is not asked any more.
+    Gone,
+}
+
+impl EndpointState {
+    /// The word shown to operators.
+    pub fn name(self) -> &'static str {
+        match self {
+            EndpointState::Up => "up",
+            EndpointState::Down => "down",
+            EndpointState::Gone => "gone",
+        }
+    }
+}
+
+/// An endpoint of a trunk has answered OPTIONS, or has not.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Index of the trunk.
+    pub trunk: u16,
+    /// Its address.
+    pub endpoint: SocketAddr,
+    /// What is known of it by now.
+    pub state: EndpointState,
+    /// What it answered; `None` when it did not.
+    pub status: Option<u16>,
+    /// How long that took, microseconds.
+    pub answered_us: Option<u32>,
+}
+
 /// What happened on a shard.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -182,6 +220,8 @@ pub enum Event {
     Pressed(Key),
     /// A window of what a side of a call sent was rated.
     Sampled(Sampled),
+    /// An endpoint was asked whether it is there.
+    Endpoint(Endpoint),
     /// The answer to `Command::Resync` is complete.
     Synced,
     /// The shard holds no call any more and takes none.

@@ -151,14 +151,21 @@ pub enum Answer {
         seq: u64,
         /// What: `call.trying`, `call.answered`, …
         ev: String,
-        /// The call it is about.
-        call: Box<CallLine>,
+        /// The call it is about; not of an `endpoint`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<Box<CallLine>>,
         /// The key, of a `dtmf`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dtmf: Option<Box<DtmfLine>>,
         /// What was rated, of a `quality`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         quality: Option<Box<MediaLine>>,
+        /// The trunk, of an `endpoint`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trunk: Option<String>,
+        /// What went in or out, of an `endpoint`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        endpoint: Option<Box<EndpointLine>>,
     },
     /// Events were left out because the client was slow: `snap` tells where things stand.
     Gap {
@@ -360,9 +367,30 @@ pub struct TrunkLine {
     pub pdd_ms: Option<f64>,
     /// Average mean opinion score of what the trunk sent.
     pub mos: Option<f64>,
+    /// Its endpoints that are asked whether they are there, each address of a name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<EndpointLine>,
     /// What is known of calls to it, by destination, over the quality window.
     #[serde(default)]
     pub quality: Vec<QualityLine>,
+}
+
+/// An endpoint of a trunk that is asked by OPTIONS whether it is there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct EndpointLine {
+    /// Its address.
+    pub address: String,
+    /// `up`, calls are sent to it, or `down`.
+    pub state: String,
+    /// Since when, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// What it answered last time; left out when it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// How long that took, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_ms: Option<f64>,
 }
 
 /// How well a trunk carries calls to a destination. What was not measured is left out.
@@ -479,13 +507,15 @@ mod tests {
         let answer = Answer::Ev {
             seq: 7,
             ev: "dtmf".into(),
-            call: Box::default(),
+            call: Some(Box::default()),
             dtmf: Some(Box::new(DtmfLine {
                 from: "caller".into(),
                 digit: "#".into(),
                 duration_ms: 160,
             })),
             quality: Some(Box::new(MediaLine { from: "callee".into(), ..MediaLine::default() })),
+            trunk: Some("carrier-a".into()),
+            endpoint: Some(Box::new(EndpointLine { state: "down".into(), ..Default::default() })),
         };
         let text = line(&answer);
         assert!(text.ends_with('\n') && text.len() < MAX_LINE);

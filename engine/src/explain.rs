@@ -6,12 +6,13 @@
 use base::page::Page;
 use base::{Instant, Now, Wall};
 use routing_trie::Digits;
-use sbc::policy::Image;
-use sbc::policy::decide::{Decision, Facts, Way, decide, decide_with};
+use sbc::Refusal;
+use sbc::policy::decide::{Candidate, Decision, Facts, Way, decide, decide_with};
 use sbc::policy::plan::Trace;
+use sbc::policy::{Image, Outages, Target};
 use sbc::quality::Standing;
 use sbc::question::{Answer, Dip, Names, Ported, PortedNumber, Query, Question, Service};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A call that may never be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,10 +32,16 @@ pub struct Asked {
 }
 
 /// The number that a call's decision would ask for, so that it can be asked for first: see [`Asked::dip`].
-pub fn asks(image: &Image, page: &Page, standing: &Standing, asked: &Asked) -> Option<Digits> {
+pub fn asks(
+    image: &Image,
+    page: &Page,
+    (standing, outages): (&Standing, &Outages),
+    asked: &Asked,
+) -> Option<Digits> {
     let call = Call::new(image, asked).ok()?;
     let (names, ported) = (Names::default(), Ported::default());
-    match decide(image, &call.facts(asked, (&names, &ported), (&page.copy(), standing))) {
+    let (page, known) = (page.copy(), (&names, &ported));
+    match decide(image, &call.facts(asked, known, (&page, standing, outages))) {
         Decision::Need(Question::Port(number)) => Some(number),
         Decision::Need(Question::Resolve(_)) | Decision::Route(_) | Decision::Refuse(_) => None,
     }
@@ -66,7 +73,7 @@ impl Call {
         &self,
         asked: &'a Asked,
         (names, ported): (&'a Names, &'a Ported),
-        (page, standing): (&'a Page, &'a Standing),
+        (page, standing, outages): (&'a Page, &'a Standing, &'a Outages),
     ) -> Facts<'a> {
         Facts {
             trunk: self.trunk,
@@ -78,6 +85,7 @@ impl Call {
             ported,
             page,
             standing,
+            outages,
             draw: 0,
         }
     }
@@ -87,7 +95,7 @@ impl Call {
 pub fn explain(
     image: &Image,
     page: &Page,
-    standing: &Standing,
+    (standing, outages): (&Standing, &Outages),
     asked: &Asked,
 ) -> Result<Vec<String>, String> {
     let call = Call::new(image, asked)?;
@@ -97,7 +105,7 @@ pub fn explain(
         ported.learn(PortedNumber { number, dip, ttl_s: 60 }, Instant(0));
     }
     loop {
-        let facts = call.facts(asked, (&names, &ported), (&page, standing));
+        let facts = call.facts(asked, (&names, &ported), (&page, standing, outages));
         let mut trace = Trace::default();
         match decide_with(image, &facts, &mut trace) {
             Decision::Need(Question::Resolve(query)) => {
@@ -125,10 +133,10 @@ pub fn explain(
                     lines.map(|l| porting(l, call.told, assumed)).collect();
                 if let Decision::Route(way) = &decision {
                     outcome(image, way, usize::from(call.trunk), &mut lines);
+                    unresolved(image, way, outages, &mut lines);
                 }
                 if let Decision::Refuse(why) = decision {
-                    let (name, status) = (why.name(), why.status());
-                    lines.push(format!("outcome   refused: {name} (status {status})"));
+                    refused(why, &mut lines);
                 }
                 return Ok(lines.iter().map(|line| named(line, &hosts)).collect());
             }
@@ -149,16 +157,27 @@ fn porting(line: String, told: Option<Dip>, assumed: bool) -> String {
     }
 }
 
+fn refused(why: Refusal, lines: &mut Vec<String>) {
+    lines.push(format!("outcome   refused: {} (status {})", why.name(), why.status()));
+}
+
 /// What is tried, what the first vendor would earn, and how long the call may be.
 fn outcome(image: &Image, way: &Way, ingress: usize, lines: &mut Vec<String>) {
     for candidate in &way.candidates {
         let trunk = image.trunk(candidate.trunk).map_or("?", |t| &t.name);
         let number = String::from_utf8_lossy(&candidate.number);
         // One that stands beside another is tried at the same time.
-        let word = if candidate.beside { "beside" } else { "try" };
-        lines.push(format!("{word:<9} {trunk:<16} {number} at {}", candidate.endpoint));
+        let word = match candidate {
+            Candidate { out: true, .. } => "skip",
+            Candidate { beside: true, .. } => "beside",
+            Candidate { .. } => "try",
+        };
+        let why = if candidate.out { ": endpoint_down" } else { "" };
+        lines.push(format!("{word:<9} {trunk:<16} {number} at {}{why}", candidate.endpoint));
     }
-    let Some(first) = way.candidates.first() else { return };
+    let Some(first) = way.candidates.iter().find(|candidate| !candidate.out) else {
+        return refused(Refusal::EndpointDown, lines);
+    };
     let routing = &image.routing;
     let limit = |trunk: usize| image.trunks.get(trunk).map(|t| t.max_duration.as_secs());
     let longest = [ingress, usize::from(first.trunk)].into_iter().filter_map(limit).min();
@@ -176,6 +195,19 @@ fn outcome(image: &Image, way: &Way, ingress: usize, lines: &mut Vec<String>) {
     }
     if let Some(seconds) = longest {
         lines.push(format!("outcome   may last {seconds} s"));
+    }
+}
+
+/// What is out of trunks that have host names: which of their servers would be passed over.
+fn unresolved(image: &Image, way: &Way, outages: &Outages, lines: &mut Vec<String>) {
+    let mut trunks: Vec<u16> = way.candidates.iter().map(|candidate| candidate.trunk).collect();
+    trunks.sort_unstable();
+    trunks.dedup();
+    for (id, trunk) in trunks.into_iter().filter_map(|id| Some((id, image.trunk(id)?))) {
+        let is_written = |out: &SocketAddr| trunk.endpoints.contains(&Target::Address(*out));
+        for endpoint in outages.of(id).filter(|out| !is_written(out)) {
+            lines.push(format!("down      {:<16} {endpoint} is passed over", trunk.name));
+        }
     }
 }
 
@@ -207,6 +239,8 @@ mod tests {
     use routing_trie::deck::{Deck, Options, import};
     use std::collections::BTreeMap;
 
+    const UNKNOWN: (&Standing, &Outages) = (&Standing::new(), &Outages::new());
+
     fn deck(text: &str) -> Deck {
         import(text.as_bytes(), &Options::default()).unwrap_or_else(|e| panic!("{e}")).deck
     }
@@ -225,9 +259,62 @@ mod tests {
             [[route]]\nprefix = \"\"\nto = [\"a\", \"b\"]\nparallel = true\n";
         let config = Config::parse("test", text).unwrap_or_else(|e| panic!("{e}"));
         let page = Page::new(Image::WORDS);
-        let told = explain(&config.image, &page, &Standing::default(), &asked("44")).unwrap();
+        let told = explain(&config.image, &page, UNKNOWN, &asked("44")).unwrap();
         let words: Vec<&str> = told.iter().filter_map(|line| line.split(' ').next()).collect();
         assert!(words.windows(2).any(|pair| pair == ["try", "beside"]), "{told:#?}");
+    }
+
+    #[test]
+    fn what_is_out_is_passed_over_or_tried_at_last() {
+        let text = |last_resort: bool| {
+            let options = format!("options = {{ every_s = 10, last_resort = {last_resort} }}\n");
+            let trunk = |name: &str, endpoint: &str| {
+                format!(
+                    "[[trunk]]\nname = \"{name}\"\ninterface = \"i\"\nendpoints = [\"{endpoint}\"]\n{options}"
+                )
+            };
+            format!(
+                "[[interface]]\nname = \"i\"\nbind = \"192.0.2.1:5060\"\nmedia_ports = \"20000-20999\"\n\
+                 {}{}[[trunk]]\nname = \"customer\"\ninterface = \"i\"\nsources = [\"203.0.113.1\"]\n\
+                 [[route]]\nprefix = \"\"\nto = [\"a\", \"b\"]\n",
+                trunk("a", "198.51.100.1"),
+                trunk("b", "b.example:5060\"]\nsources = [\"198.51.100.2"),
+            )
+        };
+        let told = |last_resort, out: &[(u16, &str)]| {
+            let config = Config::parse("test", &text(last_resort));
+            let config = config.unwrap_or_else(|e| panic!("{e}"));
+            let out = out.iter().map(|(trunk, at)| (*trunk, at.parse().expect("an address"), true));
+            let known = (UNKNOWN.0, &out.collect::<Outages>());
+            let lines = explain(&config.image, &Page::new(Image::WORDS), known, &asked("44"));
+            let lines = lines.unwrap_or_else(|e| panic!("{e}"));
+            let words = ["try ", "skip ", "down ", "outcome "];
+            let is_told = |line: &String| words.iter().any(|word| line.starts_with(word));
+            lines.into_iter().filter(is_told).collect::<Vec<_>>()
+        };
+        let (a, b) = ((0, "198.51.100.1:5060"), (1, "198.51.100.2:5060"));
+        assert_eq!(
+            told(true, &[a, b]),
+            [
+                "skip      a                44 at 198.51.100.1:5060: endpoint_down",
+                "try       b                44 at b.example:5060",
+                "outcome   may last 14400 s",
+                "down      b                198.51.100.2:5060 is passed over",
+            ]
+            .map(String::from),
+        );
+        // Only one address, and that is written down.
+        let alone = |last_resort| {
+            let text = text(last_resort).replace("to = [\"a\", \"b\"]", "to = [\"a\"]");
+            let config = Config::parse("test", &text).unwrap_or_else(|e| panic!("{e}"));
+            let out: Outages =
+                [(0, "198.51.100.1:5060".parse().expect("one"), true)].into_iter().collect();
+            let page = Page::new(Image::WORDS);
+            let lines = explain(&config.image, &page, (UNKNOWN.0, &out), &asked("44"));
+            lines.unwrap_or_else(|e| panic!("{e}")).join("\n")
+        };
+        assert!(alone(true).contains("try       a                44 at 198.51.100.1:5060\n"));
+        assert!(alone(false).ends_with("outcome   refused: endpoint_down (status 503)"));
     }
 
     #[test]
@@ -246,9 +333,8 @@ mod tests {
         let decks = decks.map(|(name, text)| (name.to_owned(), deck(text)));
         let config = config.with_decks(0, &BTreeMap::from(decks)).unwrap_or_else(|e| panic!("{e}"));
         let page = Page::new(Image::WORDS);
-        let told = explain(&config.image, &page, &Standing::default(), &asked("442079460000"))
-            .unwrap()
-            .join("\n");
+        let told =
+            explain(&config.image, &page, UNKNOWN, &asked("442079460000")).unwrap().join("\n");
         let expected = "\
 trunk     customer: 0 of 1000 calls, at most 100 a second
 number    442079460000 from 4930123456, after the trunk's rules
@@ -266,22 +352,21 @@ try       carrier-a        442079460000 at 192.0.2.10:5060
 outcome   price 0.045000000 USD, cost 0.026020800 USD, margin 0.018979200 USD
 outcome   may last 14400 s";
         assert_eq!(told, expected);
-        let blocked =
-            explain(&config.image, &page, &Standing::default(), &asked("4490123")).unwrap();
+        let blocked = explain(&config.image, &page, UNKNOWN, &asked("4490123")).unwrap();
         assert_eq!(
             blocked.last().map(String::as_str),
             Some("outcome   refused: blocked (status 403)")
         );
         let lrn = Some("+4420".to_owned());
         let ported = Asked { lrn, ..asked("18005550100") };
-        let ported = explain(&config.image, &page, &Standing::default(), &ported).unwrap();
+        let ported = explain(&config.image, &page, UNKNOWN, &ported).unwrap();
         assert!(ported.contains(&"ported    to 4420 as assumed, by which it is rated".to_owned()));
         let mut asking = Image::clone(&config.image);
         asking.routing.porting =
             Some(sbc::policy::plan::Porting { called: Vec::new(), strict: true });
-        let told = explain(&asking, &page, &Standing::default(), &asked("4420")).unwrap();
+        let told = explain(&asking, &page, UNKNOWN, &asked("4420")).unwrap();
         assert!(told.iter().any(|l| l.starts_with("ported    not asked here")), "{told:?}");
-        let number = asks(&asking, &page, &Standing::default(), &asked("4420"));
+        let number = asks(&asking, &page, UNKNOWN, &asked("4420"));
         let number = number.expect("it would be asked for");
         for (dip, says) in [
             (Dip::Ported("33123".parse().unwrap()), "ported    to 33123, by which it is rated"),
@@ -289,14 +374,12 @@ outcome   may last 14400 s";
             (Dip::Silent, "ported    not known: nobody answered"),
         ] {
             let asked = Asked { dip: Some((number, dip)), ..asked("4420") };
-            let told = explain(&asking, &page, &Standing::default(), &asked).unwrap();
+            let told = explain(&asking, &page, UNKNOWN, &asked).unwrap();
             assert!(told.contains(&says.to_owned()), "{told:?}");
         }
         let foreign = Asked { trunk: "nobody".into(), ..asked("44") };
         assert!(
-            explain(&config.image, &page, &Standing::default(), &foreign)
-                .unwrap_err()
-                .contains("carrier-a")
+            explain(&config.image, &page, UNKNOWN, &foreign).unwrap_err().contains("carrier-a")
         );
     }
 }

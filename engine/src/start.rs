@@ -146,6 +146,7 @@ pub fn run(mut config: Config, file: &Path) -> Result<(), Fault> {
     let scribe = scribe.map_err(|e| fault("start the scribe", &e))?;
     let (rate, standing) = watch::channel(Arc::default());
     let (sound, sounds) = watch::channel(Arc::from([]));
+    let (see, seen) = watch::channel(Arc::from([]));
     let exposition = Exposition {
         shards: counters,
         scribe: scribe_counters,
@@ -155,6 +156,7 @@ pub fn run(mut config: Config, file: &Path) -> Result<(), Fault> {
         porting: Arc::default(),
         standing,
         sounds,
+        seen,
         certificates: Arc::default(),
         page: page.clone(),
         image,
@@ -167,6 +169,7 @@ pub fn run(mut config: Config, file: &Path) -> Result<(), Fault> {
         publish,
         rate,
         sound,
+        see,
         exposition: Arc::new(exposition),
         page,
         epoch,

@@ -5,7 +5,7 @@ use base::counter::{Kind, Metric};
 use base::page::Page;
 use engine::config::Config;
 use engine::disk::scribe::ScribeCounters;
-use engine::gate::{Exposition, MEASURED, SINGLE, SOUNDING, ShardCounters, Sound};
+use engine::gate::{ANSWERING, Exposition, MEASURED, SINGLE, SOUNDING, Seen, ShardCounters, Sound};
 use engine::io::mesh::IoCounters;
 use engine::io::{ListenerCounters, TrunkTable};
 use sbc::Refusal;
@@ -33,8 +33,11 @@ fn exposition() -> Exposition {
     let mut standing = Standing::default();
     standing.push(0, 0, Figures { asr: span, ner: span, acd: span, pdd: span, mos: span });
     let sound = Sound { trunk: 0, mos_centi: Some(400), loss_e4: Some(0), raised: 0 };
+    let endpoint = "192.0.2.10:5060".parse().expect("an address");
+    let seen = Seen { trunk: 0, endpoint, is_up: true, answered_s: Some(0.01) };
     Exposition {
         shards: vec![shard],
+        seen: tokio::sync::watch::channel(Arc::from([seen])).1,
         quality: Arc::default(),
         porting: Arc::default(),
         standing: tokio::sync::watch::channel(Arc::new(standing)).1,
@@ -103,6 +106,10 @@ fn every_metric_is_documented() {
     }
     for (name, _, help) in SOUNDING {
         let _ = writeln!(page, "| `{name}` | gauge | {help} | `trunk`: its name |");
+    }
+    for (name, _, help) in ANSWERING {
+        let label = "`trunk`: its name; `endpoint`: its address";
+        let _ = writeln!(page, "| `{name}` | gauge | {help} | {label} |");
     }
     for (name, _, help) in MEASURED {
         let label = "`trunk`: its name; `destination`: of a [[destination]], or `other`";
@@ -177,7 +184,7 @@ fn every_flow_with_a_real_peer_has_its_row_and_no_row_lacks_its_test() {
     let cells = page.lines().filter_map(|l| l.strip_suffix("` |")?.rsplit_once('`'));
     let mut rows: Vec<String> = cells.map(|(_, test)| test.to_owned()).collect();
     let mut tests: Vec<String> =
-        ["sipp", "kamailio", "baresip", "linphone", "digits", "dtls", "browser"]
+        ["sipp", "kamailio", "baresip", "linphone", "digits", "dtls", "browser", "health"]
             .map(tests_of)
             .concat();
     rows.sort();

@@ -119,6 +119,13 @@ pub enum Letter {
     Config(std::sync::Arc<sbc::policy::Image>),
     /// How well trunks carry calls, to choose by from now on.
     Standing(std::sync::Arc<sbc::quality::Standing>),
+    /// Endpoints of a shard's trunks that do not answer, as it has found.
+    Outages {
+        /// The shard that asks them.
+        from: ShardId,
+        /// All of them.
+        outages: std::sync::Arc<sbc::policy::Outages>,
+    },
 }
 
 /// What a turn brings.

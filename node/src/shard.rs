@@ -51,6 +51,7 @@ pub struct Past {
 /// A shard.
 pub struct Shard {
     id: ShardId,
+    shards: usize,
     signal: Signal,
     media: Media,
     sip_ports: u32,
@@ -83,6 +84,7 @@ impl Shard {
         }
         let mut shard = Shard {
             id,
+            shards: limits.shards.len(),
             signal: Signal::new(setup, now.mono),
             media,
             sip_ports,
@@ -155,6 +157,14 @@ impl Shard {
         for (shard, letter) in moves {
             outbox.mesh.push((shard, Letter::Move(Box::new(letter))));
         }
+        if let Some(outages) = self.signal.outages_to_tell() {
+            let others = (0..self.shards).map(|n| ShardId(n as u8)).filter(|n| *n != self.id);
+            outbox.mesh.extend(
+                others.map(|shard| {
+                    (shard, Letter::Outages { from: self.id, outages: outages.clone() })
+                }),
+            );
+        }
         self.write_records(now, outbox);
         if self.signal.is_drained() && !self.told_drained {
             self.told_drained = true;
@@ -177,6 +187,7 @@ impl Shard {
                 | Letter::Command(_)
                 | Letter::Config(_)
                 | Letter::Standing(_)
+                | Letter::Outages { .. }
                 | Letter::Ported(_) => None,
             };
             let Some(source) = source else {
@@ -334,6 +345,7 @@ impl Shard {
             Letter::Command(command) => signal.command(&mut turn, command),
             Letter::Config(image) => signal.reload(image),
             Letter::Standing(standing) => signal.stand(standing),
+            Letter::Outages { from, outages } => signal.told_outages(from, &outages),
         }
     }
 

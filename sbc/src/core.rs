@@ -10,10 +10,10 @@ use crate::dialog::session_timer::Mode;
 use crate::dialog::{Contact, Dialog, Tag};
 use crate::message::{self, Index, Message, Method, Name, Print, Status, response_head};
 use crate::policy::plan::Kept;
-use crate::policy::{Face, Image, Proved, Refers, Transport, realm};
+use crate::policy::{Face, Image, Outages, Proved, Refers, Transport, realm};
 use crate::quality::Standing;
 use crate::question::{Names, Ported, Question};
-use crate::signal::Keeper;
+use crate::signal::{Keeper, Prober};
 use crate::transaction::{
     Branch, ClientInvite, ClientOther, Machine, Owner, ServerInvite, ServerOther, Timers,
     Transaction, Transactions,
@@ -96,6 +96,8 @@ pub(crate) enum Alarm {
     Past(u64),
     /// Keep-alives are due, by the configuration of this generation.
     KeepAlive(u64),
+    /// So are questions whether endpoints are there.
+    Probe(u64),
 }
 
 /// Lanes and clocks of one turn, lent by the shard.
@@ -150,6 +152,10 @@ pub(crate) struct Core {
     pub(crate) index: Index,
     /// What is kept open.
     pub(crate) keeper: Keeper,
+    /// What is asked whether it is there.
+    pub(crate) prober: Prober,
+    /// What does not answer, whichever shard asks.
+    pub(crate) outages: Outages,
     pub(crate) draining: bool,
     /// Calls answered and not ended.
     pub(crate) answered: u64,

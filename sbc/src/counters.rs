@@ -182,6 +182,18 @@ impl SetupBucket {
     ];
 }
 
+cases! {
+    /// Why an endpoint was not taken to be there.
+    pub enum Unanswered {
+        /// It did not answer in time.
+        Timeout = "timeout",
+        /// Its connection broke, or could not be made.
+        Transport = "transport",
+        /// It answered with a status by which it is not there (`down_on`).
+        Status = "status",
+    }
+}
+
 counters! {
     /// One shard's signalling counters.
     #[derive(Debug)]
@@ -208,6 +220,12 @@ counters! {
         keepalives_rebound: counter "tandem_keepalives_rebound_total",
         /// Endpoints over UDP that did not answer their last keep-alive.
         keepalive_silent: gauge "tandem_keepalive_silent_endpoints",
+        /// OPTIONS sent to endpoints of trunks with `options`, to see whether they are there.
+        probes_sent: counter "tandem_probes_sent_total",
+        /// Those that were answered by an endpoint that is there.
+        probes_answered: counter "tandem_probes_answered_total",
+        /// Those that were not, by reason.
+        probes_failed: counter "tandem_probes_failed_total" of Unanswered by "reason",
         /// Malformed SIP messages, by what is wrong with them.
         parse_errors: counter "tandem_sip_parse_errors_total" of ParseKind by "kind",
         /// Messages handed to the shard that owns their call.

@@ -124,6 +124,8 @@ cases! {
         SipsOverPlain = "sips_over_plain",
         /// The Request-URI is a SIPS URI, and no route has TLS (RFC 5630).
         NoSecureRoute = "no_secure_route",
+        /// The endpoint does not answer the trunk's OPTIONS: it was passed over.
+        EndpointDown = "endpoint_down",
     }
 }
 
@@ -148,7 +150,8 @@ impl Refusal {
             | Refusal::NoVendor
             | Refusal::PortingUnknown
             | Refusal::NameUnresolved
-            | Refusal::RouteRefused => 503,
+            | Refusal::RouteRefused
+            | Refusal::EndpointDown => 503,
             Refusal::TrunkCapacity
             | Refusal::TrunkRate
             | Refusal::CallsFull
@@ -234,6 +237,7 @@ impl Refusal {
             | Refusal::DtlsFailed
             | Refusal::SrtpKeysExposed => 65,
             Refusal::NoSecureRoute => 58,
+            Refusal::EndpointDown => 38,
             Refusal::NameUnresolved | Refusal::DialogLost | Refusal::Restart => 41,
             Refusal::RingTimeout => 19,
             Refusal::NoResponse => 18,

@@ -17,7 +17,7 @@ use sbc::policy::plan::{
     Action, Bar, Book, Choice, Customer, Edition, Kept, Margin, Order, Origin, Plan, Porting,
     Quality, Record, Routing, Rule, Trace, Use, Vendor,
 };
-use sbc::policy::{Image, Interface, Route, Source, Target, Trunk};
+use sbc::policy::{Image, Interface, Outages, Route, Source, Target, Trunk};
 use sbc::quality::{Measure, Records, Standing};
 use sbc::question::{Answer, Dip, Names, Ported, PortedNumber, Query, Question};
 use std::sync::Arc;
@@ -170,6 +170,8 @@ fn peak() -> Profile {
     }
 }
 
+static NOBODY: Outages = Outages::new();
+
 struct Call<'a> {
     image: &'a Image,
     page: &'a Page,
@@ -194,6 +196,7 @@ impl Call<'_> {
             ported: self.ported,
             page: self.page,
             standing: self.standing,
+            outages: &NOBODY,
             draw: self.draw,
         }
     }

@@ -65,6 +65,9 @@ pub(crate) enum Command {
         /// Show what plans know of each trunk instead: quality by destination, with its confidence
         #[arg(long)]
         quality: bool,
+        /// Show the endpoints that are asked by OPTIONS whether they are there
+        #[arg(long, conflicts_with = "quality")]
+        health: bool,
     },
     /// Show shards: load and health of each thread that handles calls
     Shards,

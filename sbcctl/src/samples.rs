@@ -1,6 +1,8 @@
 //! Literal values for tests, and where their golden output lives.
 
-use control::frame::{CallLine, Measured, MediaLine, QualityLine, ShardLine, Status, TrunkLine};
+use control::frame::{
+    CallLine, EndpointLine, Measured, MediaLine, QualityLine, ShardLine, Status, TrunkLine,
+};
 
 /// 2026-01-02 03:04:05 UTC.
 pub(crate) const NOW: u64 = 1_767_323_045_000;
@@ -67,6 +69,17 @@ pub(crate) fn trunks() -> Vec<TrunkLine> {
         pdd_ms: Some(measured(1_400.0, 1_500)),
         mos: None,
     };
+    let endpoint = |address: &str, state: &str, status, answered_ms| EndpointLine {
+        address: address.into(),
+        state: state.into(),
+        since_ms: NOW - 187_000,
+        status,
+        answered_ms,
+    };
+    let health = vec![
+        endpoint("192.0.2.10:5060", "up", Some(200), Some(12.4)),
+        endpoint("198.51.100.7:5060", "down", None, None),
+    ];
     let trunk = |name: &str, calls, capacity, cps, ended, asr, mos| TrunkLine {
         name: name.into(),
         removed: name == "cheap-route",
@@ -82,6 +95,7 @@ pub(crate) fn trunks() -> Vec<TrunkLine> {
         acd_s: asr.map(|a| a * 3.0),
         pdd_ms: asr.map(|a| 90_000.0 / a),
         mos,
+        health: if name == "carrier-a" { health.clone() } else { Vec::new() },
         quality: asr.filter(|_| name != "retail-in").map(quality).into_iter().collect(),
     };
     vec![

@@ -17,7 +17,7 @@ use sbc::policy::methods::{Bodies, Methods};
 use sbc::policy::security::MediaSecurity;
 use sbc::policy::thresholds::Thresholds;
 use sbc::policy::{
-    CliRule, Dtmf, Large, Redirects, Refers, Rtcp, Source, Target, Transport, Trunk,
+    CliRule, Dtmf, Large, Probing, Redirects, Refers, Rtcp, Source, Target, Transport, Trunk,
 };
 use sbc::question::Query;
 use sbc::sdp::{Codec, CodecPolicy};
@@ -118,6 +118,7 @@ struct Settings {
     max_duration: Duration,
     media_timeout: Option<Duration>,
     keepalive: Option<Duration>,
+    probing: Option<Probing>,
     learn: Learn,
     pass_headers: Vec<Box<[u8]>>,
     session: Terms,
@@ -198,6 +199,10 @@ impl Draft {
             let what = "where calls are sent, or `sources` they come from";
             section.missing(report, "endpoints", what, "[\"192.0.2.10:5060\"]");
         }
+        if draft.settings.probing.is_some() && !draft.has_endpoints {
+            let problem = Problem::new(section.place("options"), "`options` without `endpoints`");
+            report.push(problem.expected("endpoints that can be asked whether they are there"));
+        }
         section.finish(report);
         draft
     }
@@ -232,6 +237,7 @@ impl Draft {
                 .collect(),
             large: self.large.0,
             keepalive: settings.keepalive,
+            probing: settings.probing.clone(),
             tech_prefix: self.tech_prefix.as_ref().map(|p| p.value),
             domain: self.domain.as_ref().map(|d| d.value.clone()),
             capacity: settings.capacity,
@@ -326,6 +332,7 @@ impl Settings {
                 0 => None,
                 seconds => Some(Duration::from_secs(seconds)),
             },
+            probing: probing(s, report),
             media_timeout: match s.number(report, "media_timeout_s", 0..=86_400, 60) {
                 0 => None,
                 n => Some(seconds(n)),
@@ -477,6 +484,31 @@ fn hunt_on(s: &mut Section<'_>, report: &mut Report) -> Vec<u16> {
     let numbers =
         listed.into_iter().filter_map(|value| number_of(report, "hunt_on", value, 300..=699));
     numbers.filter_map(|n| u16::try_from(n.value).ok()).collect()
+}
+
+/// `{ every_s = 30, failures = 3, successes = 2, down_on = [408, 503], last_resort = true }`.
+fn probing(s: &mut Section<'_>, report: &mut Report) -> Option<Probing> {
+    let plain = Probing::default();
+    let mut table = s.table(report, "options");
+    let every_s: u64 = table.number(report, "every_s", 2..=3_600, 0);
+    if table.is_present() {
+        table.missing(report, "every_s", "how often each endpoint is asked", "30");
+    }
+    let mut count = |key, default: u8| table.number(report, key, 1..=100, default);
+    let (failures, successes) =
+        (count("failures", plain.failures), count("successes", plain.successes));
+    let down_on = match table.list(report, "down_on", "statuses") {
+        Some(listed) => {
+            let read = |value| number_of(report, "down_on", value, 300..=699);
+            let read = listed.into_iter().filter_map(read);
+            read.filter_map(|n| u16::try_from(n.value).ok()).collect()
+        }
+        None => plain.down_on,
+    };
+    let last_resort = table.flag(report, "last_resort", plain.last_resort);
+    table.finish(report);
+    let every = Duration::from_secs(every_s);
+    (every_s > 0).then_some(Probing { every, failures, successes, down_on, last_resort })
 }
 
 /// `"off"`, or `{ first_ms = 300 }`.

@@ -5,7 +5,7 @@
 
 use super::socket::event_name;
 use control::event::Key;
-use control::frame::{Answer, CallLine, DtmfLine, MediaLine, line};
+use control::frame::{Answer, CallLine, DtmfLine, EndpointLine, MediaLine, line};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use tokio::io::AsyncWriteExt;
@@ -28,6 +28,22 @@ pub(crate) struct Client {
     wanted: RefCell<Vec<String>>,
     seq: Cell<u64>,
     gap_from: Cell<Option<u64>>,
+}
+
+/// What an event tells.
+#[derive(Default)]
+struct About {
+    call: Option<Box<CallLine>>,
+    dtmf: Option<Box<DtmfLine>>,
+    quality: Option<Box<MediaLine>>,
+    trunk: Option<String>,
+    endpoint: Option<Box<EndpointLine>>,
+}
+
+impl About {
+    fn call(call: &CallLine) -> About {
+        About { call: Some(Box::new(call.clone())), ..About::default() }
+    }
 }
 
 impl Client {
@@ -73,7 +89,16 @@ impl Client {
     pub(crate) fn event(&self, call: &CallLine) {
         let name = event_name(&call.state);
         if self.wants(&name) {
-            self.push(name, call, None, None);
+            self.push(name, About::call(call));
+        }
+    }
+
+    /// Queues that an endpoint of a trunk went in or out.
+    pub(crate) fn turned(&self, trunk: &str, endpoint: &EndpointLine) {
+        let name = format!("endpoint.{}", endpoint.state);
+        if self.wants(&name) {
+            let (trunk, endpoint) = (Some(trunk.to_owned()), Some(Box::new(endpoint.clone())));
+            self.push(name, About { trunk, endpoint, ..About::default() });
         }
     }
 
@@ -83,14 +108,16 @@ impl Client {
             let from = if key.is_callers { "caller" } else { "callee" };
             let digit = key.digit.to_string();
             let line = DtmfLine { from: from.to_owned(), digit, duration_ms: key.duration_ms };
-            self.push(DTMF.to_owned(), call, Some(Box::new(line)), None);
+            let dtmf = Some(Box::new(line));
+            self.push(DTMF.to_owned(), About { dtmf, ..About::call(call) });
         }
     }
 
     /// Queues what was rated of a call.
     pub(crate) fn rated(&self, call: &CallLine, rated: &MediaLine) {
         if self.wants(QUALITY) {
-            self.push(QUALITY.to_owned(), call, None, Some(Box::new(rated.clone())));
+            let quality = Some(Box::new(rated.clone()));
+            self.push(QUALITY.to_owned(), About { quality, ..About::call(call) });
         }
     }
 
@@ -101,7 +128,7 @@ impl Client {
 
     /// Queues a call of a snapshot.
     pub(crate) fn snap(&self, call: &CallLine) {
-        self.push(event_name(&call.state), call, None, None);
+        self.push(event_name(&call.state), About::call(call));
     }
 
     /// Position of the last event, sent or left out.
@@ -118,13 +145,7 @@ impl Client {
         }
     }
 
-    fn push(
-        &self,
-        ev: String,
-        call: &CallLine,
-        dtmf: Option<Box<DtmfLine>>,
-        quality: Option<Box<MediaLine>>,
-    ) {
+    fn push(&self, ev: String, about: About) {
         let seq = self.seq.get() + 1;
         self.seq.set(seq);
         let out = self.out.borrow();
@@ -136,8 +157,9 @@ impl Client {
         if let Some(from) = self.gap_from.take() {
             let _told = out.try_send(line(&Answer::Gap { from, to: seq - 1 }));
         }
-        let call = Box::new(call.clone());
-        let _sent = out.try_send(line(&Answer::Ev { seq, ev, call, dtmf, quality }));
+        let About { call, dtmf, quality, trunk, endpoint } = about;
+        let event = Answer::Ev { seq, ev, call, dtmf, quality, trunk, endpoint };
+        let _sent = out.try_send(line(&event));
     }
 }
 

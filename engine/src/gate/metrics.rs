@@ -2,6 +2,7 @@
 
 use super::certificates::CertificateCounters;
 use super::fault;
+use super::health::Seen;
 use super::heard::Sound;
 use super::names::NameCounters;
 use super::porting::PortingCounters;
@@ -112,6 +113,8 @@ pub struct Exposition {
     pub standing: watch::Receiver<Arc<Standing>>,
     /// How trunks sound now.
     pub sounds: watch::Receiver<Arc<[Sound]>>,
+    /// Endpoints that are asked whether they are there.
+    pub seen: watch::Receiver<Arc<[Seen]>>,
     /// Of certificates.
     pub certificates: Arc<CertificateCounters>,
     /// Words that trunks are counted in.
@@ -139,6 +142,23 @@ pub const SOUNDING: [Sounding; 3] = [
         "tandem_trunk_quality_alarms",
         |sound| Some(sound.raised as f64),
         "Thresholds of `quality_alarm` that the trunk has crossed.",
+    ),
+];
+
+/// A figure of an endpoint: its metric, itself, and what it means.
+pub type Answering = (&'static str, fn(&Seen) -> Option<f64>, &'static str);
+
+/// What is told of each endpoint that is asked by OPTIONS whether it is there.
+pub const ANSWERING: [Answering; 2] = [
+    (
+        "tandem_trunk_endpoint_up",
+        |seen| Some(f64::from(u8::from(seen.is_up))),
+        "Whether calls are sent to the endpoint: 0 while it does not answer OPTIONS.",
+    ),
+    (
+        "tandem_trunk_endpoint_answer_seconds",
+        |seen| seen.answered_s,
+        "How long it took to answer the last one; not told when it did not.",
     ),
 ];
 
@@ -312,6 +332,7 @@ impl Exposition {
         families.extend(self.single().map(|f| (f.name().to_owned(), f)));
         families.extend(self.measured().map(|f| (f.name().to_owned(), f)));
         families.extend(self.sounding().map(|f| (f.name().to_owned(), f)));
+        families.extend(self.answering().map(|f| (f.name().to_owned(), f)));
         families.retain(|_, family| !family.get_metric().is_empty());
         let families: Vec<MetricFamily> = families.into_values().collect();
         let mut text = Vec::new();
@@ -418,6 +439,24 @@ impl Exposition {
                 let trunk = image.trunk(sound.trunk).map(|t| ("trunk", t.name.to_string()));
                 if let (Some(trunk), Some(value)) = (trunk, value(sound)) {
                     out.mut_metric().push(sample(Kind::Gauge, &[Some(trunk)], value));
+                }
+            }
+            out
+        })
+    }
+}
+
+impl Exposition {
+    /// The families of [`ANSWERING`], in its order.
+    fn answering(&self) -> impl Iterator<Item = MetricFamily> {
+        let (image, seen) = (self.image.borrow().clone(), self.seen.borrow().clone());
+        ANSWERING.into_iter().map(move |(name, value, help)| {
+            let mut out = family(&Metric { name, help, kind: Kind::Gauge, label: None });
+            for seen in seen.iter() {
+                let trunk = image.trunk(seen.trunk).map(|t| ("trunk", t.name.to_string()));
+                let endpoint = Some(("endpoint", seen.endpoint.to_string()));
+                if let (Some(trunk), Some(value)) = (trunk, value(seen)) {
+                    out.mut_metric().push(sample(Kind::Gauge, &[Some(trunk), endpoint], value));
                 }
             }
             out

@@ -5,6 +5,7 @@
 
 mod certificates;
 mod client;
+mod health;
 mod heard;
 mod metrics;
 mod model;
@@ -15,8 +16,11 @@ mod reload;
 mod socket;
 
 pub use certificates::CertificateCounters;
+pub use health::Seen;
 pub use heard::Sound;
-pub use metrics::{Exposition, MEASURED, Measured, SINGLE, SOUNDING, ShardCounters, Sounding};
+pub use metrics::{
+    ANSWERING, Answering, Exposition, MEASURED, Measured, SINGLE, SOUNDING, ShardCounters, Sounding,
+};
 pub use names::NameCounters;
 pub use porting::PortingCounters;
 pub use quality::QualityCounters;
@@ -67,6 +71,8 @@ pub struct Gate {
     pub rate: watch::Sender<Arc<Standing>>,
     /// Where how trunks sound is told to metrics.
     pub sound: watch::Sender<Arc<[Sound]>>,
+    /// The same for endpoints that are asked whether they are there.
+    pub see: watch::Sender<Arc<[Seen]>>,
     /// Everything that is counted.
     pub exposition: Arc<Exposition>,
     /// Words shared by the shards.
@@ -123,6 +129,7 @@ pub(crate) struct State {
     pub(crate) quality: quality::Quality,
     pub(crate) whys: quality::Whys,
     pub(crate) heard: heard::Heard,
+    pub(crate) health: health::Health,
     pub(crate) porting: porting::Porting,
 }
 
@@ -166,6 +173,7 @@ impl Gate {
             quality,
             whys: quality::Whys::default(),
             heard: heard::Heard::new(self.sound),
+            health: health::Health::new(self.see),
             porting: porting::Porting::default(),
             mesh: self.mesh,
         }));
@@ -225,6 +233,7 @@ async fn tick(state: Shared) {
         state.rate_trunks();
         let image = state.config.image.clone();
         state.heard.second(&image.trunks);
+        state.health.second(&image.trunks);
         for shard in 0..state.shards {
             let lost = state.mesh.lost(ShardId(shard as u8));
             if lost > state.lost[shard] {
@@ -295,7 +304,7 @@ impl State {
         let mut wanted = Vec::new();
         let (model, drained) = (&mut self.model, &mut self.drained);
         let (quality, whys, heard) = (&mut self.quality, &mut self.whys, &mut self.heard);
-        let clients = &self.clients;
+        let (clients, health) = (&self.clients, &mut self.health);
         self.mesh.events(|shard, event| match event {
             Event::Call(view) => {
                 let line = model.hear(&view);
@@ -319,6 +328,13 @@ impl State {
                 heard.hear(&sampled);
                 if let Some((call, rated)) = model.rated(&sampled) {
                     clients.iter().for_each(|c| c.rated(&call, &rated));
+                }
+            }
+            Event::Endpoint(told) => {
+                if let Some(line) = health.hear(told) {
+                    let trunk = model.trunk(told.trunk);
+                    eprintln!("sbcd: trunk `{trunk}`: {} is {}", line.address, line.state);
+                    clients.iter().for_each(|c| c.turned(&trunk, &line));
                 }
             }
             Event::Synced => {}
@@ -370,6 +386,7 @@ impl State {
             alarms: alarms
                 .chain(self.names.alarms(Instant::now()))
                 .chain(self.certificate_alarms(wall_s()))
+                .chain(self.health.alarms(&self.config.image.trunks))
                 .chain(self.heard.alarms(&self.config.image.trunks))
                 .collect(),
             ..self.model.status()

@@ -194,6 +194,11 @@ impl Model {
         self.windows.get_mut(usize::from(trunk?))
     }
 
+    /// The name of a trunk.
+    pub(crate) fn trunk(&self, id: u16) -> String {
+        self.trunks.get(usize::from(id)).cloned().unwrap_or_default()
+    }
+
     /// Calls held, oldest id first.
     pub(crate) fn calls(&self) -> impl Iterator<Item = CallLine> + '_ {
         self.calls.values().map(|view| self.line(view))
@@ -219,7 +224,7 @@ impl Model {
     }
 
     fn line(&self, view: &CallView) -> CallLine {
-        let trunk = |t: u16| self.trunks.get(usize::from(t)).cloned().unwrap_or_default();
+        let trunk = |t: u16| self.trunk(t);
         CallLine {
             id: view.id.to_string(),
             state: view.state.name().to_owned(),

@@ -222,14 +222,15 @@ async fn act(
             let mut asked = Asked { from, to, trunk, at, lrn, dip: None };
             let number = {
                 let state = state.borrow();
-                asks(&state.config.image, &state.page, &state.quality.standing(), &asked)
+                let (standing, outages) = (state.quality.standing(), state.health.outages());
+                asks(&state.config.image, &state.page, (&standing, &outages), &asked)
             };
             if let Some(number) = number {
                 asked.dip = Some((number, porting::dip_of(state, number).await));
             }
             let state = state.borrow();
-            let standing = state.quality.standing();
-            let lines = explain(&state.config.image, &state.page, &standing, &asked)?;
+            let (standing, outages) = (state.quality.standing(), state.health.outages());
+            let lines = explain(&state.config.image, &state.page, (&standing, &outages), &asked)?;
             Ok(json!(lines))
         }
         Op::Why { call } => why(&state.borrow(), &call),
@@ -327,6 +328,7 @@ fn trunks(state: &State) -> Vec<TrunkLine> {
                 acd_s: window.acd_s(),
                 pdd_ms: window.pdd_ms(),
                 mos: window.mos(),
+                health: state.health.of(i as u16).collect(),
                 quality: quality(i).collect(),
             }
         },

@@ -352,6 +352,7 @@ fn returned(letter: Letter) -> Option<Letter> {
         | Letter::Command(_)
         | Letter::Config(_)
         | Letter::Standing(_)
+        | Letter::Outages { .. }
         | Letter::Ported(_) => None,
     }
 }

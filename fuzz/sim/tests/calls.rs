@@ -771,6 +771,7 @@ fn a_name_gives_addresses_of_the_interfaces_family_only() {
         ported: &Default::default(),
         page: &page,
         standing: &Default::default(),
+        outages: &Default::default(),
         draw: 1,
     };
     let Decision::Route(way) = decide(&image, &facts) else { panic!("no route") };

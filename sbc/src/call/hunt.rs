@@ -39,13 +39,14 @@ pub(crate) fn next(call: &mut Call, core: &mut Core, turn: &mut Turn, otherwise:
             return;
         }
     }
-    // That no route had a codec, or TLS, is the caller's business; that none had room is not.
+    // That no route had a codec, or TLS, or answers at all, is the caller's business; that none had room is not.
     let attempts = &call.cdr.attempts;
     let all = |why: &Refusal| {
         let is_it = |attempt: &Attempt| *attempt.reason == *why.name().as_bytes();
         !attempts.is_empty() && attempts.iter().all(is_it)
     };
-    let told = [Refusal::NoCodec, Refusal::NoSecureRoute].into_iter().find(all);
+    let told = [Refusal::NoCodec, Refusal::NoSecureRoute, Refusal::EndpointDown];
+    let told = told.into_iter().find(all);
     let otherwise = told.unwrap_or(otherwise);
     let (status, why) = best_status(call).unwrap_or((otherwise.status(), otherwise));
     match call.transfer {
@@ -101,6 +102,9 @@ fn attempt(
     candidate: &Candidate,
     forks: bool,
 ) -> Result<(), Refusal> {
+    if candidate.out {
+        return Err(Refusal::EndpointDown);
+    }
     let image = core.image.clone();
     let trunk = image.trunk(candidate.trunk).ok_or(Refusal::NoRoute)?;
     let port = image.port_of(trunk).ok_or(Refusal::NoRoute)?;

@@ -220,4 +220,4 @@ impl Call {
     }
 }
 
-plain!(struct Candidate { trunk, endpoint, number, buy, beside, redirected });
+plain!(struct Candidate { trunk, endpoint, number, buy, beside, redirected, out });

@@ -65,7 +65,8 @@ fn follow(call: &mut Call, core: &Core, turn: &Turn, place: u8, message: &Messag
                 continue;
             }
             let (number, buy) = (number.clone(), buy.clone());
-            found.push(Candidate { trunk, endpoint, number, buy, beside: false, redirected: true });
+            let (beside, redirected, out) = (false, true, core.outages.has(trunk, endpoint));
+            found.push(Candidate { trunk, endpoint, number, buy, beside, redirected, out });
         }
     }
     found.truncate(MAX_CONTACTS.min(MAX_LEGS.saturating_sub(call.legs.len())));

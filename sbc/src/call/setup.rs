@@ -441,6 +441,7 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
         ported: &core.ported,
         page: &core.page,
         standing: &core.standing,
+        outages: &core.outages,
         draw: call.draw,
     };
     core.heard.clear();

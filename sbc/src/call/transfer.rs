@@ -237,6 +237,7 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
         names: &core.names,
         page: &core.page,
         standing: &core.standing,
+        outages: &core.outages,
         ported: &core.ported,
         draw: call.draw,
     };

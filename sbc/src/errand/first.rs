@@ -147,6 +147,7 @@ pub(crate) fn route(errand: &mut Errand, core: &mut Core, turn: &mut Turn) {
         ported: &core.ported,
         page: &core.page,
         standing: &core.standing,
+        outages: &core.outages,
         draw: errand.near.dialog.tag.secret,
     };
     match decide(&core.image, &facts) {
@@ -212,6 +213,9 @@ fn attempt(
     candidate: &Candidate,
     message: &Message,
 ) -> Option<()> {
+    if candidate.out {
+        return None;
+    }
     let image = core.image.clone();
     let boundary = Boundary::between(&image, errand.near.trunk, candidate.trunk)?;
     let trunk = boundary.far;

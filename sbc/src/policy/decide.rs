@@ -5,7 +5,7 @@
 //! explains itself to a [`Sink`] that listens.
 
 use super::plan::{Ask, NoTrace, Numbers, Selected, Sink, Step, Stop, select};
-use super::{Image, Route, RouteTarget, Target, Trunk};
+use super::{Image, Outages, Route, RouteTarget, Target, Trunk};
 use super::{called, next_hop};
 use crate::billing::{Quote, Taken};
 use crate::message::Uri;
@@ -38,6 +38,8 @@ pub struct Facts<'a> {
     pub page: &'a Page,
     /// How well trunks carry calls.
     pub standing: &'a Standing,
+    /// Endpoints that do not answer.
+    pub outages: &'a Outages,
     /// This call's random number: weights are drawn from it, so a repeated decision agrees with itself.
     pub draw: u64,
 }
@@ -57,6 +59,8 @@ pub struct Candidate {
     pub beside: bool,
     /// A redirection names it.
     pub redirected: bool,
+    /// Its endpoint is out: it is passed over.
+    pub out: bool,
 }
 
 /// How a call is carried.
@@ -149,11 +153,11 @@ fn listed(image: &Image, route: &Route, facts: &Facts, number: Digits) -> Result
         }
         found.candidates.iter_mut().skip(begins + 1).for_each(|c| c.beside = group.len() > 1);
         found.candidates.append(&mut later);
-        if found.candidates.len() >= MAX_CANDIDATES {
+        if found.candidates.iter().filter(|c| !c.out).count() >= MAX_CANDIDATES {
             break;
         }
     }
-    Ok(found.into_way(None, Vec::new()))
+    Ok(found.into_way(image, None, Vec::new()))
 }
 
 /// What a plan chooses: the trunks of its vendors in their order, at their rates.
@@ -180,10 +184,20 @@ fn planned(
         now: facts.now.mono,
         page: facts.page,
         standing: facts.standing,
+        outages: facts.outages,
+        last_resort: false,
         draw: facts.draw,
     };
     let ready = |vendor: u16| reachable(image, vendor, facts);
-    let selected = select(image, plan, &ask, ready, sink)?;
+    let selected = match select(image, plan, &ask, ready, sink) {
+        // Rather somebody who does not answer than nobody, where trunks say so.
+        Err(Stop::Refuse(Refusal::NoVendor)) if has_last_resort(image, facts) => {
+            let selected = select(image, plan, &Ask { last_resort: true, ..ask }, ready, sink)?;
+            sink.step(Step::LastResort);
+            Ok(selected)
+        }
+        selected => selected,
+    }?;
     let mut found = Expanded::default();
     found.candidates.reserve_exact(selected.chosen.len());
     for chosen in &selected.chosen {
@@ -195,7 +209,7 @@ fn planned(
             expand(image, trunk, as_it_is, facts, buy.as_ref(), &mut found).map_err(Stop::Need)?;
         }
     }
-    Ok(found.into_way(taken(image, &selected), stop_on(image, &selected)))
+    Ok(found.into_way(image, taken(image, &selected), stop_on(image, &selected)))
 }
 
 /// The number that rates go by: where a number was ported to, once that is known.
@@ -301,6 +315,18 @@ fn in_order(targets: &[RouteTarget], draw: u64) -> impl Iterator<Item = &RouteTa
     ranked.into_iter().filter_map(|c| targets.get(c.id as usize))
 }
 
+/// Whether a trunk is tried when every way to carry a call is out.
+fn is_last_resort(image: &Image, trunk: u16) -> bool {
+    let probing = image.trunk(trunk).and_then(|trunk| trunk.probing.as_ref());
+    probing.is_none_or(|probing| probing.last_resort)
+}
+
+/// Whether a vendor has a trunk that is out, and tried all the same.
+fn has_last_resort(image: &Image, facts: &Facts) -> bool {
+    let mut trunks = image.routing.vendors.iter().flat_map(|vendor| &vendor.trunks);
+    trunks.any(|trunk| facts.outages.has_all(*trunk) && is_last_resort(image, *trunk))
+}
+
 /// Candidates while they are gathered.
 #[derive(Default)]
 struct Expanded {
@@ -309,8 +335,24 @@ struct Expanded {
 }
 
 impl Expanded {
-    fn into_way(mut self, taken: Option<Taken>, stop_on: Vec<u16>) -> Way {
-        self.candidates.truncate(MAX_CANDIDATES);
+    fn into_way(mut self, image: &Image, taken: Option<Taken>, stop_on: Vec<u16>) -> Way {
+        let candidates = &mut self.candidates;
+        if candidates.iter().all(|candidate| candidate.out) {
+            candidates.iter_mut().for_each(|c| c.out = !is_last_resort(image, c.trunk));
+        }
+        // Who is passed over takes nobody's place.
+        let mut surplus = candidates.len().saturating_sub(MAX_CANDIDATES);
+        while surplus > 0
+            && let Some(at) = candidates.iter().rposition(|c| c.out)
+        {
+            let gone = candidates.remove(at);
+            // What stood beside it begins a group of its own.
+            if let Some(next) = candidates.get_mut(at).filter(|_| !gone.beside) {
+                next.beside = false;
+            }
+            surplus -= 1;
+        }
+        candidates.truncate(MAX_CANDIDATES);
         Way { candidates: self.candidates, taken, stop_on, stale: self.stale }
     }
 }
@@ -345,9 +387,9 @@ fn expand(
     let Expanded { candidates, stale } = out;
     let mut push = |endpoint| {
         let (number, buy) = (number.clone(), buy.cloned());
-        let candidate =
-            Candidate { trunk: index, endpoint, number, buy, beside: false, redirected: false };
-        candidates.push(candidate);
+        let (trunk, out) = (index, facts.outages.has(index, endpoint));
+        let (beside, redirected) = (false, false);
+        candidates.push(Candidate { trunk, endpoint, number, buy, beside, redirected, out });
     };
     for endpoint in &trunk.endpoints {
         match endpoint {

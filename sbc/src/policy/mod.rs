@@ -8,6 +8,7 @@ pub mod admission;
 pub mod called;
 pub mod decide;
 mod dtmf;
+mod health;
 pub mod kinds;
 pub mod manipulate;
 pub mod methods;
@@ -25,6 +26,7 @@ pub mod thresholds;
 pub mod transport;
 
 pub use dtmf::Dtmf;
+pub use health::{Outages, Probing, Pulse};
 pub use profile::Profile;
 pub use redirects::Redirects;
 pub use refers::Refers;
@@ -127,6 +129,8 @@ pub struct Trunk {
     pub large: Large,
     /// How often its endpoints are kept open (RFC 5626); `None` never.
     pub keepalive: Option<Duration>,
+    /// How its endpoints are asked whether they are there; `None` never.
+    pub probing: Option<Probing>,
     /// Digits that select this trunk among those of one source; stripped before routing.
     pub tech_prefix: Option<Digits>,
     /// Request-URI host that selects this trunk among those of one source.
@@ -221,6 +225,7 @@ impl Default for Trunk {
             peer_names: Vec::new(),
             large: Large::Fragment,
             keepalive: None,
+            probing: None,
             tech_prefix: None,
             domain: None,
             capacity: 1_000,

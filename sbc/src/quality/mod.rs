@@ -104,6 +104,11 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// Nothing is known.
+    pub const fn new() -> Standing {
+        Standing { known: Vec::new() }
+    }
+
     /// Figures of a trunk; `None` when it had no calls lately.
     pub fn of(&self, destination: u16, trunk: u16) -> Option<&Figures> {
         let trunks = self.known.get(usize::from(destination))?;

@@ -1,11 +1,12 @@
 //! Everything else that happens: answers to questions, notices of media, orders, timers.
 
-use super::Signal;
+use super::{Signal, probe};
 use crate::call::branch::Branch;
 use crate::call::{
     self, Call, digits, early, exchange, hunt, pass, release, session, setup, transfer,
 };
 use crate::core::{Alarm, Core, Turn};
+use crate::counters::Unanswered;
 use crate::errand;
 use crate::question::{Answer, PortedNumber, Question};
 use crate::refusal::Refusal;
@@ -159,6 +160,7 @@ impl Signal {
                     self.core.past.remove(&hash);
                 }
                 Alarm::KeepAlive(generation) => self.keep_alive(turn, generation),
+                Alarm::Probe(generation) => self.probe(turn, generation),
             }
         }
         self.fired = fired;
@@ -190,9 +192,12 @@ impl Signal {
     pub(super) fn timed_out(&mut self, turn: &mut Turn, key: Key) {
         self.core.counters.transaction_timeouts.add(1);
         let Some(tx) = self.core.transactions.get(key) else { return };
-        let (machine, owner) = (tx.machine.clone(), tx.owner);
+        let (machine, owner, peer) = (tx.machine.clone(), tx.owner, tx.peer);
         self.core.forget(key);
         let Some(owner) = owner else { return };
+        if owner.leg == probe::PROBE {
+            return self.probed(turn, (owner, peer), key, Err(Unanswered::Timeout));
+        }
         if owner.leg >= errand::NEAR {
             return self.with_errand(turn, owner.call, |errand, core, turn| {
                 errand::timed_out(errand, core, turn, key);

@@ -8,6 +8,7 @@ mod event;
 mod join;
 mod keepalive;
 mod pass;
+mod probe;
 mod record;
 mod refer;
 mod request;
@@ -17,6 +18,7 @@ mod unsent;
 
 pub(crate) use keepalive::Keeper;
 pub use keepalive::PING;
+pub(crate) use probe::Prober;
 
 use crate::call::{Call, release, setup};
 use crate::core::{Alarm, Core, Reply, Turn, respond_stateless};
@@ -24,7 +26,7 @@ use crate::counters::{Counters, Dropped};
 use crate::dialog::Tag;
 use crate::errand::Errand;
 use crate::message::{self, Index, Kind, Message, Method, Name, ParseError};
-use crate::policy::{Image, Proved, realm};
+use crate::policy::{Image, Outages, Proved, realm};
 use crate::quality::Standing;
 use crate::question::{Names, Ported};
 use crate::refusal::Refusal;
@@ -126,6 +128,8 @@ impl Signal {
             draining: false,
             answered: 0,
             keeper: Keeper::default(),
+            prober: Prober::default(),
+            outages: Outages::default(),
         };
         let mut signal = Signal {
             calls: Slab::new(setup.calls),
@@ -140,6 +144,7 @@ impl Signal {
             at_work: None,
         };
         signal.look_at_keepalives(now);
+        signal.look_at_probes(now);
         signal
     }
 
@@ -196,6 +201,7 @@ impl Signal {
         self.core.counters.generation.set(image.generation);
         self.core.image = image;
         self.look_at_keepalives(Instant(0));
+        self.look_at_probes(Instant(0));
     }
 
     /// Chooses by what is known about trunks from now on.

@@ -1,6 +1,6 @@
 //! Responses: to the transaction our branch names, and through it to the call (RFC 3261 17.1.3).
 
-use super::Signal;
+use super::{Signal, probe};
 use crate::call::{exchange, hunt, pass, session, transfer};
 use crate::core::Turn;
 use crate::counters::{ClassCase, Dropped};
@@ -17,12 +17,18 @@ impl Signal {
         };
         let timers = self.core.timers_of(key);
         let Some(tx) = self.core.transactions.get_mut(key) else { return };
-        let owner = tx.owner;
+        let (owner, peer) = (tx.owner, tx.peer);
         self.at_work = owner.filter(|o| o.leg < errand::NEAR).map(|o| o.call);
         match &mut tx.machine {
             Machine::ClientOther(machine) => {
                 let is_final = machine.receive(status, turn.now.mono, &timers);
                 self.core.rearm(key);
+                if let Some(owner) = owner.filter(|owner| owner.leg == probe::PROBE) {
+                    if is_final {
+                        self.probed(turn, (owner, peer), key, Ok(status));
+                    }
+                    return;
+                }
                 if let Some(owner) = owner.filter(|owner| owner.leg >= errand::NEAR) {
                     if is_final {
                         self.with_errand(turn, owner.call, |errand, core, turn| {

@@ -4,8 +4,9 @@
 //! more at the peer's Contact, since the connection the peer came by is gone; any other is over, as if it
 //! had timed out. A CANCEL bears its INVITE's branch, which is still answered. One that went over TCP for its size is sent as datagrams. Responses need nothing: what repeats them is still running, or nobody waits for them.
 
-use super::{Outcome, Signal};
+use super::{Outcome, Signal, probe};
 use crate::core::Turn;
+use crate::counters::Unanswered;
 use crate::errand;
 use crate::message::{self, Index, Method};
 use crate::transaction::{Branch, Machine};
@@ -35,7 +36,12 @@ impl Signal {
         }
         if tx.is_some_and(is_waiting) {
             self.core.counters.transport_errors.add(1);
-            let owner = tx.and_then(|tx| tx.owner);
+            let (owner, peer) = (tx.and_then(|tx| tx.owner), tx.map(|tx| tx.peer));
+            if let (Some(owner), Some(peer)) = (owner.filter(|o| o.leg == probe::PROBE), peer) {
+                self.core.forget(key);
+                self.probed(turn, (owner, peer), key, Err(Unanswered::Transport));
+                return Outcome::Handled;
+            }
             if !self.downgrade(turn, key) && !self.redirect(turn, key) {
                 self.timed_out(turn, key);
             }

@@ -46,7 +46,7 @@ pub(crate) fn hangup(context: &Context, id: &str) -> Result<(), Problem> {
 fn ended(engine: &mut Engine, id: &str) -> Result<Option<CallLine>, Problem> {
     let deadline = Instant::now() + FAREWELL;
     while let Some(heard) = engine.hear(deadline)? {
-        if let Answer::Ev { call, .. } = heard.answer
+        if let Answer::Ev { call: Some(call), .. } = heard.answer
             && call.id.eq_ignore_ascii_case(id)
         {
             return Ok(Some(*call));

@@ -1,19 +1,20 @@
-//! `sbcctl events`: what happens to calls, as it happens.
+//! `sbcctl events`: what happens to calls and to endpoints, as it happens.
 //!
 //! It outlives the engine: while that is away it tries again, and after a gap or a restart it asks for
 //! every call (`snap`), so that who reads along knows where things stand.
 
 use super::{Context, print};
 use crate::engine::{Engine, Heard, read};
-use crate::format::{NONE, clock, cut, millis, now_ms};
+use crate::format::{NONE, clock, cut, millis, now_ms, safe};
+use crate::judge::Level;
 use crate::paint::Paint;
 use crate::problem::Problem;
-use control::frame::{Answer, CallLine, DtmfLine, MediaLine, Op};
+use control::frame::{Answer, CallLine, DtmfLine, EndpointLine, MediaLine, Op};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// Names of the events there are.
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 9] = [
     "call.deciding",
     "call.trying",
     "call.ringing",
@@ -21,6 +22,8 @@ const NAMES: [&str; 7] = [
     "call.ended",
     "dtmf",
     "quality",
+    "endpoint.up",
+    "endpoint.down",
 ];
 /// How long to wait before trying again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -95,12 +98,21 @@ impl Reader<'_> {
     fn take(&mut self, engine: &mut Engine, heard: &Heard) -> Result<(), Problem> {
         match &heard.answer {
             // A snapshot tells every call, wanted or not.
-            Answer::Ev { ev, call, dtmf, quality, .. }
+            Answer::Ev { ev, call, dtmf, quality, trunk, endpoint, .. }
                 if self.wanted.iter().any(|w| ev.starts_with(w.as_str())) =>
             {
                 self.left = self.left.map(|left| left - 1);
-                let what = What { call, key: dtmf.as_deref(), rated: quality.as_deref() };
-                let text = render(self.context.paint, now_ms(), ev, what);
+                let (paint, now) = (self.context.paint, now_ms());
+                let text = match (call, endpoint) {
+                    (Some(call), _) => {
+                        let what = What { call, key: dtmf.as_deref(), rated: quality.as_deref() };
+                        render(paint, now, ev, what)
+                    }
+                    (None, Some(endpoint)) => {
+                        turned(paint, now, ev, trunk.as_deref().unwrap_or(NONE), endpoint)
+                    }
+                    (None, None) => format!("{}  {}", clock(now), safe(ev)),
+                };
                 print(if self.context.json { &heard.raw } else { &text })
             }
             Answer::Gap { from, to } => {
@@ -190,6 +202,19 @@ fn render(paint: Paint, now: u64, ev: &str, What { call, key, rated }: What<'_>)
     if ev == "call.ended" { paint.dim(text) } else { text.to_owned() }
 }
 
+/// An endpoint that went in or out.
+fn turned(paint: Paint, now: u64, ev: &str, trunk: &str, endpoint: &EndpointLine) -> String {
+    let said = endpoint.status.map_or("no answer".to_owned(), |status| status.to_string());
+    let (at, of) = (clock(now), now % 1000);
+    let text = format!(
+        "{at}.{of:03}  {ev:<13}  {}  {}  {said}",
+        cut(trunk, 24),
+        cut(&endpoint.address, 48)
+    );
+    let level = if endpoint.state == "down" { Level::Bad } else { Level::Good };
+    paint.level(level, &text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,7 +235,12 @@ mod tests {
         let sounding = samples::sounding();
         let rated = What { rated: sounding.media.first(), ..of(&sounding) };
         let rated = core::iter::once(render(plain, NOW, "quality", rated));
-        golden("events", &lines.chain(pressed).chain(rated).collect::<Vec<_>>().join("\n"));
+        let trunk = &samples::trunks()[1];
+        let turned = trunk.health.iter().map(|endpoint| {
+            turned(plain, NOW, &format!("endpoint.{}", endpoint.state), &trunk.name, endpoint)
+        });
+        let lines = lines.chain(pressed).chain(rated).chain(turned);
+        golden("events", &lines.collect::<Vec<_>>().join("\n"));
     }
 
     #[test]

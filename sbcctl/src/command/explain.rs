@@ -13,7 +13,7 @@ use control::frame::Op;
 use engine::config::{Config, wall_s};
 use engine::explain::{Asked, explain};
 use routing_trie::deck::{Deck, Options, import};
-use sbc::policy::Image;
+use sbc::policy::{Image, Outages};
 use sbc::quality::Standing;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -58,8 +58,8 @@ fn proposed(call: &ExplainCall, file: &Path) -> Result<Vec<String>, Problem> {
     let config = config.with_decks(at, &files).map_err(|trouble| refused(&trouble))?;
     let (from, to, trunk) = (call.from.clone(), call.to.clone(), call.trunk.clone());
     let asked = Asked { from, to, trunk, at, lrn: call.lrn.clone(), dip: None };
-    explain(&config.image, &Page::new(Image::WORDS), &Standing::default(), &asked)
-        .map_err(Problem::Refused)
+    let unknown = (&Standing::default(), &Outages::default());
+    explain(&config.image, &Page::new(Image::WORDS), unknown, &asked).map_err(Problem::Refused)
 }
 
 fn read_deck(path: &Path) -> Result<Deck, Problem> {

@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Problem> {
         Command::Call(CallCommand::Show { id }) => call::show(&context, id),
         Command::Call(CallCommand::Why { id }) => why::run(&context, id),
         Command::Call(CallCommand::Hangup { id }) => call::hangup(&context, id),
-        Command::Trunks { quality } => trunks::run(&context, *quality),
+        Command::Trunks { quality, health } => trunks::run(&context, *quality, *health),
         Command::Shards => shards::run(&context),
         Command::Drain { wait } => drain::run(&context, *wait),
         Command::Config(ConfigCommand::Reload { check }) => config::reload(&context, *check),

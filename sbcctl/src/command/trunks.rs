@@ -2,24 +2,25 @@
 
 use super::{Context, print, print_json};
 use crate::engine::read;
-use crate::format::{NONE, cut, millis, percent, rate, score, seconds};
-use crate::judge;
+use crate::format::{NONE, cut, duration, millis, now_ms, percent, rate, score, seconds};
+use crate::judge::{self, Level};
 use crate::paint::Paint;
 use crate::problem::Problem;
 use crate::table::table;
 use control::frame::{Measured, TrunkLine, What};
 
 /// Asks and prints.
-pub(crate) fn run(context: &Context, quality: bool) -> Result<(), Problem> {
+pub(crate) fn run(context: &Context, quality: bool, healthy: bool) -> Result<(), Problem> {
     let result = context.engine()?.get(What::Trunks)?;
     if context.json {
         return print_json(&result);
     }
     let trunks: Vec<TrunkLine> = read(&result)?;
-    match quality {
-        true => print(&measured(context.paint, &trunks)),
-        false => print(&render(context.paint, &trunks)),
-    }
+    print(&match (quality, healthy) {
+        (true, _) => measured(context.paint, &trunks),
+        (false, true) => health(context.paint, &trunks, now_ms()),
+        (false, false) => render(context.paint, &trunks),
+    })
 }
 
 fn render(paint: Paint, trunks: &[TrunkLine]) -> String {
@@ -39,6 +40,7 @@ fn render(paint: Paint, trunks: &[TrunkLine]) -> String {
         ("ACD", true),
         ("PDD", true),
         ("MOS", true),
+        ("UP", true),
         ("ENDPOINTS", false),
     ];
     let rows = trunks.iter().map(|t| {
@@ -57,10 +59,53 @@ fn render(paint: Paint, trunks: &[TrunkLine]) -> String {
             seconds(t.acd_s),
             paint.level(judge::pdd(t.pdd_ms), &millis(t.pdd_ms)),
             paint.level(judge::mos(t.mos), &score(t.mos)),
+            up(paint, t),
             cut(&t.endpoints.join(", "), 48),
         ]
     });
     table(paint, &columns, rows.collect())
+}
+
+/// How many of the endpoints that are asked are there.
+fn up(paint: Paint, trunk: &TrunkLine) -> String {
+    let (all, up) = (trunk.health.len(), trunk.health.iter().filter(|e| e.state == "up").count());
+    let level = match all {
+        0 => return NONE.to_owned(),
+        _ if up == 0 => Level::Bad,
+        _ if up < all => Level::Warn,
+        _ => Level::Good,
+    };
+    paint.level(level, &format!("{up}/{all}"))
+}
+
+/// A line for each endpoint that is asked whether it is there.
+fn health(paint: Paint, trunks: &[TrunkLine], now: u64) -> String {
+    let columns = [
+        ("TRUNK", false),
+        ("ENDPOINT", false),
+        ("STATE", false),
+        ("FOR", true),
+        ("ANSWER", false),
+        ("AFTER", true),
+    ];
+    let lines = trunks.iter().flat_map(|t| t.health.iter().map(move |e| (t, e)));
+    let rows: Vec<_> = lines
+        .map(|(t, e)| {
+            let level = if e.state == "up" { Level::Good } else { Level::Bad };
+            vec![
+                cut(&t.name, 24),
+                cut(&e.address, 48),
+                paint.level(level, &cut(&e.state, 8)),
+                duration(now.saturating_sub(e.since_ms) / 1000),
+                e.status.map_or_else(|| "none".to_owned(), |status| status.to_string()),
+                millis(e.answered_ms),
+            ]
+        })
+        .collect();
+    match rows.is_empty() {
+        true => "no endpoint is asked whether it is there: no trunk has `options`".to_owned(),
+        false => table(paint, &columns, rows),
+    }
 }
 
 /// What plans know: a line for each trunk and destination, each value with its interval.
@@ -111,6 +156,7 @@ mod tests {
     #[test]
     fn as_a_table() {
         golden("trunks", &render(Paint { on: false }, &samples::trunks()));
+        golden("trunks-health", &health(Paint { on: false }, &samples::trunks(), samples::NOW));
         golden("trunks-quality", &measured(Paint { on: false }, &samples::trunks()));
     }
 }

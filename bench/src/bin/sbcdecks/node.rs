@@ -7,9 +7,9 @@ use engine::config::Config;
 use engine::decks::Stock;
 use routing_trie::deck::Deck;
 use routing_trie::{Digits, MAX_DIGITS};
-use sbc::policy::Image;
 use sbc::policy::decide::{Decision, Facts, decide, decide_with};
 use sbc::policy::plan::{Ask, Kept, NoTrace, select};
+use sbc::policy::{Image, Outages};
 use sbc::quality::Standing;
 use sbc::question::{Names, Ported};
 use std::cell::{Cell, RefCell};
@@ -17,6 +17,9 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// All endpoints are there.
+static NOBODY: Outages = Outages::new();
 
 /// A node of all these vendors: guard, time of day, capacity.
 pub(crate) struct Node {
@@ -91,6 +94,8 @@ impl Node {
             now,
             page,
             standing,
+            outages: &NOBODY,
+            last_resort: false,
             draw: now.0,
         };
         let chosen = select(image, 0, &ask, |_| Ok(()), &mut NoTrace);
@@ -111,6 +116,7 @@ impl Node {
             ported: &self.ported,
             page: &self.page,
             standing: &self.standing,
+            outages: &NOBODY,
             draw: self.clock.get(),
         };
         let decision = if reasons {

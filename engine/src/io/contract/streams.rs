@@ -45,6 +45,7 @@ fn turns<D: Driver>(
                 | Letter::Command(_)
                 | Letter::Config(_)
                 | Letter::Standing(_)
+                | Letter::Outages { .. }
                 | Letter::Signed { .. }
                 | Letter::Move(_)
                 | Letter::Ported(_) => panic!("nobody sent {letter:?}"),

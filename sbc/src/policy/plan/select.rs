@@ -6,7 +6,7 @@
 use super::circumstances::Circumstances;
 use super::trace::{Lost, Sink, Step, Unfit};
 use super::{Action, Book, Choice, MAX_PLANS, Margin, Order, Priced, Routing, Rule};
-use crate::policy::{Image, Trunk};
+use crate::policy::{Image, Outages, Probing, Trunk};
 use crate::quality::{Measure, Standing};
 use crate::question::Question;
 use crate::refusal::Refusal;
@@ -34,6 +34,10 @@ pub struct Ask<'a> {
     pub page: &'a Page,
     /// How well trunks carry calls.
     pub standing: &'a Standing,
+    /// Trunks that do not answer.
+    pub outages: &'a Outages,
+    /// They are chosen all the same, where they say so.
+    pub last_resort: bool,
     /// This call's random number.
     pub draw: u64,
 }
@@ -501,6 +505,10 @@ pub(crate) fn room(ask: &Ask, index: u16, trunk: &Trunk) -> Result<(), Lost> {
     let has_rules = !trunk.called_out.is_empty() || trunk.rewrite_out.strip > 0;
     if has_rules && trunk.outgoing(ask.called).is_err() {
         return Err(Lost::Barred);
+    }
+    let is_wanted = |probing: &Probing| ask.last_resort && probing.last_resort;
+    if ask.outages.has_all(index) && !trunk.probing.as_ref().is_none_or(is_wanted) {
+        return Err(Lost::Down);
     }
     if ask.page.read(Image::calls_word(index)) >= u64::from(trunk.capacity) {
         return Err(Lost::Full);

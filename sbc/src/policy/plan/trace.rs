@@ -45,6 +45,8 @@ cases! {
         Unprofitable = "costs more than the price allows",
         /// Enough others come first.
         Outbid = "others come first",
+        /// None of its trunks' endpoints answers OPTIONS.
+        Down = "its trunks are down",
     }
 }
 
@@ -160,6 +162,8 @@ pub enum Step {
         /// Enough others come first.
         outbid: bool,
     },
+    /// Every vendor that is left is down, and chosen from all the same.
+    LastResort,
     /// The call is refused.
     Refused {
         /// Why.
@@ -357,6 +361,9 @@ impl Record {
                 let verdict = if outbid { Lost::Outbid.name() } else { "is tried" };
                 ("order", format!("{place:>2}. {name:<16} {:>16}  {verdict}", money(nano)))
             }
+            Step::LastResort => {
+                ("last", "nobody who is up carries it: trunks that are down are tried".to_owned())
+            }
             Step::Refused { why } => ("refused", why.help().trim().to_owned()),
         }
     }
@@ -403,6 +410,7 @@ impl Step {
             | Step::Jurisdiction { .. }
             | Step::Unsold
             | Step::Guard { .. }
+            | Step::LastResort
             | Step::Refused { .. } => None,
         };
         found.unwrap_or("")
@@ -487,6 +495,7 @@ impl Plain for Step {
                 out.push(13);
                 ported.put(out);
             }
+            Step::LastResort => out.push(14),
         }
     }
 
@@ -529,6 +538,7 @@ impl Plain for Step {
             11 => Step::Ported { ported: Plain::take(from)? },
             12 => Step::Jurisdiction { place: Plain::take(from)? },
             13 => Step::Told { ported: Plain::take(from)? },
+            14 => Step::LastResort,
             _ => return Err(Unreadable::Value),
         })
     }

@@ -123,7 +123,7 @@ impl Feed {
                 }
             };
             let Some(heard) = heard else { continue };
-            if let Answer::Ev { call, .. } = heard.answer {
+            if let Answer::Ev { call: Some(call), .. } = heard.answer {
                 if self.ended.len() >= ENDED {
                     self.ended.remove(0);
                 }
