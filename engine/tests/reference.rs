@@ -184,7 +184,7 @@ fn every_flow_with_a_real_peer_has_its_row_and_no_row_lacks_its_test() {
     let cells = page.lines().filter_map(|l| l.strip_suffix("` |")?.rsplit_once('`'));
     let mut rows: Vec<String> = cells.map(|(_, test)| test.to_owned()).collect();
     let mut tests: Vec<String> =
-        ["sipp", "kamailio", "baresip", "linphone", "digits", "dtls", "browser", "health"]
+        ["sipp", "kamailio", "baresip", "linphone", "digits", "dtls", "browser", "health", "teams"]
             .map(tests_of)
             .concat();
     rows.sort();

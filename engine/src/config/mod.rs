@@ -251,8 +251,12 @@ mod tests {
 
     #[test]
     fn the_examples_are_right() {
-        for file in ["examples/carrier.toml", "examples/two-routes.toml", "examples/wholesale.toml"]
-        {
+        for file in [
+            "examples/carrier.toml",
+            "examples/two-routes.toml",
+            "examples/wholesale.toml",
+            "examples/teams.toml",
+        ] {
             let config = load(file);
             assert!(!config.image.routes.is_empty(), "{file}");
         }

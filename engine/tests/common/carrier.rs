@@ -163,10 +163,10 @@ fn relay(lab: &Lab, near: SocketAddr, is_near: bool, far: SocketAddr) -> Relay {
 }
 
 /// TLS on a socket, of either side.
-trait Both: Read + Write {}
+pub(crate) trait Both: Read + Write {}
 impl<S: Read + Write> Both for S {}
 
-type Secure = Box<dyn Both>;
+pub(crate) type Secure = Box<dyn Both>;
 
 fn pass(near: TcpStream, is_near: bool, far: SocketAddr, keys: &Keys, stop: &AtomicBool) {
     near.set_nonblocking(false).unwrap();
@@ -252,7 +252,7 @@ fn both_ways(socket: &mut WebSocket<Secure>, mut inner: TcpStream, stop: &Atomic
 }
 
 /// Bytes of the whole message at the front.
-fn whole(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn whole(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
     let length =

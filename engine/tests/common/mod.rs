@@ -12,6 +12,7 @@ pub(crate) mod process;
 pub(crate) mod rtpengine;
 pub(crate) mod sound;
 pub(crate) mod stream;
+pub(crate) mod teams;
 pub(crate) mod telephone;
 pub(crate) mod wire;
 
