@@ -9,6 +9,8 @@ pub enum Command {
     Drain,
     /// Release one call with a BYE (or CANCEL) to every leg.
     Hangup(CallId),
+    /// Bring the media of one call back to us that goes past us.
+    Anchor(CallId),
     /// Release every call that is left: the drain timeout has passed.
     ReleaseAll,
     /// Send an event for every call again: the gate lost some.

@@ -90,6 +90,8 @@ pub struct CallView {
     pub mos_centi: [Option<u16>; 2],
     /// Packets relayed from caller and from callee; set at the end.
     pub packets: [u64; 2],
+    /// Its media goes from one side to the other, past us.
+    pub released: bool,
 }
 
 /// How an attempt at a trunk ended.

@@ -64,6 +64,11 @@ pub enum Op {
     Unsub,
     /// Every call as an event, then the reply: to begin, or after a `gap`.
     Snap,
+    /// Bring the media of a call back that was released: both sides are offered our addresses.
+    Anchor {
+        /// Its id.
+        call: String,
+    },
     /// Release a call.
     Hangup {
         /// Its id.
@@ -328,6 +333,9 @@ pub struct CallLine {
     /// Packets relayed from the caller and from the callee.
     #[serde(default)]
     pub packets: [u64; 2],
+    /// Its media was released: it goes from one side to the other, past us, and nothing is known of it.
+    #[serde(default)]
+    pub released: bool,
     /// What each side sent lately, where it was sampled; only of one call that is asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub media: Vec<MediaLine>,

@@ -25,6 +25,7 @@ pub fn schema() -> Value {
         "unsub": { "const": null },
         "snap": named::<Snap>(&mut types),
         "hangup": named::<Released>(&mut types),
+        "anchor": { "const": null },
         "drain": { "const": null },
         "explain": { "type": "array", "items": { "type": "string" } },
         "reload": named::<ReloadLine>(&mut types),

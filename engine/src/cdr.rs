@@ -54,6 +54,7 @@ fn value(node: &str, cdr: &Cdr) -> Value {
         "media",
         json!({
             "kinds": cdr.marks.kinds.names().collect::<Vec<_>>(),
+            "released": cdr.marks.released,
             "caller": media(&cdr.media[0]),
             "callee": media(&cdr.media[1]),
         }),

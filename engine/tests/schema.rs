@@ -93,7 +93,9 @@ impl Talk<'_> {
 fn what_a_running_node_says_fits_the_schema() {
     let lab = Lab::new("schema");
     let callee = lab.udp();
-    let setup = Setup::new(&lab, callee);
+    let mut setup = Setup::new(&lab, callee);
+    setup.caller = "media_release = \"same-interface\"\n".into();
+    setup.trunks[0].2 = setup.caller.clone();
     let mut node = Node::start(&lab, &setup);
     let words = Words(control::schema::schema());
     let stream = UnixStream::connect(node.run.join("sbcd.sock")).unwrap();
@@ -110,6 +112,7 @@ fn what_a_running_node_says_fits_the_schema() {
     let get = |what: &str| json!({"op": "get", "what": what});
     let calls = talk.ask(get("calls"));
     let id = calls["result"]["calls"][0]["id"].as_str().unwrap().to_owned();
+    let other = calls["result"]["calls"][1]["id"].as_str().unwrap().to_owned();
     for command in [
         json!({"op": "ping"}),
         get("status"),
@@ -118,6 +121,7 @@ fn what_a_running_node_says_fits_the_schema() {
         get("trunks"),
         get("shards"),
         json!({"op": "snap"}),
+        json!({"op": "anchor", "call": other}),
         json!({"op": "hangup", "call": id, "idem": "once"}),
         json!({"op": "explain", "from": "1", "to": "442079460000", "trunk": "in"}),
         json!({"op": "reload", "check": true}),

@@ -79,6 +79,7 @@ flows! {
     a_late_offer_to_a_trunk_that_wants_one
     hold_and_resume_from_the_caller
     hold_and_resume_from_the_callee
+    hold_and_resume_with_media_past_us
     reliable_responses_end_to_end
     reliable_responses_to_a_caller_that_cannot
     reliable_responses_for_a_caller_that_insists
@@ -534,6 +535,28 @@ fn hold_and_resume_from_the_caller() {
 
 fn hold_and_resume_from_the_callee() {
     all_answered(&once(play("sipp-held", &scenario("uac-held"), "uas-hold", &FEW)));
+}
+
+/// Both trunks let media go from peer to peer: it is held and resumed there, and no port of ours is.
+fn hold_and_resume_with_media_past_us() {
+    for (caller, callee) in [("uac-hold", "uas-held"), ("uac-held", "uas-hold")] {
+        let lab = Lab::new("sipp-released");
+        let listen = lab.udp();
+        let mut setup = Setup::new(&lab, listen);
+        setup.caller = "media_release = \"same-interface\"\n".into();
+        setup.trunks[0].2 = setup.caller.clone();
+        let mut node = start(&lab, &mut setup);
+        let uas = Sipp::start(&lab, &scenario(callee), listen, FEW.calls, &[]);
+        assert_eq!(call(&lab, &node, &scenario(caller), &FEW), (5, 0));
+        assert_eq!(uas.finish(&lab), (5, 0));
+        let records = node.await_records(5);
+        all_answered(&records);
+        let released =
+            |r: &Value| r["media"]["released"] == true && r["media"]["caller"]["packets"] == 0;
+        assert!(records.iter().all(released), "{records:#?}");
+        assert_eq!(node.metric("tandem_media_anchored_total"), 0);
+        assert_eq!(node.drain(), Some(0));
+    }
 }
 
 fn reliable_responses_end_to_end() {

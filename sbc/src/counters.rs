@@ -252,6 +252,10 @@ counters! {
         transfers: counter "tandem_transfers_total",
         /// Session refreshes sent (RFC 4028).
         refreshes: counter "tandem_session_refreshes_sent_total",
+        /// Calls whose media was released: it goes from one side to the other, past us.
+        media_released: counter "tandem_media_released_total",
+        /// Of these, those whose media came back to us.
+        media_anchored: counter "tandem_media_anchored_total",
         /// Calls begun, refused ones included.
         calls: counter "tandem_calls_total",
         /// Calls answered.

@@ -127,6 +127,11 @@ pub(crate) enum CallCommand {
         /// Its id, as `sbcctl calls` prints it, or the id of its CDR
         id: String,
     },
+    /// Bring the media of one call back that was released: both sides are offered our addresses
+    Anchor {
+        /// Its id, as `sbcctl calls` prints it
+        id: String,
+    },
     /// Release one call at once: BYE or CANCEL to both sides
     Hangup {
         /// Its id, as `sbcctl calls` prints it

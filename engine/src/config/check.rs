@@ -7,7 +7,7 @@ use super::report::Problem;
 use super::{plan, route, trunk};
 use base::Prefix;
 use routing_trie::Builder;
-use sbc::policy::{Large, Source, Target, Transport};
+use sbc::policy::{Large, MediaRelease, Source, Target, Transport, Trunk, needs_us};
 use sbc::question::MAX_NAMES;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -205,6 +205,24 @@ pub(super) fn trunks(trunks: &Trunks, interfaces: &Interfaces, report: &mut Repo
             if together {
                 ambiguous(trunk, other, report);
             }
+        }
+    }
+}
+
+/// Media that must pass us cannot be released.
+pub(super) fn released<'a>(
+    trunks: impl Iterator<Item = (&'a trunk::Draft, &'a Trunk)>,
+    report: &mut Report,
+) {
+    for (draft, trunk) in trunks {
+        if trunk.media_release != MediaRelease::Never && needs_us(trunk) {
+            let message =
+                format!("`media_release` of trunk `{}`, whose media needs us", trunk.name);
+            let problem = Problem::new(draft.release_place.clone(), message);
+            let problem = problem.expected("\"never\", or nothing that media must pass us for");
+            report.push(problem.help(
+                "that is srtp, ice, dtmf, report_digits, rtcp, rtcp_xr, quality_alarm, learn, early_media",
+            ));
         }
     }
 }

@@ -170,6 +170,10 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
     let routing = compile_routing(&plans, &world, &rates, &destinations, plan_index)?;
     let routing = Routing { origins: origins.compile()?, porting, ..routing };
     let trunks_compiled: Vec<_> = trunks.iter().filter_map(|t| t.compile(index)).collect();
+    check::released(trunks.iter().zip(&trunks_compiled), report);
+    if !report.problems.is_empty() {
+        return None;
+    }
     let image = Image {
         generation: 1,
         node: node.name.clone(),

@@ -17,7 +17,8 @@ use sbc::policy::methods::{Bodies, Methods};
 use sbc::policy::security::MediaSecurity;
 use sbc::policy::thresholds::Thresholds;
 use sbc::policy::{
-    CliRule, Dtmf, Large, Probing, Redirects, Refers, Rtcp, Source, Target, Transport, Trunk,
+    CliRule, Dtmf, Large, MediaRelease, Probing, Redirects, Refers, Rtcp, Source, Target,
+    Transport, Trunk,
 };
 use sbc::question::Query;
 use sbc::sdp::{Codec, CodecPolicy};
@@ -69,6 +70,13 @@ const REDIRECTS: [(&str, Redirects); 3] =
 const DTMF: [(&str, Dtmf); 3] =
     [("pass", Dtmf::Pass), ("info-relay", Dtmf::Relay), ("info", Dtmf::Plain)];
 
+/// What `media_release` may be.
+const RELEASE: [(&str, MediaRelease); 3] = [
+    ("never", MediaRelease::Never),
+    ("same-interface", MediaRelease::SameInterface),
+    ("always", MediaRelease::Always),
+];
+
 const REFERS: [(&str, Refers); 3] =
     [("pass", Refers::Pass), ("execute", Refers::Execute), ("refuse", Refers::Refuse)];
 
@@ -95,6 +103,8 @@ pub(super) struct Draft {
     pub(super) tech_prefix: Option<At<Digits>>,
     pub(super) domain: Option<At<Box<str>>>,
     pub(super) media_sources: Vec<At<Prefix>>,
+    /// Where the file says whether its media may be released.
+    pub(super) release_place: Range<usize>,
     manners: Manners,
     settings: Settings,
 }
@@ -135,6 +145,7 @@ struct Settings {
     thresholds: Thresholds,
     redirects: Redirects,
     refers: Refers,
+    media_release: MediaRelease,
     dtmf: Dtmf,
     tells_digits: bool,
 }
@@ -186,6 +197,7 @@ impl Draft {
                 .filter(|p| !p.value.is_empty()),
             domain: s.parsed(report, "domain", "a host name or an address", names::domain),
             media_sources: media_sources(s, network, report),
+            release_place: s.place("media_release"),
             manners: profile.map(|profile| profile.manners()).unwrap_or_default(),
             settings: Settings::read(s, (node, transport), report),
         };
@@ -275,6 +287,7 @@ impl Draft {
             bodies: settings.bodies.clone(),
             redirects: settings.redirects,
             refers: settings.refers,
+            media_release: settings.media_release,
             dtmf: settings.dtmf,
             tells_digits: settings.tells_digits,
             name,
@@ -353,6 +366,7 @@ impl Settings {
             thresholds: thresholds(s, report),
             redirects: s.choice(report, "redirects", &REDIRECTS).unwrap_or_default(),
             refers: s.choice(report, "refer", &REFERS).unwrap_or_default(),
+            media_release: s.choice(report, "media_release", &RELEASE).unwrap_or_default(),
             dtmf: s.choice(report, "dtmf", &DTMF).unwrap_or_default(),
             tells_digits: s.flag(report, "report_digits", false),
         }

@@ -364,6 +364,12 @@ impl State {
         self.post(shard, Letter::Command(Command::Hangup(id)));
     }
 
+    /// Brings the media of one call back.
+    pub(crate) fn anchor(&mut self, id: CallId) {
+        let shard = Home(id.home).seat(self.shards);
+        self.post(shard, Letter::Command(Command::Anchor(id)));
+    }
+
     /// The node as a whole.
     pub(crate) fn status(&self) -> Status {
         let totals = self.exposition.totals();

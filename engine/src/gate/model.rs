@@ -239,6 +239,7 @@ impl Model {
             reason: view.reason.to_string(),
             mos: view.mos_centi.map(|m| m.map(|m| f64::from(m) / 100.0)),
             packets: view.packets,
+            released: view.released,
             media: Vec::new(),
         }
     }

@@ -181,7 +181,8 @@ async fn act(
     role: Role,
     state: &Shared,
 ) -> Result<Value, String> {
-    let changes = matches!(op, Op::Hangup { .. } | Op::Drain | Op::Reload { .. });
+    let changes =
+        matches!(op, Op::Hangup { .. } | Op::Anchor { .. } | Op::Drain | Op::Reload { .. });
     if changes && role != Role::Admin {
         return Err("this needs the engine's own user or root".to_owned());
     }
@@ -212,6 +213,14 @@ async fn act(
             let id = known_call(&state.borrow(), &call)?;
             state.borrow_mut().hangup(id);
             value(&Released { call })
+        }
+        Op::Anchor { call } => {
+            let id = known_call(&state.borrow(), &call)?;
+            if !state.borrow().model.call(id).is_some_and(|call| call.released) {
+                return Err(format!("the media of call {call} is not released"));
+            }
+            state.borrow_mut().anchor(id);
+            Ok(Value::Null)
         }
         Op::Drain => {
             drain(state);

@@ -217,21 +217,25 @@ pub struct Marks {
     pub recovered: bool,
     /// Kinds of media that both sides had open.
     pub kinds: Kinds,
+    /// Its media went from one side to the other, past us, for a while or all the time.
+    pub released: bool,
 }
 
 impl Default for Marks {
     fn default() -> Marks {
-        Marks { recovered: false, kinds: Kinds::NONE }
+        Marks { recovered: false, kinds: Kinds::NONE, released: false }
     }
 }
 
 impl Plain for Marks {
     fn put(&self, out: &mut Vec<u8>) {
-        out.push(self.kinds.bits() << 1 | u8::from(self.recovered));
+        let flags = u8::from(self.recovered) | u8::from(self.released) << 7;
+        out.push(self.kinds.bits() << 1 | flags);
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
         let marks = u8::take(from)?;
-        Ok(Marks { recovered: marks & 1 != 0, kinds: Kinds::take(&mut &[marks >> 1][..])? })
+        let kinds = Kinds::take(&mut &[marks >> 1 & 0x3f][..])?;
+        Ok(Marks { recovered: marks & 1 != 0, kinds, released: marks >> 7 != 0 })
     }
 }
 
@@ -442,7 +446,7 @@ pub(crate) mod tests {
                 score: Some(Score { mos_centi: 441, ..Score::default() }),
                 ..LegMedia::default()
             }; 2],
-            marks: Marks { recovered: true, kinds: Kinds::default() },
+            marks: Marks { recovered: true, kinds: Kinds::default(), released: true },
         }
     }
 

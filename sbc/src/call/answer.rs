@@ -2,7 +2,8 @@
 
 use super::offer_answer::{Carrier, Negotiation};
 use super::{
-    CALLER, Call, Phase, body, branch, bridge, early, exchange, hunt, release, session, transfer,
+    CALLER, Call, Phase, body, branch, bridge, direct, early, exchange, hunt, release, session,
+    transfer,
 };
 use crate::billing::Moment;
 use crate::core::{Core, MAX_FORWARDS, Reply, Turn, dialog_request};
@@ -132,6 +133,9 @@ fn answered(
     let Some(caller) = call.leg(CALLER) else { return };
     let timer = session::grant(caller, turn.now.mono);
     tell_caller(call, core, turn, place, message, sdp, timer);
+    if call.exchange.is_none() {
+        direct::give_back(call, core, turn);
+    }
 }
 
 /// Passes a provisional or 2xx response to the caller.

@@ -4,6 +4,7 @@
 //! (where it listens, what it will send) becomes the plan of the endpoint that faces it.
 
 use super::digits::{self, Format, Formats};
+use super::direct;
 use super::ice;
 use super::secure::{self, Said, Secure};
 use super::{Call, Leg, streams};
@@ -290,7 +291,12 @@ pub(crate) fn rewritten(
         }
         None => Formats::default(),
     };
-    describe(call, core, turn, (from, to), (session.media(), session), formats, Said::Offer)
+    let ends = direct::of_offer(call, core, (from, to), session);
+    if ends.is_none() && !direct::take(call, core, turn, [from, to]) {
+        return None;
+    }
+    let media = (session.media(), session);
+    describe(call, core, turn, (from, to), media, (formats, ends), Said::Offer)
 }
 
 /// The media line of `from`'s description that is relayed, and its place.
@@ -367,7 +373,8 @@ pub(crate) fn answered(
         }
         Some(_) | None => Formats::default(),
     };
-    describe(call, core, turn, (from, to), (media, session), formats, Said::Answer)
+    let ends = direct::of_answer(call, core, (from, to), session);
+    describe(call, core, turn, (from, to), (media, session), (formats, ends), Said::Answer)
 }
 
 fn describe(
@@ -376,17 +383,23 @@ fn describe(
     turn: &Turn,
     (from, to): (u8, u8),
     (offer, session): (&[Media], &Session),
-    formats: Formats,
+    (formats, ends): (Formats, Option<direct::Ends>),
     said: Said,
 ) -> Option<Vec<u8>> {
     let (at, media) = of(call, core, from, session).unzip();
     let leg = call.leg(to)?;
     let interface = core.image.interface_of(leg.port)?;
-    let local = turn.media.local(leg.media?)?;
+    leg.aside.direct = ends.is_some();
     let advertised = |a: SocketAddr| SocketAddr::new(interface.advertise, a.port());
     let trunk = core.image.trunk(leg.trunk)?;
     let profile = &trunk.profile;
-    let (rtp, rtcp) = (advertised(local.rtp), advertised(local.rtcp));
+    let (rtp, rtcp) = match ends {
+        Some(ends) => ends,
+        None => {
+            let local = turn.media.local(leg.media?)?;
+            (advertised(local.rtp), advertised(local.rtcp))
+        }
+    };
     let is_rtp = media.is_none_or(|media| media.protocol != Protocol::UdpTl);
     let further = streams::locals(leg, turn, (said, session), (interface.advertise, trunk));
     let protected = media.filter(|_| is_rtp);
@@ -452,5 +465,11 @@ pub(crate) fn is_dead(call: &Call, turn: &Turn) -> bool {
         let since = report.last_heard.unwrap_or_default().max(leg.planned_at);
         leg.both_ways && turn.now.mono.since(since) >= limit
     };
-    is_silent(call.near) && is_silent(callee)
+    // Where media was released it may still go past us.
+    let is_ours = |place: u8| {
+        let end = call.legs.get(usize::from(place)).and_then(|leg| leg.media);
+        end.and_then(|end| turn.media.report(end)).is_some_and(|r| r.last_heard.is_some())
+    };
+    let may_be_direct = call.cdr.marks.released && !(is_ours(call.near) && is_ours(callee));
+    is_silent(call.near) && is_silent(callee) && !may_be_direct
 }

@@ -6,7 +6,9 @@
 
 use super::offer_answer::{Carrier, Negotiation, Role};
 use super::secure::Said;
-use super::{Call, Phase, answer, body, bridge, early, hunt, release, replace, send, session};
+use super::{
+    Call, Phase, answer, body, bridge, direct, early, hunt, release, replace, send, session,
+};
 use crate::core::{Core, Reply, Turn};
 use crate::dialog::{Contact, Tag};
 use crate::message::{self, Message, Method, Name};
@@ -231,6 +233,7 @@ pub(crate) fn refused(call: &mut Call, core: &mut Core, turn: &mut Turn, status:
         // Our offer counts for nothing: what was agreed before it still holds.
         leg.said = core::mem::take(&mut leg.before);
     }
+    direct::refused(call, core, turn);
     let is_invite = core.transactions.get(exchange.served).is_some_and(|tx| tx.is_invite());
     // RFC 4320 4.2: no 408 to anything but an INVITE.
     let told = if status == 408 && !is_invite { 504 } else { status };

@@ -260,6 +260,8 @@ pub(crate) fn give(
     (leg.phase, leg.sign, leg.timer) = (Phase::Moved, Some(to), SessionTimer::default());
     let media = if same_shard { leg.media.take() } else { None };
     let mut aside = given.leg.aside.clone();
+    // Where its media goes is not what this call said any more.
+    aside.direct = false;
     if same_shard {
         leg.aside.streams.clear();
     } else {

@@ -4,7 +4,7 @@
 //! follows `redirect`ions; `early` and `answer` hear what they say, `bridge`
 //! turns session descriptions into media plans, `exchange` carries offers across, `session` keeps dialogs alive, `pass`
 //! carries what is about neither, `transfer` gives it another leg, which may come from another call (`join`), `replace`
-//! puts whoever asks in a side's place, `release` ends it all.
+//! puts whoever asks in a side's place, `direct` lets media pass us by, `release` ends it all.
 //! Which description is an offer and which an answer is for `offer_answer` to say. A call is plain data: `freeze` writes it with its transactions and media, `thaw` brings it back.
 
 pub(crate) mod answer;
@@ -12,6 +12,7 @@ pub(crate) mod body;
 pub(crate) mod branch;
 pub(crate) mod bridge;
 pub(crate) mod digits;
+pub(crate) mod direct;
 mod dtls;
 pub(crate) mod early;
 pub(crate) mod exchange;
@@ -216,6 +217,7 @@ impl Call {
             reason: Text::from_bytes(&self.cdr.reason),
             mos_centi: self.cdr.media.map(|m| m.mos_centi()),
             packets: self.cdr.media.map(|m| m.packets),
+            released: direct::is_direct(self),
         }
     }
 }

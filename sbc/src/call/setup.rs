@@ -280,6 +280,7 @@ fn refused_view(cdr: &Cdr, at: Arrival, trunk: Option<u16>) -> CallView {
         reason: Text::from_bytes(&cdr.reason),
         mos_centi: [None; 2],
         packets: [0; 2],
+        released: false,
     }
 }
 

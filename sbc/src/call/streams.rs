@@ -46,23 +46,26 @@ plain!(struct Stream { at, media, plan, secure });
 pub(crate) struct Aside {
     /// It hears nothing and is not heard, whatever its description says: it has not answered.
     pub(crate) muted: bool,
+    /// It was told last where the other side itself listens.
+    pub(crate) direct: bool,
     /// Its further media lines.
     pub(crate) streams: Vec<Stream>,
 }
 
 impl Plain for Aside {
     fn put(&self, out: &mut Vec<u8>) {
-        (u8::from(self.muted) | (self.streams.len() as u8) << 1).put(out);
+        let flags = u8::from(self.muted) | (self.streams.len() as u8) << 1;
+        (flags | u8::from(self.direct) << 7).put(out);
         self.streams.iter().for_each(|stream| stream.put(out));
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
         let flags = u8::take(from)?;
-        let count = usize::from(flags >> 1);
+        let count = usize::from(flags >> 1 & 0x3f);
         if count > MOST {
             return Err(Unreadable::Value);
         }
         let streams = (0..count).map(|_| Stream::take(from)).collect::<Result<_, _>>()?;
-        Ok(Aside { muted: flags & 1 != 0, streams })
+        Ok(Aside { muted: flags & 1 != 0, direct: flags >> 7 != 0, streams })
     }
 }
 

@@ -337,6 +337,26 @@ pub(super) fn succeed(
     Some(transfer.stays)
 }
 
+/// Both sides hear where media goes now: the first is offered what the other said last, then the other what that
+/// one answers.
+pub(super) fn tell_both(
+    call: &mut Call,
+    core: &mut Core,
+    turn: &mut Turn,
+    first: (u8, Box<[u8]>),
+    second: (u8, Box<[u8]>),
+) {
+    (call.aftermath.owed, call.aftermath.next) = (Some(first), Some(second));
+    resume(call, core, turn);
+}
+
+/// Whether a transfer is under way, or what followed it.
+pub(super) fn is_busy(call: &Call) -> bool {
+    let Aftermath { leaving, owed, next, readdressed, .. } = &call.aftermath;
+    let follows = leaving.is_some() || owed.is_some() || next.is_some() || readdressed.is_some();
+    follows || call.transfer.is_some() || call.replacing.is_some()
+}
+
 /// Nothing is under way any more between the old sides: the one that stayed hears of the new one.
 pub(crate) fn resume(call: &mut Call, core: &mut Core, turn: &mut Turn) {
     if call.exchange.is_some() {

@@ -11,6 +11,7 @@ mod dtmf;
 mod health;
 pub mod kinds;
 pub mod manipulate;
+mod media_release;
 pub mod methods;
 pub mod next_hop;
 pub mod plan;
@@ -27,6 +28,7 @@ pub mod transport;
 
 pub use dtmf::Dtmf;
 pub use health::{Outages, Probing, Pulse};
+pub use media_release::{MediaRelease, needs_us};
 pub use profile::Profile;
 pub use redirects::Redirects;
 pub use refers::Refers;
@@ -209,6 +211,8 @@ pub struct Trunk {
     pub redirects: Redirects,
     /// What becomes of a REFER of its.
     pub refers: Refers,
+    /// Whether its media may go past us.
+    pub media_release: MediaRelease,
 }
 
 impl Default for Trunk {
@@ -265,6 +269,7 @@ impl Default for Trunk {
             profile: Profile::default(),
             redirects: Redirects::default(),
             refers: Refers::default(),
+            media_release: MediaRelease::default(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{Signal, probe};
 use crate::call::branch::Branch;
 use crate::call::{
-    self, Call, digits, early, exchange, hunt, pass, release, session, setup, transfer,
+    self, Call, digits, direct, early, exchange, hunt, pass, release, session, setup, transfer,
 };
 use crate::core::{Alarm, Core, Turn};
 use crate::counters::Unanswered;
@@ -110,6 +110,13 @@ impl Signal {
                 let key = key_of(id);
                 let Some(call) = self.calls.get_mut(key) else { return };
                 release::release(call, &mut self.core, turn, Refusal::Operator);
+                self.settle(turn, key);
+            }
+            Command::Anchor(id) => {
+                let key = key_of(id);
+                let Some(call) = self.calls.get_mut(key) else { return };
+                // What is under way comes first: whoever ordered it sees that nothing has changed.
+                let _refused = direct::anchor(call, &mut self.core, turn);
                 self.settle(turn, key);
             }
             Command::ReleaseAll => self.each(turn, |call, core, turn| {

@@ -1,4 +1,4 @@
-//! `sbcctl call`: one call, to look at or to release.
+//! `sbcctl call`: one call, to look at, to bring its media back, or to release.
 
 use super::{Context, print, print_json};
 use crate::engine::{Engine, read};
@@ -41,6 +41,29 @@ pub(crate) fn hangup(context: &Context, id: &str) -> Result<(), Problem> {
             FAREWELL.as_secs()
         ),
     })
+}
+
+/// Brings the media of a call back, and tells whether that has begun.
+pub(crate) fn anchor(context: &Context, id: &str) -> Result<(), Problem> {
+    let mut engine = context.engine()?;
+    let result = engine.ask(Op::Anchor { call: id.to_owned() })?;
+    if context.json {
+        return print_json(&result);
+    }
+    let deadline = Instant::now() + FAREWELL;
+    loop {
+        let op = Op::Get { what: What::Call, call: Some(id.to_owned()), limit: None };
+        let call: CallLine = read(&engine.ask(op)?)?;
+        if !call.released {
+            return print(&format!("call {id}: its sides are offered our addresses"));
+        }
+        if Instant::now() >= deadline {
+            return Err(Problem::Refused(format!(
+                "call {id}: its media is still released; something else is under way in it"
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn ended(engine: &mut Engine, id: &str) -> Result<Option<CallLine>, Problem> {
@@ -92,6 +115,9 @@ fn render(paint: Paint, call: &CallLine, now: u64) -> String {
             format!("{} {}", call.status, safe(&call.reason)).trim_end().to_owned(),
         ));
     }
+    if call.released {
+        rows.push(("media", "released: it goes from one side to the other, past us".to_owned()));
+    }
     if call.packets != [0, 0] {
         let side = |i: usize| {
             let mos = paint.level(judge::mos(call.mos[i]), &score(call.mos[i]));
@@ -128,6 +154,8 @@ mod tests {
         let plain = Paint { on: false };
         golden("call-trying", &render(plain, &samples::calls()[1], NOW));
         golden("call-answered", &render(plain, &samples::calls()[3], NOW));
+        let released = CallLine { released: true, ..samples::calls()[3].clone() };
+        golden("call-released", &render(plain, &released, NOW));
         golden("call-sounding", &render(plain, &samples::sounding(), NOW));
         golden("call-ended", &render(plain, &samples::ended()[0], NOW));
     }

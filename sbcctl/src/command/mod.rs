@@ -42,6 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Problem> {
         Command::Calls { limit } => calls::run(&context, *limit),
         Command::Call(CallCommand::Show { id }) => call::show(&context, id),
         Command::Call(CallCommand::Why { id }) => why::run(&context, id),
+        Command::Call(CallCommand::Anchor { id }) => call::anchor(&context, id),
         Command::Call(CallCommand::Hangup { id }) => call::hangup(&context, id),
         Command::Trunks { quality, health } => trunks::run(&context, *quality, *health),
         Command::Shards => shards::run(&context),

@@ -122,8 +122,14 @@ pub(super) fn listen(call: &mut Call, early: &Early) {
 /// answer there (our address does not change); another needs an early dialog of its own (RFC 3261
 /// 12.1.1: one answer per dialog, RFC 3264 4).
 fn place_answer(call: &mut Call, at: usize, session: &Session) -> Result<(), Refusal> {
-    let fits =
-        |e: &&Early| sdp::parse(&e.answer).is_ok_and(|earlier| sdp::compatible(&earlier, session));
+    // Where the caller is told the callee's own address, another one is another answer.
+    let is_direct = call.legs.get(usize::from(call.early[at].leg)).is_some_and(|l| l.aside.direct);
+    let place = |session: &Session| session.media().first().and_then(|line| line.rtp());
+    let fits = |e: &&Early| {
+        sdp::parse(&e.answer).is_ok_and(|earlier| {
+            sdp::compatible(&earlier, session) && (!is_direct || place(&earlier) == place(session))
+        })
+    };
     let fits = |e: &&Early| e.version > 0 && fits(e);
     let known = call.early.iter().find(fits).map(|e| (e.fork, e.told, e.version));
     let first = call.early.iter().all(|e| e.version == 0);
