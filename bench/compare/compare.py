@@ -128,14 +128,14 @@ def slab():
 
 
 class Ours(Measured):
-    def __init__(self, driver, sockets="shared", caller=""):
+    def __init__(self, driver, sockets="shared", caller="", calls=4900):
         super().__init__(f"sbcd ({driver}, {sockets} sockets)")
         run = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=SCRATCH))
         config = run / "sbcd.toml"
         config.write_text(f"""
 [node]
 name = "compare"
-max_calls = 4900
+max_calls = {calls}
 max_cps = 10000
 shards = 1
 pin = false
@@ -314,9 +314,10 @@ def load(target, calls, rate, hold, *more):
     return start_load(target, calls, rate, hold, *more)()
 
 
-def start_load(target, calls, rate, hold, *more):
-    """Begins a load; the result waits for its report."""
-    command = ["taskset", "-c", "0", BIN / "sbcload", "call", "--json", "--expect-failures",
+def start_load(target, calls, rate, hold, *more, measured=False):
+    """Begins a load; the result waits for its report. `measured`: nothing else on its core goes before it."""
+    first = ["chrt", "-f", "10"] if measured else []
+    command = [*first, "taskset", "-c", "0", BIN / "sbcload", "call", "--json", "--expect-failures",
                "--to", f"{IP}:{target.port}", "--uac", f"{IP}:{free_port()}",
                "--uas", f"{IP}:{target.callee}", "--media-ip", IP,
                "--calls", calls, "--rate", rate, "--hold", hold, *more]
@@ -433,6 +434,65 @@ def srtp():
         ours = costs["sbcd (io_uring, shared sockets)", name]
         record("SRTP to RTP, CPU per packet", f"{calls} calls, {name}", "us", ours, "rtpengine",
                costs["rtpengine (userspace)", name])
+
+
+def callee(target):
+    """The called side alone, beside what the caller's program does."""
+    command = [BIN / "sbcload", "uas", "--listen", f"{IP}:{target.callee}", "--no-media", "--seconds", 120]
+    process = start(0, command, "uas.log")
+    target.aside.append(process)
+    await_udp(target.callee, process, "uas.log")
+
+
+def shake(target, calls, hold):
+    """Begins calls that all shake hands at once; the result waits for their report."""
+    command = ["taskset", "-c", "0", BIN / "sbcload", "shake", "--json", "--to", f"{IP}:{target.port}",
+               "--uac", f"{IP}:{free_port()}", "--calls", calls, "--rate", 200, "--hold", hold]
+    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True)
+    return lambda: json.loads(process.communicate(timeout=120)[0].strip().splitlines()[-1])
+
+
+def secured():
+    """What an encrypted call takes of memory, and what handshakes do to the packets of others."""
+    sdes = 'srtp = "required"\nsrtp_over_plain_sip = true\n'
+    dtls = 'srtp = "required"\nsrtp_keys = ["dtls"]\n'
+    calls, at_once, rows = (300, 300, []) if QUICK else (2000, 1000, [])
+    with Ours("io_uring", calls=1) as idle:
+        empty = idle.memory()[0]
+    for name, caller in (("plain", ""), ("keys in SIP", sdes), ("DTLS", dtls)):
+        with Ours("io_uring", caller=caller, calls=calls) as target:
+            if name == "DTLS":
+                callee(target)
+                finish = shake(target, calls, 8)
+            else:
+                more = ["--srtp", "cm"] if caller else []
+                finish = start_load(target, calls, 200, calls / 200 + 8, "--no-media", *more)
+            # Up, and some seconds on: what a handshake needs is kept for half a minute.
+            time.sleep(calls / 200 + 4)
+            each = (target.memory()[0] - empty) / calls / 1000
+            report = finish()
+            clean = report["over"] if name == "DTLS" else report["clean"]
+            rows.append([name, f"{each:.1f}", f"{clean} of {calls}"])
+            record("memory per call, caller encrypted", f"{calls} calls, {name}", "kB", each)
+    table(f"Memory: a node with {calls} calls against an idle one of capacity 1; the caller's side encrypted",
+          ["caller", "kB/call", "clean"], rows)
+    rows = []
+    for burst in (0, at_once):
+        with Ours("io_uring", caller=dtls.replace("required", "preferred")) as target:
+            # What measures goes first, so that the peers' own arithmetic is not taken for the relay's.
+            finish = start_load(target, 100, 200, at_once / 200 + 6, measured=True)
+            time.sleep(1)
+            shaken = {"keyed": 0, "lasted_ms": 0, "keyed_us": {"p50": 0, "max": 0}}
+            if burst:
+                shaken = shake(target, burst, 0)()
+            rtp = finish()["rtp"]
+            delay, keyed = rtp["delay_us"], shaken["keyed_us"]
+            rows.append([burst, shaken["keyed"], shaken["lasted_ms"], f"{keyed['p50'] / 1000:.0f}",
+                         f"{rtp['loss_percent']:.3f} %", delay["p50"], delay["p99"], delay["p999"], delay["max"]])
+            record("packet delay p99.9", f"{burst} DTLS handshakes at once", "us", delay["p999"])
+    table("100 calls with G.711 both ways, and DTLS handshakes that begin at once beside them",
+          ["at once", "got keys", "all within ms", "half within ms", "loss", "delay p50 us", "p99 us", "p99.9 us",
+           "max us"], rows)
 
 
 def signalling():
@@ -583,8 +643,8 @@ def main():
     print(f"commit {commit}; {os.cpu_count()} cores, {model}; Linux {platform.release()}; "
           f"load average {os.getloadavg()[0]:.1f}", flush=True)
     try:
-        for part in (media, srtp, signalling, transports, tls):
-            if part.__name__ in os.environ.get("PARTS", "media srtp signalling transports tls").split():
+        for part in (media, srtp, secured, signalling, transports, tls):
+            if part.__name__ in os.environ.get("PARTS", "media srtp secured signalling transports tls").split():
                 part()
         print(f"appended to {RESULTS.relative_to(ROOT)}; load average {os.getloadavg()[0]:.1f}")
     finally:

@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Blast(BlastArgs),
     /// One call at a time, timed to the microsecond, for use beside another load
     Probe(ProbeArgs),
+    /// Calls whose media waits for DTLS handshakes, which all begin in one moment
+    Shake(ShakeArgs),
     /// The called side alone
     Uas(UasArgs),
     /// Print the last call detail record of a file, one field a line
@@ -208,6 +210,35 @@ pub(crate) struct ProbeArgs {
     #[arg(long, default_value = "442079460000")]
     pub(crate) number: String,
     /// One JSON object in place of the line
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Send to addresses that are not this machine's
+    #[arg(long)]
+    pub(crate) allow_remote: bool,
+}
+
+/// `sbcload shake`.
+#[derive(Args, Clone)]
+pub(crate) struct ShakeArgs {
+    /// Where the calls go
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) to: SocketAddr,
+    /// Where the caller sits [default: a free port]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) uac: Option<SocketAddr>,
+    /// Calls to make, and handshakes
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) calls: u32,
+    /// New calls per second
+    #[arg(long, default_value_t = 200.0, value_parser = rate)]
+    pub(crate) rate: f64,
+    /// Seconds from the last handshake to hang-up
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    pub(crate) hold: f64,
+    /// Who is called
+    #[arg(long, default_value = "442079460000")]
+    pub(crate) number: String,
+    /// One JSON object in place of the lines
     #[arg(long)]
     pub(crate) json: bool,
     /// Send to addresses that are not this machine's

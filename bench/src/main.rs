@@ -1,9 +1,9 @@
 //! `sbcload`: real SIP and real RTP over real UDP sockets.
 //!
 //! One binary for every load this project puts on an SBC: whole calls with media (`call`), a flood
-//! of INVITEs that nobody means (`blast`), one call at a time timed to the microsecond (`probe`)
-//! and the called side alone (`uas`). It shares no code with the SBC, so it can't share its
-//! mistakes. What it deliberately does not know: TLS, TCP, registration, digest.
+//! of INVITEs that nobody means (`blast`), one call at a time timed to the microsecond (`probe`), calls
+//! that all shake hands in one moment (`shake`) and the called side alone (`uas`). It shares no code
+//! with the SBC but DTLS, so it can't share its mistakes. What it deliberately does not know: TLS, TCP, registration, digest.
 
 mod blast;
 mod call;
@@ -20,6 +20,7 @@ mod probe;
 mod report;
 mod rtp;
 mod sdp;
+mod shake;
 mod sip;
 mod srtp;
 mod stats;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         cli::Command::Call(arguments) => call::run(arguments),
         cli::Command::Blast(arguments) => blast::run(&arguments),
         cli::Command::Probe(arguments) => probe::run(&arguments),
+        cli::Command::Shake(arguments) => shake::run(&arguments),
         cli::Command::Uas(arguments) => call::run_called_side(arguments),
         cli::Command::Cdr(arguments) => cdr::run(&arguments),
     };
