@@ -17,7 +17,7 @@ use sbc::policy::plan::{
     Action, Bar, Book, Choice, Customer, Edition, Kept, Margin, Order, Origin, Plan, Porting,
     Quality, Record, Routing, Rule, Trace, Use, Vendor,
 };
-use sbc::policy::{Image, Interface, Outages, Route, Source, Target, Trunk};
+use sbc::policy::{Image, Interface, Outages, Probing, Route, Source, Target, Trunk};
 use sbc::quality::{Measure, Records, Standing};
 use sbc::question::{Answer, Dip, Names, Ported, PortedNumber, Query, Question};
 use std::sync::Arc;
@@ -702,6 +702,55 @@ fn who_is_surely_worse_than_asked_for_is_left_out_but_for_probes() {
     assert_eq!(tried_with(&image, &shown(&[(1, 200, 500)]), 0), cheapest_first);
     let all = shown(&[(1, 0, 500), (2, 0, 500), (3, 0, 500)]);
     assert_eq!(tried_with(&image, &all, 0), Err(Refusal::NoVendor));
+}
+
+/// Trunks tried while these are down, and the reasons.
+fn tried_without(image: &Image, down: &[u16]) -> (Result<Vec<u16>, Refusal>, String) {
+    let endpoint = |trunk: u16| match &image.trunks[usize::from(trunk)].endpoints[0] {
+        Target::Address(address) => *address,
+        Target::Name(query) => panic!("{query:?}"),
+    };
+    let outages: Outages = (1..4).map(|t| (t, endpoint(t), down.contains(&t))).collect();
+    let (page, names) = (Page::new(Image::WORDS), Names::default());
+    let call = Call {
+        image,
+        page: &page,
+        names: &names,
+        ported: &Ported::default(),
+        standing: &Standing::default(),
+        hour: 12,
+        number: "442079460000",
+        calling: "",
+        draw: 0,
+    };
+    let mut trace = Trace::default();
+    let tried = match decide_with(image, &Facts { outages: &outages, ..call.facts() }, &mut trace) {
+        Decision::Route(way) => {
+            Ok(way.candidates.iter().filter(|c| !c.out).map(|c| c.trunk).collect())
+        }
+        Decision::Refuse(refusal) => Err(refusal),
+        Decision::Need(question) => panic!("{question:?}"),
+    };
+    (tried, trace.record(image).to_string())
+}
+
+#[test]
+fn vendors_that_are_down_are_left_out_unless_nobody_else_is_left() {
+    let mut image = world(&decks(), SOLD, vec![rule(everything())]);
+    image.trunks.iter_mut().for_each(|trunk| trunk.probing = Some(Probing::default()));
+    assert_eq!(tried_without(&image, &[]).0, Ok(vec![1, 3, 2]));
+    let (tried, why) = tried_without(&image, &[1]);
+    assert_eq!(tried, Ok(vec![3, 2]));
+    assert!(why.contains("its trunks are down") && !why.contains("\nlast "), "{why}");
+    let (tried, why) = tried_without(&image, &[1, 2, 3]);
+    assert_eq!(tried, Ok(vec![1, 3, 2]), "{why}");
+    assert!(why.contains("\nlast      nobody who is up carries it"), "{why}");
+    let resort = |last_resort| Some(Probing { last_resort, ..Probing::default() });
+    image.trunks.iter_mut().for_each(|trunk| trunk.probing = resort(false));
+    assert_eq!(tried_without(&image, &[1, 2, 3]).0, Err(Refusal::NoVendor));
+    image.trunks[2].probing = resort(true);
+    assert_eq!(tried_without(&image, &[1, 2, 3]).0, Ok(vec![2]));
+    assert_eq!(tried_without(&image, &[1, 2]).0, Ok(vec![3]));
 }
 
 #[test]
