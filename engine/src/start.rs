@@ -27,6 +27,7 @@ use base::page::Page;
 use media::dtls::{Identity, Library, Provider};
 use node::{Birth, Fault, Inbox, Io, Limits, Outbox, Past, Shard};
 use sbc::policy::Image;
+use sbc::policy::security::{Keying, Srtp};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -292,6 +293,12 @@ fn draw() -> Result<[u8; 32], Fault> {
     kernel_random(&mut seed).map(|()| seed)
 }
 
+/// Whether a trunk shakes hands in the media path.
+fn has_dtls(image: &Image) -> bool {
+    let mut security = image.trunks.iter().map(|trunk| &trunk.media_security);
+    security.any(|media| media.srtp != Srtp::Off && media.keys.contains(&Keying::Dtls))
+}
+
 /// What legs shake hands with: a certificate of this life of the process, and one moment on both clocks.
 fn dtls() -> Result<Arc<dyn Provider>, Fault> {
     let identity = Identity::generate();
@@ -365,6 +372,8 @@ impl Seat {
         let mut outbox = Outbox::default();
         let now = io::now();
         let (region, mesh, ready) = (self.region, self.mesh, self.ready);
+        // Of trunks that a reload brings the first handshake pays for itself.
+        let dtls = self.birth.dtls.clone().filter(|_| has_dtls(&self.birth.image));
         let shard = Shard::thaw(self.birth, &self.limits, self.past, now, &mut outbox);
         let thread = Arc::new(AtomicI32::new(0));
         let counters = ShardCounters {
@@ -385,6 +394,11 @@ impl Seat {
                 && let Err(fault) = pin::pin(cpu, &format!("shard-{number}"))
             {
                 eprintln!("sbcd: {}; it runs anywhere", fault.what);
+            }
+            if let Some(dtls) = dtls
+                && !media::dtls::warm_up(&*dtls, io::now().mono)
+            {
+                eprintln!("sbcd: shard {number} could not shake hands with itself by DTLS");
             }
             let ended = catch_unwind(AssertUnwindSafe(|| match driver {
                 Driver::Uring { .. } => Uring::new(ports, Some(region), mesh, min_wait)

@@ -2,7 +2,7 @@
 
 mod world;
 
-use base::{Bytes, PortId};
+use base::{Bytes, Instant, PortId};
 use core::time::Duration;
 use media::dtls::{Failure, Fingerprint, Hash, Library, Provider, Role};
 use media::srtp::{Keys, MasterKey, Suite};
@@ -25,6 +25,12 @@ fn a_handshake_gives_both_sides_keys() {
         assert_eq!(link.near.media.counters.dtls_handshakes.get(), 1);
         assert_eq!(link.near.media.counters.dtls_waiting.get(), 0);
     }
+}
+
+#[test]
+fn a_library_that_warms_up_has_done_all_of_a_handshake() {
+    let now = Instant(7_000_000_000);
+    assert!(media::dtls::warm_up(&*library(), now));
 }
 
 #[test]
