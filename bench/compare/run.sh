@@ -2,7 +2,8 @@
 # Ourselves and the peers on the same load, in the same minutes, on this machine: rtpengine for media,
 # Kamailio for signalling. Prints tables and appends JSON lines to target/compare/results.jsonl.
 # Needs root and two cores; takes about five minutes. QUICK=1 shortens every run to a look,
-# PARTS=media, PARTS=srtp, PARTS=secured, PARTS=signalling, PARTS=transports or PARTS=tls does a part of it.
+# PARTS="media srtp secured signalling transports tls handshakes" does what it names. AHEAD=1 lets it go ahead
+# of everything else the machine does.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

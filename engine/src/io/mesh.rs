@@ -38,7 +38,7 @@ base::counters! {
         streams_accepted: counter "tandem_stream_accepted_total",
         /// Times a listener could not accept for want of descriptors or memory, and paused.
         stream_accepts_delayed: counter "tandem_stream_accepts_delayed_total",
-        /// Turns whose half millisecond for accepting connections and TLS handshakes did not suffice; the rest waited.
+        /// Turns whose half millisecond for accepting connections, TLS handshakes and closing what is late did not suffice.
         stream_setups_delayed: counter "tandem_stream_setups_delayed_total",
         /// Connections closed to make room: they never carried a message, or too much waited on them.
         streams_evicted: counter "tandem_stream_evicted_total",

@@ -111,6 +111,8 @@ pub(crate) struct Streams {
     /// The epoll may have something.
     ready: bool,
     swept: Instant,
+    /// Connections that have taken too long, and are closed when there is time.
+    overdue: VecDeque<u32>,
     /// What the shard is to hear next turn.
     letters: Vec<Letter>,
     /// Connections that are another shard's.
@@ -201,6 +203,7 @@ impl Streams {
             lane: Lane::default(),
             ready: true,
             swept: Instant(0),
+            overdue: VecDeque::new(),
             letters: Vec::new(),
             strays: Vec::new(),
             ring: Ring::new(places),
@@ -238,7 +241,7 @@ impl Streams {
     /// Whether a turn would find something already.
     pub(crate) fn is_ready(&self) -> bool {
         let has_work = self.ready || self.ring.has_orders() || !self.listed.is_empty();
-        has_work || !self.letters.is_empty() || !self.strays.is_empty()
+        has_work || !self.overdue.is_empty() || !self.letters.is_empty() || !self.strays.is_empty()
     }
 
     /// When a turn is wanted even if nothing happens.
@@ -262,8 +265,9 @@ impl Streams {
         }
         if now.since(self.swept) >= SWEEP {
             self.swept = now;
-            self.sweep(now, counters);
+            self.sweep(now);
         }
+        self.close_overdue(now, counters);
         letters.append(&mut self.letters);
         counters.streams.set(self.connections.len() as u64);
     }
@@ -591,23 +595,28 @@ impl Streams {
         count(&self.listeners, &self.counted, port, add);
     }
 
-    fn sweep(&mut self, now: Instant, counters: &IoCounters) {
+    fn sweep(&mut self, now: Instant) {
         self.balance();
-        let late: Vec<u32> =
-            self.connections.iter().filter(|(_, c)| c.is_late(now)).map(|(id, _)| *id).collect();
-        for id in late {
-            self.close(id, Ended::Late, counters);
-        }
-        let silent = self.connections.iter().filter(|(_, c)| c.is_silent(now));
-        for id in silent.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.close(id, Ended::Silent, counters);
-        }
+        self.overdue.clear();
+        let overdue = self.connections.iter().filter(|(_, c)| overdue(c, now).is_some());
+        self.overdue.extend(overdue.map(|(id, _)| *id));
         let connections = &self.connections;
         let is_waited_for = |id: &u32| connections.get(id).is_some_and(|c| !c.is_proven());
         self.unproven.retain(is_waited_for);
         for (place, listener) in self.listeners.iter_mut().enumerate().filter(|(_, l)| l.paused) {
             listener.paused = listener.watch(&self.epoll, place, libc::EPOLLIN).is_err();
             self.ready = true;
+        }
+    }
+
+    /// Closes those that took too long, as many as there is time for: thousands may have begun together.
+    fn close_overdue(&mut self, now: Instant, counters: &IoCounters) {
+        while !self.overdue.is_empty() && self.lane.admits(counters) {
+            let Some(id) = self.overdue.pop_front() else { return };
+            let why = self.connections.get(&id).and_then(|connection| overdue(connection, now));
+            if let Some(why) = why {
+                self.close(id, why, counters);
+            }
         }
     }
 
@@ -667,6 +676,12 @@ impl Listener {
         let token = LISTENERS + place as u64;
         control(epoll, libc::EPOLL_CTL_MOD, self.socket.as_raw_fd(), events, token)
     }
+}
+
+/// What a connection has taken too long for.
+fn overdue(connection: &Connection, now: Instant) -> Option<Ended> {
+    let late = connection.is_late(now).then_some(Ended::Late);
+    late.or_else(|| connection.is_silent(now).then_some(Ended::Silent))
 }
 
 /// Whether the process, or the machine, has no room for another connection.
