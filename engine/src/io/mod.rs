@@ -1,9 +1,9 @@
 //! Drivers: how a shard meets the kernel.
 //!
-//! [`uring`] and [`epoll`] implement the same contract, `node::Io`, and pass the same tests; [`probe`]
-//! chooses. [`port`] opens sockets, [`share`] lets ports share them, [`stream`] has connections, [`region`] keeps what must outlive the process,
-//! [`resident`] what must stay in memory, [`mesh`] connects
-//! shards and the gate. Nothing here knows what a datagram means.
+//! [`uring`] and [`epoll`] implement the same contract, `node::Io`, and pass the same tests; [`probe`] chooses.
+//! [`port`] opens sockets, [`share`] lets ports share them, [`stream`] has connections, [`region`] keeps what must
+//! outlive the process, [`resident`] what must stay in memory, [`mesh`] connects shards and the gate. Nothing here
+//! knows what a datagram means.
 
 mod address;
 mod buffers;

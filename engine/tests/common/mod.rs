@@ -182,6 +182,12 @@ impl Node {
         if ended || ready.is_none() {
             panic!("sbcd did not become ready:\n{}", self.process.log());
         }
+        // A peer of this test may be given one of them, and would hear nothing.
+        let log = self.process.log();
+        assert!(
+            !log.contains("the kernel may give media ports"),
+            "choose ports below 32768:\n{log}"
+        );
     }
 
     /// One command on the control socket.

@@ -1,11 +1,12 @@
 //! Calls: one or more legs, one CDR.
 //!
 //! `setup` takes an INVITE in, `hunt` tries candidates, each a `branch`, with an INVITE of `invite`'s, and
-//! follows `redirect`ions; `early` and `answer` hear what they say, `bridge`
-//! turns session descriptions into media plans, `exchange` carries offers across, `session` keeps dialogs alive, `pass`
-//! carries what is about neither, `transfer` gives it another leg, which may come from another call (`join`), `replace`
-//! puts whoever asks in a side's place, `direct` lets media pass us by, `release` ends it all.
-//! Which description is an offer and which an answer is for `offer_answer` to say. A call is plain data: `freeze` writes it with its transactions and media, `thaw` brings it back.
+//! follows `redirect`ions; `early` and `answer` hear what they say, `bridge` turns session descriptions into
+//! media plans, `exchange` carries offers across, `session` keeps dialogs alive, `pass` carries what is about
+//! neither, `transfer` gives it another leg, which may come from another call (`join`), `replace` puts whoever asks
+//! in a side's place, `direct` lets media pass us by, `release` ends it all. Which description is an offer and
+//! which an answer is for `offer_answer` to say. A call is plain data: `freeze` writes it with its transactions and
+//! media, `thaw` brings it back.
 
 pub(crate) mod answer;
 pub(crate) mod body;

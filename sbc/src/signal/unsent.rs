@@ -1,8 +1,9 @@
 //! Messages that a stream did not take: its connection broke, or could not be made (RFC 3261 18.4).
 //!
-//! A message is its own address: our branch says whose it was. A request within a dialog is tried once
-//! more at the peer's Contact, since the connection the peer came by is gone; any other is over, as if it
-//! had timed out. A CANCEL bears its INVITE's branch, which is still answered. One that went over TCP for its size is sent as datagrams. Responses need nothing: what repeats them is still running, or nobody waits for them.
+//! A message is its own address: our branch says whose it was. A request within a dialog is tried once more at the
+//! peer's Contact, since the connection the peer came by is gone; any other is over, as if it had timed out. A
+//! CANCEL bears its INVITE's branch, which is still answered. One that went over TCP for its size is sent as
+//! datagrams. Responses need nothing: what repeats them is still running, or nobody waits for them.
 
 use super::{Outcome, Signal, probe};
 use crate::core::Turn;

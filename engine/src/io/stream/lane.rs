@@ -1,5 +1,6 @@
 //! The time a turn has for setting connections up: accepting them, the steps of TLS handshakes, each of which costs
-//! a hundred times a message, and closing those that took too long, of which many may have begun together. What does not fit waits for the next turn, so that packets wait for no more.
+//! a hundred times a message, and closing those that took too long, of which many may have begun together. What
+//! does not fit waits for the next turn, so that packets wait for no more.
 
 use super::IoCounters;
 use std::time::{Duration, Instant};
