@@ -5,7 +5,7 @@ CARGO ?= cargo
 SEEDS ?= 1000
 SECONDS ?= 60
 
-.PHONY: help demo run test lint bench bench-decks churn compare sim fuzz packages
+.PHONY: help demo run test lint bench bench-decks churn compare loops sim fuzz packages
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,10 @@ compare: ## Ourselves and the peers on the same load, in the same minute (root)
 	@tools/packages.sh build peers
 	@$(CARGO) build --release --quiet -p engine -p bench
 	@bench/compare/run.sh
+
+loops: ## Loops and sockets that could relay media, on the same work in the same minutes (root; a workspace of its own)
+	@$(CARGO) build --release --quiet --manifest-path bench/compare/loops/Cargo.toml --target-dir target/loops
+	@target/loops/release/loops $(CALLS)
 
 sim: ## The whole-node simulator on SEEDS seeds
 	@$(CARGO) run --release --quiet -p sim -- --seeds $(SEEDS)
