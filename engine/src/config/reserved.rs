@@ -19,6 +19,13 @@ pub struct Handed {
 pub fn notes(config: &Config, handed: &Handed) -> Vec<Note> {
     let Some((first, last)) = pair(handed.range.split_whitespace()) else { return Vec::new() };
     let reserved: Vec<(u16, u16)> = handed.reserved.trim().split(',').filter_map(span).collect();
+    // The setting is one list: what it holds already stays in it.
+    let mut whole: Vec<String> = handed.reserved.trim().split(',').map(String::from).collect();
+    whole.extend(config.media.iter().map(|media| format!("{}-{}", media.first, media.last)));
+    whole.retain(|span| !span.is_empty());
+    whole.sort_unstable();
+    whole.dedup();
+    let whole = whole.join(",");
     let mut notes = Vec::new();
     for (media, interface) in config.media.iter().zip(config.image.interfaces.iter()) {
         let (low, high) = (media.first.max(first), media.last.min(last));
@@ -28,8 +35,8 @@ pub fn notes(config: &Config, handed: &Handed) -> Vec<Note> {
         }
         notes.push(Note(format!(
             "the kernel may give media ports {low}-{high} of interface {} to other programs, which then \
-             hear nothing; sysctl -w net.ipv4.ip_local_reserved_ports={}-{}",
-            interface.name, media.first, media.last
+             hear nothing; sysctl -w net.ipv4.ip_local_reserved_ports={whole}",
+            interface.name
         )));
     }
     notes
@@ -64,7 +71,8 @@ mod tests {
         let [note] = &told("32768\t60999\n", "\n")[..] else { panic!("one interface") };
         assert!(note.contains("media ports 32768-39999 of interface"), "{note}");
         assert!(note.ends_with("ip_local_reserved_ports=30000-39999"), "{note}");
-        assert_eq!(told("32768 60999", "8080,30000-38000").len(), 1);
+        let [note] = &told("32768 60999", "8080,30000-38000")[..] else { panic!("some are left") };
+        assert!(note.ends_with("=30000-38000,30000-39999,8080"), "what was reserved stays: {note}");
         for silent in ["30000-39999", "1-2,32768-39998,39999"] {
             assert!(told("32768 60999", silent).is_empty(), "{silent}");
         }
