@@ -5,12 +5,12 @@ set -euo pipefail
 
 declare -A commands=(
     [build]="cc:gcc make:make"
-    [peers]="sipp:sip-tester kamailio:kamailio rtpengine:rtpengine-daemon baresip:baresip-core linphonec:linphone-cli dnsmasq:dnsmasq-base openssl:openssl socat:socat chromium:chromium ip:iproute2 gcc:gcc python3:python3 tshark:tshark"
+    [peers]="sipp:sip-tester kamailio:kamailio rtpengine:rtpengine-daemon baresip:baresip-core linphonec:linphone-cli dnsmasq:dnsmasq-base openssl:openssl socat:socat chromium:chromium ip:iproute2 gcc:gcc python3:python3 tshark:tshark pkg-config:pkg-config"
 )
 
 # Packages without a command: a file that they have.
 declare -A files=(
-    [peers]="/usr/include/srtp2/srtp.h:libsrtp2-dev /usr/lib/*/kamailio/modules/websocket.so:kamailio-websocket-modules /usr/lib/*/kamailio/modules/tls.so:kamailio-tls-modules"
+    [peers]="/usr/include/srtp2/srtp.h:libsrtp2-dev /usr/include/openssl/ssl.h:libssl-dev /usr/lib/*/kamailio/modules/websocket.so:kamailio-websocket-modules /usr/lib/*/kamailio/modules/tls.so:kamailio-tls-modules"
 )
 
 missing=()

@@ -24,10 +24,9 @@ use crate::io::{self, epoll::Epoll};
 use crate::sandbox;
 use base::ShardId;
 use base::page::Page;
-use media::dtls::{Identity, Library, Provider};
+use media::dtls::{Certificate, Identity, Library, Provider};
 use node::{Birth, Fault, Inbox, Io, Limits, Outbox, Past, Shard};
 use sbc::policy::Image;
-use sbc::policy::security::{Keying, Srtp};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -106,7 +105,7 @@ pub fn run(mut config: Config, file: &Path) -> Result<(), Fault> {
     let limits = Arc::new(limits);
     let records: Vec<Vec<u8>> =
         claimed.pasts.iter().flat_map(|(_, p)| p.records().map(|(_, bytes)| bytes)).collect();
-    let dtls = dtls()?;
+    let dtls = dtls(&config.image)?;
     let (ready, recovered) = channel();
     let mut threads = Vec::new();
     let mut counters = Vec::new();
@@ -117,7 +116,7 @@ pub fn run(mut config: Config, file: &Path) -> Result<(), Fault> {
             key: secrets[shard + 1],
             steer_key: secrets[0],
             media_seed: draw()?,
-            dtls: Some(dtls.clone()),
+            dtls: dtls.clone(),
             image: config.image.clone(),
             page: page.clone(),
         };
@@ -293,18 +292,15 @@ fn draw() -> Result<[u8; 32], Fault> {
     kernel_random(&mut seed).map(|()| seed)
 }
 
-/// Whether a trunk shakes hands in the media path.
-fn has_dtls(image: &Image) -> bool {
-    let mut security = image.trunks.iter().map(|trunk| &trunk.media_security);
-    security.any(|media| media.srtp != Srtp::Off && media.keys.contains(&Keying::Dtls))
-}
-
-/// What legs shake hands with: a certificate of this life of the process, and one moment on both clocks.
-fn dtls() -> Result<Arc<dyn Provider>, Fault> {
-    let identity = Identity::generate();
+/// What legs shake hands with: certificates of this life of the process, and one moment on both clocks.
+/// RSA costs a fifth of a second to draw: only where a trunk asks for it.
+fn dtls(image: &Image) -> Result<Vec<Arc<dyn Provider>>, Fault> {
     let origin = (std::time::Instant::now(), io::now().mono);
-    let library = identity.and_then(|identity| Library::new(identity, origin));
-    library.map(|library| Arc::new(library) as Arc<dyn Provider>).map_err(|missing| Fault {
+    let library = Identity::generate().and_then(|identity| Library::new(identity, origin));
+    let library = library.map(|library| Arc::new(library) as Arc<dyn Provider>);
+    let rsa = image.shakes_hands_with(Certificate::Rsa).then(media::dtls::rsa);
+    let made: Result<Vec<_>, _> = [library].into_iter().chain(rsa).collect();
+    made.map_err(|missing| Fault {
         what: format!("could not prepare DTLS: {missing}"),
         remedy: "look at what the machine's processor and its random source lack".into(),
     })
@@ -373,7 +369,8 @@ impl Seat {
         let now = io::now();
         let (region, mesh, ready) = (self.region, self.mesh, self.ready);
         // Of trunks that a reload brings the first handshake pays for itself.
-        let dtls = self.birth.dtls.clone().filter(|_| has_dtls(&self.birth.image));
+        let mut dtls = self.birth.dtls.clone();
+        dtls.retain(|dtls| self.birth.image.shakes_hands_with(dtls.kind()));
         let shard = Shard::thaw(self.birth, &self.limits, self.past, now, &mut outbox);
         let thread = Arc::new(AtomicI32::new(0));
         let counters = ShardCounters {
@@ -395,9 +392,7 @@ impl Seat {
             {
                 eprintln!("sbcd: {}; it runs anywhere", fault.what);
             }
-            if let Some(dtls) = dtls
-                && !media::dtls::warm_up(&*dtls, io::now().mono)
-            {
+            if !dtls.iter().all(|dtls| media::dtls::warm_up(&**dtls, io::now().mono)) {
                 eprintln!("sbcd: shard {number} could not shake hands with itself by DTLS");
             }
             let ended = catch_unwind(AssertUnwindSafe(|| match driver {
@@ -497,7 +492,7 @@ mod tests {
                 key: (1, 2),
                 steer_key: (3, 4),
                 media_seed: [5; 32],
-                dtls: None,
+                dtls: Vec::new(),
                 page: Page::new(Image::WORDS),
                 image,
             };

@@ -10,10 +10,11 @@ use common::process::{Running, need};
 use common::rtpengine::Rtpengine;
 use common::wire::{Peer, header, respond};
 use common::{LONG, Lab, Node, Setup, within};
-use media::dtls::{Association, Event, Identity, Library, Provider, Role};
+use media::dtls::{Association, Certificate, Event, Identity, Library, Provider, Role};
 use media::srtp::Keys;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Our side of one association on a socket.
@@ -23,16 +24,25 @@ struct Side {
     peer: Option<SocketAddr>,
     started: std::time::Instant,
     keys: Option<Keys>,
+    certificate: Option<Vec<u8>>,
+    /// Datagrams of ours that are yet to be lost.
+    lost: usize,
 }
 
 impl Side {
-    fn new(role: Role, socket: UdpSocket, peer: Option<SocketAddr>) -> Side {
+    fn new(kind: Certificate, role: Role, socket: UdpSocket, peer: Option<SocketAddr>) -> Side {
         let started = std::time::Instant::now();
-        let library = Library::new(Identity::generate().unwrap(), (started, Instant(0))).unwrap();
-        let mut association = library.begin(role, Instant(0));
+        let provider: Arc<dyn Provider> = match kind {
+            Certificate::Ecdsa => {
+                let identity = Identity::generate().unwrap();
+                Arc::new(Library::new(identity, (started, Instant(0))).unwrap())
+            }
+            Certificate::Rsa => media::dtls::rsa().unwrap(),
+        };
+        let mut association = provider.begin(role, Instant(0));
         association.advance(Instant(0)).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        Side { association, socket, peer, started, keys: None }
+        Side { association, socket, peer, started, keys: None, certificate: None, lost: 0 }
     }
 
     /// Sends what is to be sent, and takes in the next datagram.
@@ -41,12 +51,15 @@ impl Side {
         loop {
             match self.association.next(&mut room) {
                 Event::Send(bytes) => {
-                    if let Some(peer) = self.peer {
+                    if self.lost > 0 {
+                        self.lost -= 1;
+                    } else if let Some(peer) = self.peer {
                         let _sent = self.socket.send_to(bytes, peer);
                     }
                 }
                 Event::Keys(keys) => self.keys = Some(*keys),
-                Event::Certificate(_) | Event::Other => {}
+                Event::Certificate(der) => self.certificate = Some(der.to_vec()),
+                Event::Other => {}
                 Event::Fail(why) => panic!("{why:?}"),
                 Event::Wait(_) => break,
             }
@@ -74,11 +87,22 @@ impl Side {
     }
 }
 
-/// Shakes hands with OpenSSL; both must have come to the same keys.
-fn with_openssl(name: &str, role: Role, profile: &str, len: usize) {
+/// Shakes hands with OpenSSL; both must have come to the same keys. With a cipher of RSA's it has that alone,
+/// and so many of our datagrams are lost.
+fn with_openssl(name: &str, role: Role, (profile, len): (&str, usize), rsa: Option<(&str, usize)>) {
     need("openssl", "openssl");
     let lab = Lab::new(name);
-    Authority::new(&lab).issue("peer", "DNS:peer");
+    let kind = if rsa.is_some() { Certificate::Rsa } else { Certificate::Ecdsa };
+    match kind {
+        Certificate::Ecdsa => Authority::new(&lab).issue("peer", "DNS:peer"),
+        Certificate::Rsa => {
+            let mut command = Command::new("openssl");
+            command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=peer"]);
+            command.args(["-keyout", "peer.key", "-out", "peer.pem"]).current_dir(&lab.dir);
+            assert!(command.output().unwrap().status.success());
+        }
+    }
+    let cipher = rsa.map_or_else(String::new, |(cipher, _)| format!("-cipher {cipher}"));
     let ours = UdpSocket::bind((lab.ip, 0)).unwrap();
     let at = ours.local_addr().unwrap();
     let (what, address, theirs) = match role {
@@ -91,7 +115,7 @@ fn with_openssl(name: &str, role: Role, profile: &str, len: usize) {
     // It ends with its input.
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!(
-        "sleep 60 | openssl {what} -dtls1_2 {address} -cert peer.pem -key peer.key -use_srtp {profile} \
+        "sleep 60 | openssl {what} -dtls1_2 {address} -cert peer.pem -key peer.key {cipher} -use_srtp {profile} \
          -keymatexport EXTRACTOR-dtls_srtp -keymatexportlen {len}"
     ));
     command.current_dir(&lab.dir);
@@ -101,7 +125,8 @@ fn with_openssl(name: &str, role: Role, profile: &str, len: usize) {
         let up = within(LONG, || openssl.log().contains("ACCEPT").then_some(()));
         assert!(up.is_some(), "{}", openssl.log());
     }
-    let mut side = Side::new(role, ours, theirs);
+    let mut side = Side::new(kind, role, ours, theirs);
+    side.lost = rsa.map_or(0, |(_, lost)| lost);
     let same = within(LONG, || {
         side.step();
         let material = side.material(role)?;
@@ -109,14 +134,26 @@ fn with_openssl(name: &str, role: Role, profile: &str, len: usize) {
         openssl.log().contains(&format!("Keying material: {hex}")).then_some(())
     });
     assert!(same.is_some(), "{:?}\n{}", side.material(role), openssl.log());
+    assert!(side.certificate.is_some_and(|der| !der.is_empty()));
 }
 
 #[test]
 fn openssl_comes_to_the_same_keys() {
     for (profile, len) in [("SRTP_AES128_CM_SHA1_80", 60), ("SRTP_AEAD_AES_256_GCM", 88)] {
-        with_openssl("openssl-client", Role::Passive, profile, len);
-        with_openssl("openssl-server", Role::Active, profile, len);
+        with_openssl("openssl-client", Role::Passive, (profile, len), None);
+        with_openssl("openssl-server", Role::Active, (profile, len), None);
     }
+}
+
+#[test]
+fn openssl_with_rsa_alone_comes_to_the_same_keys() {
+    let (short, long) = (("SRTP_AES128_CM_SHA1_80", 60), ("SRTP_AEAD_AES_256_GCM", 88));
+    let ephemeral = Some(("ECDHE-RSA-AES128-GCM-SHA256", 0));
+    with_openssl("rsa-client", Role::Passive, short, ephemeral);
+    with_openssl("rsa-server", Role::Active, long, ephemeral);
+    // What a stack of 2012 has; and the first flight of ours is lost, so that it is sent again.
+    with_openssl("rsa-old-client", Role::Passive, short, Some(("AES128-SHA", 1)));
+    with_openssl("rsa-old-server", Role::Active, short, Some(("AES128-SHA", 1)));
 }
 
 /// One end of a call: a socket with plain RTP, and rtpengine between it and us.
@@ -160,6 +197,9 @@ struct How {
     dtls: &'static str,
 }
 
+/// What rtpengine is told of its certificate where it is to have RSA alone.
+const RSA_ALONE: &str = "--dtls-cert-cipher=RSA";
+
 const DTLS: How = How {
     trunk: "srtp = \"required\"\nsrtp_keys = [\"dtls\"]\n",
     transport: "UDP/TLS/RTP/SAVP",
@@ -177,7 +217,9 @@ const SDES: How = How {
 fn call(name: &str, ports: u16, near: How, far: How) {
     let mut lab = Lab::new(name);
     lab.ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let mut rtpengine = Rtpengine::start(&lab, ports);
+    let has_rsa = |side: &How| side.trunk.contains("\"rsa\"");
+    let rsa = (has_rsa(&near) || has_rsa(&far)).then_some(RSA_ALONE);
+    let mut rtpengine = Rtpengine::start_with(&lab, ports, rsa.as_slice());
     let (caller, callee) = (Peer::bind((lab.ip, 0).into()), Peer::bind((lab.ip, 0).into()));
     let mut setup = Setup::new(&lab, callee.address);
     setup.interface = format!("media_ports = \"{}-{}\"\n", ports + 200, ports + 299);
@@ -294,4 +336,11 @@ fn rtpengine_with_ice_and_a_handshake() {
         ..DTLS
     };
     call("ice-dtls", 21_200, ice, DTLS);
+}
+
+#[test]
+fn rtpengine_with_rsa_alone_by_handshakes() {
+    let rsa = "srtp = \"required\"\nsrtp_keys = [\"dtls\"]\ndtls_certificate = \"rsa\"\n";
+    let (near, far) = (How { trunk: rsa, ..DTLS }, How { trunk: rsa, dtls: "passive", ..DTLS });
+    call("rsa-rsa", 21_600, near, far);
 }

@@ -4,7 +4,7 @@ mod world;
 
 use base::{Bytes, Instant, PortId};
 use core::time::Duration;
-use media::dtls::{Failure, Fingerprint, Hash, Library, Provider, Role};
+use media::dtls::{Certificate, Failure, Fingerprint, Hash, Library, Provider, Role};
 use media::srtp::{Keys, MasterKey, Suite};
 use media::{Discard, Learn, Media, Notice, Security, Verdict};
 use std::sync::Arc;
@@ -54,9 +54,10 @@ fn what_is_lost_is_sent_again() {
 fn another_certificate_is_a_named_end() {
     let mut link = Link::new();
     let stranger = library();
-    let mut towards_far = terms(Role::Active, &link.far.media, &link.near.media);
+    let kind = Certificate::Ecdsa;
+    let mut towards_far = terms(Role::Active, kind, &link.far.media, &link.near.media);
     towards_far.fingerprint = Fingerprint::new(Hash::Sha256, &stranger.fingerprint()).unwrap();
-    let towards_near = terms(Role::Passive, &link.near.media, &link.far.media);
+    let towards_near = terms(Role::Passive, kind, &link.near.media, &link.far.media);
     let (bob, alice) = (link.near.bob, link.far.alice);
     link.near.program(bob, |plan| plan.security = Security::Dtls(Box::new(towards_far)));
     link.far.program(alice, |plan| plan.security = Security::Dtls(Box::new(towards_near)));
@@ -214,5 +215,71 @@ fn a_peer_that_never_comes_is_told_of_again_and_again() {
         let why = Failure::Timeout;
         let told = link.notices.iter().filter(|n| **n == Notice::Unsecured { end: bob, why });
         assert_eq!(told.count(), 3, "{role:?}: {:?}", link.notices);
+    }
+}
+
+#[cfg(feature = "dtls-openssl")]
+#[test]
+fn a_handshake_under_rsa_gives_both_sides_keys() {
+    for role in [Role::Active, Role::Passive] {
+        let mut link = Link::new();
+        for world in [&mut link.near, &mut link.far] {
+            world.media.set_dtls(media::dtls::rsa().unwrap());
+        }
+        link.certificate = Certificate::Rsa;
+        link.agree(role, 0);
+        assert_eq!(link.carry(&voice(1)), Err(Discard::NoKeys), "nothing goes before");
+        link.shake(|_| false);
+        assert_eq!(link.secured(), 2, "both are told");
+        for i in 2..20 {
+            link.pass(20);
+            assert_eq!(link.carry(&voice(i)).unwrap()[12..], voice(i)[12..]);
+        }
+        // Another association, under the other kind, takes over as any does.
+        link.certificate = Certificate::Ecdsa;
+        link.agree(role, 0);
+        link.shake(|_| false);
+        assert_eq!(link.secured(), 2);
+        assert!(link.carry(&voice(20)).is_ok());
+    }
+}
+
+#[cfg(feature = "dtls-openssl")]
+#[test]
+fn a_peer_under_rsa_is_judged_like_any() {
+    let now = Instant(7_000_000_000);
+    let [ours, theirs, stranger] = [0; 3].map(|_| media::dtls::rsa().unwrap());
+    assert!(media::dtls::warm_up(&*ours, now));
+    for role in [Role::Active, Role::Passive] {
+        // The far side expects another certificate than the near side has.
+        let mut link = Link::new();
+        link.near.media.set_dtls(ours.clone());
+        link.far.media.set_dtls(theirs.clone());
+        link.certificate = Certificate::Rsa;
+        link.agree(role, 0);
+        let far = if role == Role::Active { Role::Passive } else { Role::Active };
+        let mut towards_near = terms(far, Certificate::Rsa, &link.near.media, &link.far.media);
+        towards_near.fingerprint = Fingerprint::new(Hash::Sha256, &stranger.fingerprint()).unwrap();
+        let alice = link.far.alice;
+        link.far.program(alice, |plan| plan.security = Security::Dtls(Box::new(towards_near)));
+        link.shake(|_| false);
+        let unsecured = Notice::Unsecured { end: alice, why: Failure::Fingerprint };
+        assert!(link.notices.contains(&unsecured), "{role:?}: {:?}", link.notices);
+        // One side has RSA alone, and the other, as it was told, ECDSA.
+        let mut link = Link::new();
+        link.near.media.set_dtls(ours.clone());
+        link.agree(role, 0);
+        let (_, digest) = link.far.media.certificate(Certificate::Ecdsa).unwrap();
+        let fingerprint = Fingerprint::new(Hash::Sha256, &digest).unwrap();
+        let (name, _) = link.near.media.certificate(Certificate::Rsa).unwrap();
+        let bob = link.near.bob;
+        let towards_far = media::dtls::Terms { role, fingerprint, tls_id: 0, ours: name };
+        link.near.program(bob, |plan| plan.security = Security::Dtls(Box::new(towards_far)));
+        link.shake(|_| false);
+        assert_eq!(link.secured(), 0, "{role:?}");
+        let failures = |world: &world::World| {
+            world.media.counters.dtls_failures.get(Failure::Protocol.index())
+        };
+        assert!(failures(&link.near) + failures(&link.far) > 0, "{role:?}");
     }
 }

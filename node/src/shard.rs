@@ -25,8 +25,8 @@ pub struct Birth {
     pub epoch: u64,
     /// Secret of this shard.
     pub key: (u64, u64),
-    /// What legs shake hands with; none: no DTLS.
-    pub dtls: Option<Arc<dyn Provider>>,
+    /// What legs shake hands with, one for each kind of certificate; none: no DTLS.
+    pub dtls: Vec<Arc<dyn Provider>>,
     /// What the media of this shard draws its secrets from; never the same twice.
     pub media_seed: [u8; 32],
     /// Secret of the node.
@@ -79,7 +79,7 @@ impl Shard {
             transactions: mine.transactions,
         };
         let mut media = Media::new(media_ports(mine), birth.media_seed, now.mono);
-        if let Some(dtls) = birth.dtls {
+        for dtls in birth.dtls {
             media.set_dtls(dtls);
         }
         let mut shard = Shard {

@@ -2,14 +2,19 @@
 
 use super::read::{At, Report, Section};
 use super::report::Problem;
+use media::dtls::{Certificate, HAS_RSA};
 use media::srtp::Suite;
 use sbc::policy::security::{Keying, MediaSecurity, Srtp};
 use sbc::policy::{Image, Transport};
+use std::ops::Range;
 
 const POLICIES: [(&str, Srtp); 3] =
     [("off", Srtp::Off), ("preferred", Srtp::Preferred), ("required", Srtp::Required)];
 
 const KEYINGS: [(&str, Keying); 2] = [("sdes", Keying::Sdes), ("dtls", Keying::Dtls)];
+
+const CERTIFICATES: [(&str, Certificate); 2] =
+    [("ecdsa", Certificate::Ecdsa), ("rsa", Certificate::Rsa)];
 
 /// Reads the keys of a trunk whose SIP is carried by `transport`.
 pub(super) fn read(
@@ -26,11 +31,17 @@ pub(super) fn read(
     let keying = |text: &str| KEYINGS.iter().find(|(name, _)| *name == text).map(|found| found.1);
     let keys = s.parsed_list(report, "srtp_keys", "\"sdes\" or \"dtls\"", keying);
     let over_plain_sip = s.flag(report, "srtp_over_plain_sip", false);
+    let has_certificate = s.has("dtls_certificate");
+    let certificate = s.choice(report, "dtls_certificate", &CERTIFICATES).unwrap_or_default();
+    if let Some(problem) = unbuilt(s.place("dtls_certificate"), certificate, HAS_RSA) {
+        report.push(problem);
+    }
     let is_misspelt = choice.is_none() && s.has_entries("srtp");
     if srtp == Srtp::Off && !is_misspelt {
         idle(s, "srtp_suites", listed.is_some(), report);
         idle(s, "srtp_keys", keys.is_some(), report);
         idle(s, "srtp_over_plain_sip", over_plain_sip, report);
+        idle(s, "dtls_certificate", has_certificate, report);
     }
     let keys = each_once(s, "srtp_keys", keys, report, |keying: Keying| {
         KEYINGS.iter().find(|(_, k)| *k == keying).map_or("", |(name, _)| name)
@@ -58,9 +69,27 @@ pub(super) fn read(
             }
         }
     }
+    if srtp != Srtp::Off && has_certificate && !keys.contains(&Keying::Dtls) {
+        let message = "`dtls_certificate` without \"dtls\"";
+        let problem = Problem::new(s.place("dtls_certificate"), message);
+        report.push(problem.expected("\"dtls\" in `srtp_keys`"));
+    }
     let suites = each_once(s, "srtp_suites", listed, report, Suite::name);
     let suites = suites.unwrap_or(MediaSecurity::SUITES.to_vec());
-    MediaSecurity { srtp, keys, suites, over_plain_sip }
+    MediaSecurity { srtp, keys, suites, certificate, over_plain_sip }
+}
+
+/// A certificate that this program was built without.
+fn unbuilt(at: Range<usize>, certificate: Certificate, has_rsa: bool) -> Option<Problem> {
+    let is_missing = certificate == Certificate::Rsa && !has_rsa;
+    is_missing.then(|| {
+        let message = "this sbcd was built without RSA for DTLS";
+        let problem = Problem::new(at, message);
+        let problem = problem.expected("\"ecdsa\", which every peer of the last ten years has");
+        problem.help(
+            "or build it with `cargo build --release -p engine --features dtls-openssl`, which wants libssl-dev",
+        )
+    })
 }
 
 /// A key that does nothing without `srtp`.
@@ -114,4 +143,18 @@ pub fn notes(image: &Image) -> impl Iterator<Item = String> {
             None
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_built_in_is_refused_with_its_remedy() {
+        let problem = unbuilt(3..8, Certificate::Rsa, false).expect("a problem");
+        assert_eq!(problem.span, 3..8);
+        assert!(problem.help.is_some_and(|help| help.contains("--features dtls-openssl")));
+        assert!(unbuilt(3..8, Certificate::Rsa, true).is_none());
+        assert!(unbuilt(3..8, Certificate::Ecdsa, false).is_none());
+    }
 }

@@ -6,6 +6,8 @@
 use super::interface::MediaPorts;
 use super::node::{Cdr, Driver, MediaSockets, Node, OnFull, Shards};
 use super::{Config, ConfigErrors, Problem};
+use media::dtls::Certificate;
+use sbc::policy::security::MediaSecurity;
 use sbc::policy::{Image, Interface, MAX_TRUNKS, TooManyTrunks};
 use std::ops::Range;
 use std::path::Path;
@@ -57,6 +59,7 @@ impl Config {
         let listen = |c: &Config| c.metrics.map_or("none".to_owned(), |m| m.listen.to_string());
         hold("metrics", "listen", listen(self), listen(next));
         problems.extend(self.fixed_interfaces(next, file));
+        problems.extend(self.fixed_certificates(next, file));
         problems
     }
 
@@ -86,6 +89,20 @@ impl Config {
             }
         }
         problems
+    }
+
+    /// Certificates of handshakes are made at the start, that with RSA where a trunk asks for it.
+    fn fixed_certificates(&self, next: &Config, file: &DeTable<'_>) -> Option<Problem> {
+        let asks = |config: &Config| config.image.shakes_hands_with(Certificate::Rsa);
+        if asks(self) || !asks(next) {
+            return None;
+        }
+        let is_first = |security: &MediaSecurity| security.handshake() == Some(Certificate::Rsa);
+        let first = next.image.trunks.iter().position(|trunk| is_first(&trunk.media_security))?;
+        let at = nth_place(file, "trunk", first, "dtls_certificate");
+        let message = "no trunk had `dtls_certificate = \"rsa\"` when the node started";
+        let problem = Problem::new(at, message).expected("\"ecdsa\", until it is restarted");
+        Some(problem.help("put it back, or restart the node"))
     }
 
     fn interfaces(&self) -> impl Iterator<Item = (&Interface, &MediaPorts)> {

@@ -19,9 +19,14 @@ pub(crate) struct Rtpengine {
 impl Rtpengine {
     /// One on ports of its own: what it listens on may have gone to somebody else in between.
     pub(crate) fn start(lab: &Lab, first_port: u16) -> Rtpengine {
+        Rtpengine::start_with(lab, first_port, &[])
+    }
+
+    /// The same, with options beside.
+    pub(crate) fn start_with(lab: &Lab, first_port: u16, options: &[&str]) -> Rtpengine {
         need("rtpengine", "rtpengine-daemon");
         for attempt in 0.. {
-            let mut rtpengine = Rtpengine::launch(lab, first_port);
+            let mut rtpengine = Rtpengine::launch(lab, first_port, options);
             let up = within(LONG, || {
                 let answer = rtpengine.try_ask("c0", &[("command", "ping")]);
                 answer.map(|_| true).or(rtpengine.process.ended().map(|_| false))
@@ -34,7 +39,7 @@ impl Rtpengine {
         unreachable!("the last attempt fails the test")
     }
 
-    fn launch(lab: &Lab, first_port: u16) -> Rtpengine {
+    fn launch(lab: &Lab, first_port: u16, options: &[&str]) -> Rtpengine {
         let ng = lab.udp();
         let mut command = Command::new("rtpengine");
         command.args([
@@ -49,6 +54,7 @@ impl Rtpengine {
         command.arg(format!("--listen-cli={}", lab.tcp()));
         command.arg(format!("--port-min={first_port}"));
         command.arg(format!("--port-max={}", first_port + 98));
+        command.args(options);
         command.arg(format!("--pidfile={}", lab.file("rtpengine.pid").display()));
         let process = Running::start(command, &lab.file("rtpengine.log"));
         let control = UdpSocket::bind((lab.ip, 0)).unwrap();

@@ -403,7 +403,7 @@ impl World {
             epoch,
             key: (self.options.seed, secrets * 256 + shard as u64),
             steer_key: (self.options.seed, secrets),
-            dtls: Some(Arc::new(Twin::new(media_seed(self.options.seed, epoch, 0)))),
+            dtls: vec![Arc::new(Twin::new(media_seed(self.options.seed, epoch, 0)))],
             media_seed: media_seed(self.options.seed, epoch, shard),
             image: self.image.clone(),
             page: self.page.clone(),

@@ -4,7 +4,7 @@
 //! where packets are relayed: a datagram is copied and waits here, and the turn after has the next few.
 
 use super::keying::{Keying, LINGER, MOST_WAITING, PATIENCE};
-use super::{Event, Failure, Provider, Role};
+use super::{Certificate, Event, Failure, Provider, Role};
 use crate::EndKey;
 use crate::end::{End, News};
 use crate::guard::Guard;
@@ -28,7 +28,8 @@ const ROOM: usize = 8_192;
 
 /// Handshakes of a shard.
 pub(crate) struct Lane {
-    provider: Option<Arc<dyn Provider>>,
+    /// What shakes hands: one for each kind of certificate that we have.
+    providers: Vec<Arc<dyn Provider>>,
     /// Legs whose turn comes, each once.
     ready: VecDeque<EndKey>,
     /// When others have something to do; one that has moved is passed over.
@@ -48,12 +49,17 @@ enum Step {
 impl Lane {
     pub(crate) fn new() -> Lane {
         Lane {
-            provider: None,
+            providers: Vec::new(),
             ready: VecDeque::new(),
             timers: BinaryHeap::new(),
             waiting: 0,
             room: Vec::new(),
         }
+    }
+
+    /// Whose certificate a leg's peer was told of.
+    fn provider(&self, certificate: u64) -> Option<&Arc<dyn Provider>> {
+        self.providers.iter().find(|provider| provider.certificate() == certificate)
     }
 
     /// When there is something to do: at once while anybody waits.
@@ -84,14 +90,15 @@ impl Lane {
 }
 
 impl Media {
-    /// Lets legs agree upon keys by DTLS, with this.
+    /// Lets legs agree upon keys by DTLS, with this, under its kind of certificate.
     pub fn set_dtls(&mut self, provider: Arc<dyn Provider>) {
-        self.lane.provider = Some(provider);
+        self.lane.providers.retain(|other| other.kind() != provider.kind());
+        self.lane.providers.push(provider);
     }
 
-    /// Our certificate: its short name and its SHA-256. None where there is no DTLS.
-    pub fn certificate(&self) -> Option<(u64, [u8; 32])> {
-        let provider = self.lane.provider.as_ref()?;
+    /// Our certificate of a kind: its short name and its SHA-256. None where there is no such DTLS.
+    pub fn certificate(&self, kind: Certificate) -> Option<(u64, [u8; 32])> {
+        let provider = self.lane.providers.iter().find(|provider| provider.kind() == kind)?;
         Some((provider.certificate(), provider.fingerprint()))
     }
 
@@ -118,8 +125,7 @@ impl Media {
         let Some(end) = self.ends.get_mut(key) else { return };
         if let Guard::Keying(keying) = &mut end.guard {
             let is_idle = keying.association.is_none() && !keying.is_agreed;
-            let ours = self.lane.provider.as_ref().map(|provider| provider.certificate());
-            let is_stale = ours != Some(keying.terms.ours);
+            let is_stale = self.lane.provider(keying.terms.ours).is_none();
             if is_idle && (keying.terms.role == Role::Active || is_stale) {
                 keying.due = Some(Instant(0));
                 self.lane.list(key, keying);
@@ -151,14 +157,14 @@ impl Media {
 
     /// One step of a leg.
     fn turn_of(&mut self, key: EndKey, now: Instant, out: &mut Texts, notices: &mut Vec<Notice>) {
-        let Some(provider) = self.lane.provider.clone() else { return };
         let Some(end) = self.ends.get_mut(key) else { return };
         let Guard::Keying(mut keying) = core::mem::replace(&mut end.guard, Guard::Closed) else {
             return;
         };
         keying.is_listed = false;
         let had = keying.waiting.len();
-        let step = end.step(&mut keying, &*provider, now, &mut self.lane.room, out);
+        let provider = self.lane.provider(keying.terms.ours).cloned();
+        let step = end.step(&mut keying, provider.as_deref(), now, &mut self.lane.room, out);
         self.lane.waiting -= had - keying.waiting.len();
         match step {
             Step::Nothing => {}
@@ -208,18 +214,21 @@ impl End {
     fn step(
         &mut self,
         keying: &mut Keying,
-        provider: &dyn Provider,
+        provider: Option<&dyn Provider>,
         now: Instant,
         room: &mut Vec<u8>,
         out: &mut Texts,
     ) -> Step {
         let datagram = keying.waiting.pop_front();
-        if keying.terms.ours != provider.certificate() && !keying.is_agreed {
+        let Some(provider) = provider else {
+            if keying.is_agreed {
+                return Step::Nothing;
+            }
             // The peer expects the certificate of another life of the process.
             keying.due = None;
             keying.failed = Some(Failure::Restart);
             return Step::Failed(Failure::Restart);
-        }
+        };
         let to = self.dtls_target(keying);
         let is_due = keying.due.is_some_and(|due| due <= now);
         if keying.association.is_none() {

@@ -135,7 +135,7 @@ impl Association for Shaking {
             Output::Packet(bytes) => Event::Send(bytes),
             Output::PeerCert(der) => Event::Certificate(der),
             Output::KeyingMaterial(material, profile) => {
-                match keys(&material, profile, self.role) {
+                match suite(profile).and_then(|suite| keys(&material, suite, self.role)) {
                     Some(keys) => Event::Keys(keys),
                     None => Event::Fail(Failure::NoProfile),
                 }
@@ -160,14 +160,17 @@ fn named(error: Error) -> Failure {
     if matches!(error, Error::Timeout(_)) { Failure::Timeout } else { Failure::Protocol }
 }
 
-/// The keys of both directions: client's key, server's key, client's salt, server's salt (RFC 5764 §4.2).
-fn keys(material: &[u8], profile: SrtpProfile, role: Role) -> Option<Box<Keys>> {
-    let suite = match profile {
+fn suite(profile: SrtpProfile) -> Option<Suite> {
+    Some(match profile {
         SrtpProfile::AES128_CM_SHA1_80 => Suite::AesCm128HmacSha1_80,
         SrtpProfile::AEAD_AES_128_GCM => Suite::AeadAes128Gcm,
         SrtpProfile::AEAD_AES_256_GCM => Suite::AeadAes256Gcm,
         _ => return None,
-    };
+    })
+}
+
+/// The keys of both directions: client's key, server's key, client's salt, server's salt (RFC 5764 §4.2).
+pub(super) fn keys(material: &[u8], suite: Suite, role: Role) -> Option<Box<Keys>> {
     let (key, salt) = (suite.key_len(), suite.salt_len());
     let part = |side: usize| {
         let mut master = Zeroizing::new(Vec::with_capacity(key + salt));

@@ -3,12 +3,15 @@
 //! Signalling says who begins and what the peer's certificate hashes to ([`Terms`], RFC 8122, RFC 8842); an
 //! [`Association`] shakes hands. Handshakes are done in a lane of their own, a few steps a turn (`lane.rs`),
 //! so that however many begin at once no packet of an established flow waits for them. The protocol itself
-//! is a library's (`library.rs`); it draws its own randomness, so the simulator brings a scripted twin.
+//! is a library's (`library.rs`, and `rsa.rs` where that was built in); it draws its own randomness, so the
+//! simulator brings a scripted twin.
 
 mod fingerprint;
 mod keying;
 mod lane;
 mod library;
+#[cfg(feature = "dtls-openssl")]
+mod rsa;
 
 pub use fingerprint::{Fingerprint, Hash};
 pub(crate) use keying::Keying;
@@ -19,6 +22,7 @@ pub use library::{Identity, Library, NoIdentity};
 
 use crate::srtp::Keys;
 use base::Instant;
+use std::sync::Arc;
 
 /// Which side begins (RFC 4145, RFC 8842 §5.1).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -34,6 +38,33 @@ base::plain!(
         Passive = 1,
     }
 );
+
+/// What a certificate of ours has for a key.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Certificate {
+    /// ECDSA on P-256, which everything of the last ten years has.
+    #[default]
+    Ecdsa,
+    /// RSA, for peers that have nothing else.
+    Rsa,
+}
+base::plain!(
+    enum Certificate {
+        Ecdsa = 0,
+        Rsa = 1,
+    }
+);
+
+/// Whether associations under an RSA certificate were built in: the feature `dtls-openssl`.
+pub const HAS_RSA: bool = cfg!(feature = "dtls-openssl");
+
+/// What shakes hands under a new RSA certificate; none where it was not built in.
+pub fn rsa() -> Result<Arc<dyn Provider>, NoIdentity> {
+    #[cfg(feature = "dtls-openssl")]
+    return rsa::OpenSsl::new().map(|openssl| Arc::new(openssl) as Arc<dyn Provider>);
+    #[cfg(not(feature = "dtls-openssl"))]
+    Err(NoIdentity)
+}
 
 /// What signalling agreed upon. Other terms are another association.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -51,6 +82,10 @@ base::plain!(struct Terms { role, fingerprint, tls_id, ours });
 
 /// Makes associations: the library in a node, a scripted twin in the simulator.
 pub trait Provider: Send + Sync {
+    /// What our certificate has for a key.
+    fn kind(&self) -> Certificate {
+        Certificate::Ecdsa
+    }
     /// The SHA-256 of our certificate.
     fn fingerprint(&self) -> [u8; 32];
     /// A new association, which has sent nothing yet.
@@ -124,7 +159,7 @@ base::cases! {
         Fingerprint = "fingerprint",
         /// The peer did not answer in time.
         Timeout = "timeout",
-        /// Nothing common: no version, cipher or group, or the peer's certificate is not ECDSA.
+        /// Nothing common: no version, cipher or group, or the peer's certificate is of another kind.
         Protocol = "protocol",
         /// The peer agreed to no SRTP profile (RFC 5764 §4.1).
         NoProfile = "no_profile",

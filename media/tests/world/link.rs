@@ -2,7 +2,7 @@
 
 use super::{ALICE, BOB, World, at};
 use base::{Instant, Texts};
-use media::dtls::{Fingerprint, Hash, Identity, Library, Role, Terms};
+use media::dtls::{Certificate, Fingerprint, Hash, Identity, Library, Role, Terms};
 use media::{Discard, Media, Notice, Security, Verdict};
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ pub struct Link {
     pub far: World,
     pub texts: Texts,
     pub notices: Vec<Notice>,
+    /// What both shake hands under.
+    pub certificate: Certificate,
 }
 
 #[allow(
@@ -24,10 +26,10 @@ pub fn library() -> Arc<Library> {
     Arc::new(Library::new(identity, origin).expect("a library"))
 }
 
-pub fn terms(role: Role, of: &Media, ours: &Media) -> Terms {
-    let (_, digest) = of.certificate().expect("DTLS");
+pub fn terms(role: Role, kind: Certificate, of: &Media, ours: &Media) -> Terms {
+    let (_, digest) = of.certificate(kind).expect("DTLS");
     let fingerprint = Fingerprint::new(Hash::Sha256, &digest).expect("of its length");
-    Terms { role, fingerprint, tls_id: 0, ours: ours.certificate().expect("DTLS").0 }
+    Terms { role, fingerprint, tls_id: 0, ours: ours.certificate(kind).expect("DTLS").0 }
 }
 
 impl Link {
@@ -37,6 +39,7 @@ impl Link {
             far: World::new(),
             texts: Texts::default(),
             notices: Vec::new(),
+            certificate: Certificate::Ecdsa,
         };
         for world in [&mut link.near, &mut link.far] {
             world.media.set_dtls(library());
@@ -56,8 +59,9 @@ impl Link {
             Role::Active => Role::Passive,
             Role::Passive => Role::Active,
         };
-        let towards_far = Terms { tls_id, ..terms(near, &self.far.media, &self.near.media) };
-        let towards_near = Terms { tls_id, ..terms(far, &self.near.media, &self.far.media) };
+        let (kind, near_media, far_media) = (self.certificate, &self.near.media, &self.far.media);
+        let towards_far = Terms { tls_id, ..terms(near, kind, far_media, near_media) };
+        let towards_near = Terms { tls_id, ..terms(far, kind, near_media, far_media) };
         let (bob, alice) = (self.near.bob, self.far.alice);
         self.near.program(bob, |plan| plan.security = Security::Dtls(Box::new(towards_far)));
         self.far.program(alice, |plan| plan.security = Security::Dtls(Box::new(towards_near)));

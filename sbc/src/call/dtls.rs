@@ -11,13 +11,15 @@ use crate::sdp::{self, Setup};
 use base::random::Random;
 use base::record::{Plain, Unreadable};
 use media::Security;
-use media::dtls::{Fingerprint, Role, Terms};
+use media::dtls::{Certificate, Fingerprint, Role, Terms};
 
 /// Where a leg's DTLS stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Dtls {
     /// Our name for the association (RFC 8842 §4).
     id: [u8; 20],
+    /// Our certificate's kind.
+    certificate: Certificate,
     /// What was agreed upon, while it is what protects the leg.
     agreed: Option<Terms>,
     /// The peer has names for associations, so it is told ours.
@@ -25,9 +27,17 @@ pub(crate) struct Dtls {
 }
 
 impl Dtls {
-    pub(crate) fn fresh(turn: &mut Turn) -> Option<Box<Dtls>> {
-        turn.media.certificate()?;
-        Some(Box::new(Dtls { id: turn.media.draw_name(), agreed: None, named: false }))
+    pub(crate) fn fresh(turn: &mut Turn, certificate: Certificate) -> Option<Box<Dtls>> {
+        turn.media.certificate(certificate)?;
+        let id = turn.media.draw_name();
+        Some(Box::new(Dtls { id, certificate, agreed: None, named: false }))
+    }
+
+    /// Our certificate: its short name and its SHA-256. Where this life of the process has none of the leg's
+    /// kind, the one that every node has: better a handshake that fails by name than none.
+    fn ours(&self, turn: &Turn) -> Option<(u64, [u8; 32])> {
+        let of = |kind| turn.media.certificate(kind);
+        of(self.certificate).or_else(|| of(Certificate::default()))
     }
 
     pub(crate) fn is_agreed(&self) -> bool {
@@ -43,14 +53,16 @@ impl Dtls {
 impl Plain for Dtls {
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.id);
+        self.certificate.put(out);
         self.agreed.put(out);
         self.named.put(out);
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
         let (id, rest) = from.split_first_chunk().ok_or(Unreadable::Short)?;
         *from = rest;
+        let certificate = Plain::take(from)?;
         let (agreed, named) = (Plain::take(from)?, Plain::take(from)?);
-        Ok(Dtls { id: *id, agreed, named })
+        Ok(Dtls { id: *id, certificate, agreed, named })
     }
 }
 
@@ -78,7 +90,7 @@ pub(crate) fn choice(said: Said, theirs: &sdp::Dtls) -> Option<Chosen> {
 
 /// Takes in what was chosen.
 pub(crate) fn take(dtls: &mut Dtls, turn: &mut Turn, said: Said, chosen: Chosen) -> Security {
-    let Some((ours, _)) = turn.media.certificate() else { return Security::None };
+    let Some((ours, _)) = dtls.ours(turn) else { return Security::None };
     let Chosen { role, fingerprint, tls_id } = chosen;
     let before = dtls.agreed;
     let is_same = |t: &Terms| (t.fingerprint, t.tls_id, t.ours) == (fingerprint, tls_id, ours);
@@ -95,7 +107,7 @@ pub(crate) fn take(dtls: &mut Dtls, turn: &mut Turn, said: Said, chosen: Chosen)
 
 /// What our description says of it; nothing where it does not protect the leg.
 pub(crate) fn told(dtls: &Dtls, turn: &Turn, said: Said) -> Vec<Vec<u8>> {
-    let Some((_, digest)) = turn.media.certificate() else { return Vec::new() };
+    let Some((_, digest)) = dtls.ours(turn) else { return Vec::new() };
     let (setup, is_named) = match (said, &dtls.agreed) {
         (Said::Offer, _) => (Setup::ActPass, true),
         (Said::Answer, Some(terms)) => match terms.role {

@@ -12,7 +12,7 @@ use control::event::CallState;
 use media::{EndRecord, Media};
 
 /// Version of the layout. A new version reads its predecessor.
-pub(crate) const VERSION: u16 = 19;
+pub(crate) const VERSION: u16 = 20;
 
 /// A call as it stands in the region.
 pub struct CallRecord {

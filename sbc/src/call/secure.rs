@@ -74,7 +74,10 @@ pub(crate) fn fresh(core: &Core, turn: &mut Turn, trunk: u16, port: PortId) -> S
     let suites = if has_keys { policy.suites.as_slice() } else { &[] };
     let ours = suites.iter().map(|&suite| OurKey { suite, key: turn.media.draw_key(suite) });
     let ours = ours.collect();
-    let dtls = if policy.keys.contains(&Keying::Dtls) { Dtls::fresh(turn) } else { None };
+    let dtls = match policy.keys.contains(&Keying::Dtls) {
+        true => Dtls::fresh(turn, policy.certificate),
+        false => None,
+    };
     Secure { ours, dtls, ..Secure::default() }
 }
 
