@@ -25,7 +25,7 @@ use crate::sandbox;
 use base::ShardId;
 use base::page::Page;
 use media::dtls::{Certificate, Identity, Library, Provider};
-use node::{Birth, Fault, Inbox, Io, Limits, Outbox, Past, Shard};
+use node::{Birth, Fault, Inbox, Io, Limits, Outbox, Past, Role, Shard};
 use sbc::policy::Image;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -39,6 +39,8 @@ use tokio::sync::watch;
 const SEGMENTS_KEPT: usize = 8;
 /// Bytes of secrets: 16 for the node and for each shard there may be.
 const SECRETS: usize = 16 * 257;
+/// Descriptors for files, control clients and what else there is beside ports and connections.
+const SPARE: usize = 1024;
 /// Size of a segment, bytes.
 const SEGMENT_SIZE: u64 = 64 << 20;
 
@@ -67,6 +69,8 @@ pub fn run(mut config: Config, file: &Path) -> Result<(), Fault> {
     notes.iter().for_each(|note| eprintln!("sbcd: note: {note}"));
     security::notes(&config.image).for_each(|note| eprintln!("sbcd: note: {note}"));
     let terms = Arc::new(Terms::load(&config)?);
+    let room = pin::make_room(descriptors(&limits));
+    room.map_err(|e| fault("make room for descriptors", &e))?;
     let driver = driver(&config)?;
     let sockets = match shares {
         Ok(()) => String::from("media ports share sockets"),
@@ -257,6 +261,16 @@ fn topology(share_media: bool) -> Result<Topology, Fault> {
         kernel: (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)),
         share_media,
     })
+}
+
+/// Descriptors that the node may come to have: of its ports, of connections where there is a listener for any.
+fn descriptors(limits: &Limits) -> u64 {
+    let connections = limits
+        .shards
+        .iter()
+        .filter(|shard| shard.ports.iter().any(|port| matches!(port.role, Role::Stream(_))));
+    let ports = limits.shards.iter().map(|shard| shard.ports.len()).sum::<usize>();
+    (SPARE + ports + connections.count() * io::stream::MOST) as u64
 }
 
 /// Media ports that other programs may be given: where they share sockets, nothing is bound to them.

@@ -5,6 +5,7 @@
 use super::sys::check;
 use node::Fault;
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Pins the calling thread to one CPU and names it.
 pub fn pin(cpu: usize, name: &str) -> Result<(), Fault> {
@@ -95,6 +96,19 @@ pub(crate) fn descriptors() -> io::Result<Limit> {
     read(libc::RLIMIT_NOFILE)
 }
 
+/// Makes room in the kernel's table for so many descriptors. It grows by itself, but not in a process with threads
+/// without waiting for every core to have come by (10 to 20 ms): a thread that accepts would wait, and all it carries.
+pub fn make_room(descriptors: u64) -> io::Result<()> {
+    let any = std::fs::File::open("/dev/null")?;
+    let highest = descriptors.min(self::descriptors()?.soft).min(i32::MAX as u64).saturating_sub(1);
+    let (fd, duplicate) = (any.as_raw_fd(), libc::F_DUPFD_CLOEXEC);
+    // SAFETY: takes plain integers.
+    let made = check(unsafe { libc::fcntl(fd, duplicate, highest as libc::c_int) })?;
+    // SAFETY: the descriptor was just made and nobody else owns it.
+    drop(unsafe { OwnedFd::from_raw_fd(made) });
+    Ok(())
+}
+
 /// How much memory the process may lock.
 pub fn locked_memory() -> io::Result<Limit> {
     read(libc::RLIMIT_MEMLOCK)
@@ -120,9 +134,17 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_are_raised_to_the_hard_limit() {
+    fn descriptors_are_raised_to_the_hard_limit_and_there_is_room_for_them() {
         let limit = raise_descriptors().unwrap();
         assert_eq!(limit.soft, limit.hard);
         assert!(locked_memory().is_ok());
+        let room = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let size = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+            size.unwrap().trim().parse::<u64>().unwrap()
+        };
+        let wanted = (2 * room()).min(limit.soft);
+        make_room(wanted).unwrap();
+        assert!(room() >= wanted, "{} of {wanted}", room());
     }
 }
