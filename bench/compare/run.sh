@@ -3,7 +3,7 @@
 # Kamailio for signalling. Prints tables and appends JSON lines to target/compare/results.jsonl.
 # Needs root and two cores; takes about five minutes. QUICK=1 shortens every run to a look,
 # PARTS="media srtp secured signalling transports tls handshakes" does what it names. AHEAD=1 lets it go ahead
-# of everything else the machine does.
+# of everything else the machine does, by priority within sessions and between them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
