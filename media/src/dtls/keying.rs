@@ -1,5 +1,6 @@
 //! One leg whose keys come out of a DTLS handshake: what waits for its turn, and how far it is.
 
+use super::flight::{Flight, Kept};
 use super::{Association, Failure, Role, Terms};
 use crate::demux::Component;
 use crate::end::End;
@@ -17,8 +18,9 @@ use std::net::SocketAddr;
 pub(super) const MOST_WAITING: usize = 8;
 /// How long keys may take before signalling is told; it is told again after as long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// How long an association is kept for a peer that did not hear our last flight.
-pub(super) const LINGER: Duration = Duration::from_secs(30);
+/// How long our last flight is kept for a peer that did not hear it: twice the longest life of a segment
+/// (RFC 6347 §4.2.4).
+pub(super) const LINGER: Duration = Duration::from_secs(240);
 /// When we begin again after a handshake of ours that failed.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
@@ -29,6 +31,8 @@ pub(crate) struct Keying {
     pub(super) shield: Option<Shield>,
     /// The handshake, once it has begun.
     pub(super) association: Option<Box<dyn Association>>,
+    /// Our last flight, once there are keys and it was the last of all.
+    pub(super) flight: Option<Flight>,
     /// Datagrams of the peer's whose turn comes.
     pub(super) waiting: VecDeque<Box<[u8]>>,
     /// Where the last of them came from, and whether that is yet to be learned.
@@ -39,7 +43,7 @@ pub(crate) struct Keying {
     pub(super) is_agreed: bool,
     /// When something is to be done if nothing comes.
     pub(super) due: Option<Instant>,
-    /// When signalling is told that there are no keys, or when the association is let go of.
+    /// When signalling is told that there are no keys, or when nothing but they is kept.
     pub(super) until: Instant,
     /// Why the last attempt failed.
     pub(super) failed: Option<Failure>,
@@ -56,6 +60,7 @@ impl Keying {
             terms,
             shield,
             association: None,
+            flight: None,
             waiting: VecDeque::new(),
             source: None,
             is_certified: false,
@@ -81,6 +86,16 @@ impl Keying {
     /// The keys, where the rest is not needed any more.
     pub(crate) fn into_shield(self) -> Option<Shield> {
         self.shield
+    }
+
+    /// There are keys: of the rest goes what nobody needs any more.
+    pub(super) fn keep(&mut self, kept: Kept) {
+        match kept {
+            Kept::Association => return,
+            Kept::Flight(flight) => self.flight = Some(flight),
+            Kept::Nothing => {}
+        }
+        (self.association, self.due) = (None, None);
     }
 
     /// When its turn is even if the peer sends nothing.

@@ -3,6 +3,7 @@
 //! A step is one datagram of a peer, or one deadline. It may cost as much as a signature, so it is never done
 //! where packets are relayed: a datagram is copied and waits here, and the turn after has the next few.
 
+use super::flight::Kept;
 use super::keying::{Keying, LINGER, MOST_WAITING, PATIENCE};
 use super::{Certificate, Event, Failure, Provider, Role};
 use crate::EndKey;
@@ -232,6 +233,11 @@ impl End {
         let to = self.dtls_target(keying);
         let is_due = keying.due.is_some_and(|due| due <= now);
         if keying.association.is_none() {
+            if let (Some(flight), Some(datagram), Some(to)) = (&mut keying.flight, &datagram, to) {
+                for bytes in flight.again(datagram, now) {
+                    out.push(self.ports.rtp, to, |out| out.extend_from_slice(bytes));
+                }
+            }
             if keying.is_agreed || (datagram.is_none() && !is_due) {
                 return Step::Nothing;
             }
@@ -272,7 +278,7 @@ impl End {
         (room, to): (&mut Vec<u8>, Option<SocketAddr>),
         out: &mut Texts,
     ) -> Step {
-        let mut step = Step::Nothing;
+        let (mut step, first) = (Step::Nothing, out.sends.len());
         room.resize(ROOM, 0);
         let Some(mut association) = keying.association.take() else { return step };
         loop {
@@ -300,6 +306,9 @@ impl End {
             }
         }
         keying.association = Some(association);
+        if matches!(step, Step::Agreed) {
+            keying.keep(Kept::of(keying.terms.role, out, first, now));
+        }
         step
     }
 

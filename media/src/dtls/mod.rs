@@ -7,6 +7,7 @@
 //! simulator brings a scripted twin.
 
 mod fingerprint;
+mod flight;
 mod keying;
 mod lane;
 mod library;
