@@ -5,28 +5,25 @@
 
 #![allow(
     unsafe_code,
-    reason = "recvmmsg, sendmmsg and epoll take pointers; what keeps them valid is stated at each call"
+    reason = "epoll takes pointers; what keeps them valid is stated at each call"
 )]
 
-use super::address::RawAddress;
+use super::batch::{Batch, Slots};
 use super::errors;
-use super::layout::{self, Group, MEDIA, SIGNAL};
-use super::leaving::{Datagram, Leaving};
+use super::layout::{self, MEDIA, SIGNAL};
+use super::leaving::Leaving;
 use super::mesh::ShardMesh;
 use super::port::{Behind, Door, Ports};
 use super::region::Region;
-use super::share;
 use super::shore::Shore;
 use super::stream::Streams;
 use super::sys::check;
-use base::{Bytes, Instant, Now, PortId};
-use node::{Fault, Inbox, Io, Outbox, Received, Undeliverable};
+use base::{Instant, Now};
+use node::{Fault, Inbox, Io, Outbox, Undeliverable};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-/// Datagrams moved by one system call.
-const BATCH: usize = 64;
 /// Ready sockets taken per turn; the others are reported again.
 const READY: usize = 256;
 /// The doorbell among the sockets.
@@ -39,27 +36,13 @@ pub struct Epoll {
     epoll: OwnedFd,
     ports: Ports,
     shore: Shore,
-    /// Slots that hold nothing, of the media and of the signalling group.
-    free: [Vec<u16>; 2],
-    /// Slots that hold datagrams of this turn.
-    lent: [Vec<u16>; 2],
+    /// Of the media and of the signalling group.
+    slots: [Slots; 2],
     ready: Vec<libc::epoll_event>,
     batch: Batch,
     leaving: Leaving,
     failed: Vec<Undeliverable>,
 }
-
-/// The arrays of one recvmmsg or sendmmsg.
-struct Batch {
-    headers: Vec<libc::mmsghdr>,
-    parts: Vec<libc::iovec>,
-    names: Vec<RawAddress>,
-    controls: Vec<[u8; share::CONTROL]>,
-}
-
-// SAFETY: the pointers in `batch` are only followed by the calls they were set for; everything else is
-// plain values and descriptors.
-unsafe impl Send for Epoll {}
 
 impl Epoll {
     /// A driver over `ports`, and the inbox whose pool it fills. With `region` left out nothing is
@@ -83,8 +66,7 @@ impl Epoll {
             epoll,
             ports,
             shore: Shore::new(region, mesh, streams, &mut inbox),
-            free: [MEDIA, SIGNAL].map(|group| (0..group.count).rev().collect()),
-            lent: [MEDIA, SIGNAL].map(|group| Vec::with_capacity(usize::from(group.count))),
+            slots: [MEDIA, SIGNAL].map(|group| Slots::new(group, true)),
             ready: vec![libc::epoll_event { events: 0, u64: 0 }; READY],
             batch: Batch::new(),
             leaving: Leaving::new(),
@@ -159,13 +141,11 @@ impl Io for Epoll {
         self.leaving.gather(&self.ports, &mut inbox.pool, outbox);
         self.shore.counters().sent.add(self.leaving.list.len() as u64);
         for run in self.leaving.list.chunk_by(|a, b| a.door == b.door) {
-            send(&self.ports, &mut self.batch, run, &mut self.failed);
+            self.batch.send(&self.ports, run, &mut self.failed);
         }
         self.leaving.clear();
         self.shore.converse(&self.ports, outbox);
-        for (free, lent) in self.free.iter_mut().zip(&mut self.lent) {
-            free.append(lent);
-        }
+        self.slots.iter_mut().for_each(Slots::take_back);
         self.shore.give(outbox);
         Ok(())
     }
@@ -199,61 +179,16 @@ impl Epoll {
         }
     }
 
-    /// Receives what waits at one socket, as far as there are slots; of a shared one, all of it.
+    /// Receives what waits at one socket.
     fn receive(&mut self, place: u32, inbox: &mut Inbox) -> Result<(), Fault> {
         let Some(door) = self.ports.door(place) else {
             return Ok(());
         };
-        let group = usize::from(door.is_signal());
-        let kind = [MEDIA, SIGNAL][group];
-        let slots = &mut self.free[group];
-        loop {
-            let first = slots.len().saturating_sub(BATCH);
-            let taken = &slots[first..];
-            if taken.is_empty() {
-                return Ok(());
-            }
-            let count = match self.batch.receive(door, kind, taken, inbox) {
-                Ok(count) => count,
-                Err(e) => return received_error(door, &e, inbox),
-            };
-            for (n, &slot) in taken[..count].iter().enumerate() {
-                match self.batch.port(n, door) {
-                    Some(port) => self.batch.deliver(n, port, kind.room(slot), inbox),
-                    None => self.shore.counters().astray.add(1),
-                }
-            }
-            let full = count == taken.len();
-            self.lent[group].extend(slots.drain(first..first + count));
-            if !full || !matches!(door.behind, Behind::Many(_)) {
-                return Ok(());
-            }
-        }
-    }
-}
-
-/// Sends datagrams that leave by one door.
-fn send(ports: &Ports, batch: &mut Batch, run: &[Datagram], failed: &mut Vec<Undeliverable>) {
-    let Some(door) = run.first().and_then(|first| ports.door(first.door)) else { return };
-    let (mut rest, mut retried) = (run, false);
-    while let Some(next) = rest.first() {
-        let sent = batch.send(door.fd(), &rest[..rest.len().min(BATCH)]);
-        match sent.map_err(|e| e.raw_os_error()) {
-            Ok(sent) => {
-                rest = &rest[sent..];
-                retried = false;
-            }
-            Err(Some(libc::EINTR)) => {}
-            // A listener may have been told of another destination's ICMP error: ask once more.
-            Err(_) if door.is_signal() && !retried => {
-                errors::drain(door.fd(), next.port, failed);
-                retried = true;
-            }
-            Err(errno) => {
-                failed.push(next.undeliverable(errno.unwrap_or(libc::EIO)));
-                rest = &rest[1..];
-                retried = false;
-            }
+        let slots = &mut self.slots[usize::from(door.is_signal())];
+        match self.batch.drain(door, slots, inbox, self.shore.counters()) {
+            // What is left is reported again.
+            Ok(_) => Ok(()),
+            Err(e) => received_error(door, &e, inbox),
         }
     }
 }
@@ -269,94 +204,6 @@ fn received_error(door: &Door, error: &io::Error, inbox: &mut Inbox) -> Result<(
             Ok(())
         }
         (_, Behind::One { .. } | Behind::Many(_) | Behind::Nobody) => Ok(()),
-    }
-}
-
-impl Batch {
-    fn new() -> Batch {
-        // SAFETY: message headers and parts of zeroes are valid: everything null and empty.
-        let header: libc::mmsghdr = unsafe { std::mem::zeroed() };
-        let part = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        Batch {
-            headers: vec![header; BATCH],
-            parts: vec![part; BATCH],
-            names: vec![RawAddress::EMPTY; BATCH],
-            controls: vec![[0; share::CONTROL]; BATCH],
-        }
-    }
-
-    fn receive(
-        &mut self,
-        door: &Door,
-        group: Group,
-        slots: &[u16],
-        inbox: &mut Inbox,
-    ) -> io::Result<usize> {
-        let names_ports = matches!(door.behind, Behind::Many(_));
-        for (n, &slot) in slots.iter().enumerate() {
-            let room = inbox.pool.get_mut(group.room(slot));
-            self.parts[n].iov_base = room.as_mut_ptr().cast();
-            self.parts[n].iov_len = room.len();
-            self.names[n] = RawAddress::EMPTY;
-            let control = if names_ports { share::CONTROL } else { 0 };
-            let header = &mut self.headers[n].msg_hdr;
-            header.msg_name = self.names[n].as_mut_ptr().cast();
-            header.msg_namelen = self.names[n].len();
-            header.msg_iov = &raw mut self.parts[n];
-            header.msg_iovlen = 1;
-            header.msg_control = self.controls[n].as_mut_ptr().cast();
-            header.msg_controllen = control;
-            header.msg_flags = 0;
-        }
-        let (headers, count) = (self.headers.as_mut_ptr(), slots.len() as u32);
-        let (fd, flags) = (door.fd(), libc::MSG_DONTWAIT);
-        // SAFETY: `count` headers, each linked to its own name, control area and free slot of the pool,
-        // which the inbox lends us mutably.
-        check(unsafe { libc::recvmmsg(fd, headers, count, flags as _, std::ptr::null_mut()) })
-            .map(|count| count as usize)
-    }
-
-    /// The port that datagram `n` of the last receive is for.
-    fn port(&self, n: usize, door: &Door) -> Option<PortId> {
-        match &door.behind {
-            Behind::One { port, .. } => Some(*port),
-            Behind::Many(shared) => {
-                let said = self.headers[n].msg_hdr.msg_controllen;
-                let control = self.controls[n].get(..said)?;
-                shared.port(share::destination(control)?)
-            }
-            Behind::Nobody => None,
-        }
-    }
-
-    /// Puts datagram `n` of the last receive into the inbox.
-    fn deliver(&self, n: usize, port: PortId, room: Bytes, inbox: &mut Inbox) {
-        let header = &self.headers[n];
-        if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
-            inbox.truncated.push(port);
-        } else if let Some(source) = self.names[n].read() {
-            let bytes = Bytes { at: room.at, len: header.msg_len.min(room.len) };
-            inbox.packets.push(Received { port, source, bytes });
-        }
-    }
-
-    fn send(&mut self, fd: RawFd, run: &[Datagram]) -> io::Result<usize> {
-        for (n, datagram) in run.iter().enumerate() {
-            self.parts[n].iov_base = datagram.at.cast_mut().cast();
-            self.parts[n].iov_len = datagram.len as usize;
-            let header = &mut self.headers[n].msg_hdr;
-            header.msg_name = datagram.address.as_ptr().cast_mut().cast();
-            header.msg_namelen = datagram.address.len();
-            header.msg_iov = &raw mut self.parts[n];
-            header.msg_iovlen = 1;
-            header.msg_controllen = 0;
-            header.msg_flags = 0;
-        }
-        let (headers, count) = (self.headers.as_mut_ptr(), run.len() as u32);
-        let flags = libc::MSG_DONTWAIT;
-        // SAFETY: `count` headers, each linked to a destination and to bytes that live until the turn is
-        // over; sendmmsg only reads through them.
-        check(unsafe { libc::sendmmsg(fd, headers, count, flags as _) }).map(|sent| sent as usize)
     }
 }
 

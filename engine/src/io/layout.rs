@@ -7,8 +7,8 @@
 
 use base::{Bytes, Pool};
 
-/// Bytes of its slot before every datagram: what the kernel says of it (16 bytes, the source's address,
-/// and where it was sent to), and later the IP and UDP headers it leaves with.
+/// Bytes of its slot before every datagram: what the ring says of it (16 bytes and the source's address), or
+/// later the IP and UDP headers it leaves with.
 pub const HEADROOM: u32 = 128;
 /// Bytes of its slot behind the longest media datagram: SRTP tag and MKI.
 pub const TAILROOM: u32 = 64;

@@ -6,6 +6,7 @@
 //! knows what a datagram means.
 
 mod address;
+mod batch;
 mod buffers;
 #[cfg(test)]
 mod contract;

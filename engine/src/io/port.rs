@@ -85,6 +85,11 @@ impl Door {
         self.socket.as_raw_fd()
     }
 
+    /// Whether nothing arrives here.
+    pub(crate) fn only_sends(&self) -> bool {
+        matches!(self.behind, Behind::Nobody)
+    }
+
     /// Whether SIP arrives here.
     pub(crate) fn is_signal(&self) -> bool {
         matches!(self.behind, Behind::One { signal: true, .. })

@@ -1,10 +1,12 @@
 //! The io_uring driver: one ring per shard, one thread per ring.
 //!
-//! Every port has a multishot receive armed; datagrams land in the inbox's pool through two provided
-//! buffer rings. Sends go straight out of the pool and the text arena and are complete when the submit
-//! returns, so buffers go back at once; only failed sends of datagrams leave a completion. Connections that
-//! are there are received from and sent to in the same way. The ring is locked before it is used: four
-//! operations on registered files, and changing those that are connections.
+//! Every port with a socket of its own has a multishot receive armed; datagrams land in the inbox's pool
+//! through two provided buffer rings. Sends go straight out of the pool and the text arena and are complete
+//! when the submit returns, so buffers go back at once; only failed sends of datagrams leave a completion.
+//! Connections that are there are received from and sent to in the same way. The sockets that media ports
+//! share are watched by the ring, drained and sent by in batches: an operation for each datagram costs more.
+//! The ring is locked before it is used: a few operations on registered files, and changing those that are
+//! connections.
 //!
 //! The ring is built where the sockets are opened and enabled by the thread that waits first.
 
@@ -14,6 +16,7 @@
 )]
 
 use super::address::{self, ADDRESS_SIZE};
+use super::batch::{Batch, Slots};
 use super::buffers::BufferRing;
 use super::errors;
 use super::layout::{self, MEDIA, SIGNAL, STREAM};
@@ -21,9 +24,8 @@ use super::leaving::Leaving;
 use super::mesh::ShardMesh;
 use super::pace::{Nap, Pace};
 use super::pin;
-use super::port::{Behind, Ports};
+use super::port::{Behind, Door, Ports};
 use super::region::Region;
-use super::share;
 use super::shore::Shore;
 use super::stream::{self, Streams, Wish};
 use base::{Bytes, Instant, Now, PortId};
@@ -39,8 +41,6 @@ use std::time::Duration;
 const QUEUE: u32 = 1024;
 /// What the kernel writes before a received datagram: `io_uring_recvmsg_out` and the address.
 const PREAMBLE: u32 = 16 + ADDRESS_SIZE as u32;
-/// The same at a shared socket, which says where the datagram was sent to as well.
-const SHARED_PREAMBLE: u32 = PREAMBLE + share::CONTROL as u32;
 
 /// What a completion belongs to, in the upper half of its user data.
 const RECEIVE: u64 = 1 << 32;
@@ -51,23 +51,29 @@ const HEARD: u64 = 5 << 32;
 const SAID: u64 = 6 << 32;
 const WRITABLE: u64 = 7 << 32;
 const HUSHED: u64 = 8 << 32;
+const SHARED: u64 = 9 << 32;
 const KIND: u64 = !(u32::MAX as u64);
 
 /// The driver. Owned by one shard's thread once it has waited.
 pub struct Uring {
     // Dropped first, so that the kernel forgets every address below before it is freed.
     ring: IoUring,
-    media: BufferRing,
+    /// Where media ports have sockets of their own.
+    media: Option<BufferRing>,
     signal: BufferRing,
     /// Pieces of what comes over connections.
     stream: BufferRing,
+    /// What comes to shared sockets, and leaves by them.
+    batch: Batch,
+    slots: Slots,
+    /// Shared sockets that something may wait at; and room to take them from there.
+    full: Vec<u32>,
+    drained: Vec<u32>,
     ports: Ports,
     shore: Shore,
     pace: Pace,
-    /// Headers that receives point to: a name of [`ADDRESS_SIZE`] bytes, and no control, or room for where
-    /// the datagram was sent to.
+    /// The header that receives point to: a name of [`ADDRESS_SIZE`] bytes, and no control.
     header: Box<libc::msghdr>,
-    shared_header: Box<libc::msghdr>,
     /// What leaves in this turn; the kernel reads destinations out of it.
     leaving: Leaving,
     failed: Vec<Undeliverable>,
@@ -129,11 +135,11 @@ fn build(
     let streams = Streams::new(listeners, mesh.seat(), first..first + seats, mesh.streams())?;
     let mut inbox = Inbox::new(layout::pool());
     let pool = inbox.pool.as_mut_ptr();
-    let before_media = if ports.is_shared() { SHARED_PREAMBLE } else { PREAMBLE };
-    let media = BufferRing::new(MEDIA, pool, before_media)?;
+    let is_shared = ports.is_shared();
+    let media = (!is_shared).then(|| BufferRing::new(MEDIA, pool, PREAMBLE)).transpose()?;
     let signal = BufferRing::new(SIGNAL, pool, PREAMBLE)?;
     let stream = BufferRing::new(STREAM, pool, 0)?;
-    for buffers in [&media, &signal, &stream] {
+    for buffers in media.iter().chain([&signal, &stream]) {
         buffers.register(&ring.submitter())?;
     }
     let mut files: Vec<_> = ports.doors().iter().map(|door| door.fd()).collect();
@@ -145,8 +151,6 @@ fn build(
     // SAFETY: a message header of zeroes is valid: no name, no parts, no control.
     let mut header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
     header.msg_namelen = ADDRESS_SIZE as u32;
-    let mut shared_header = header.clone();
-    shared_header.msg_controllen = share::CONTROL;
     let driver = Uring {
         min_wait: ring.params().is_feature_min_timeout(),
         no_iowait: ring.params().is_feature_no_iowait(),
@@ -154,12 +158,15 @@ fn build(
         media,
         signal,
         stream,
+        batch: Batch::new(),
+        slots: Slots::new(MEDIA, is_shared),
+        full: Vec::new(),
+        drained: Vec::new(),
         ended: (0..ports.doors().len() as u32).collect(),
         ports,
         shore: Shore::new(region, mesh, streams, &mut inbox),
         pace: Pace::new(min_wait_us),
         header,
-        shared_header,
         leaving: Leaving::new(),
         failed: Vec::new(),
         bell_ended: true,
@@ -207,7 +214,8 @@ impl Io for Uring {
         self.begin()?;
         inbox.clear();
         self.shore.look(inbox, true);
-        let idle = inbox.letters.is_empty() && self.early.is_empty() && self.failed.is_empty();
+        let waits = self.early.is_empty() && self.failed.is_empty() && self.full.is_empty();
+        let idle = inbox.letters.is_empty() && waits;
         let begun = self.shore.now().mono;
         if idle && self.shore.doze() {
             let left = self.shore.left(deadline);
@@ -238,7 +246,8 @@ impl Io for Uring {
         self.speak()?;
         self.flush()?;
         self.leaving.clear();
-        for buffers in [&mut self.media, &mut self.signal, &mut self.stream] {
+        self.slots.take_back();
+        for buffers in self.media.iter_mut().chain([&mut self.signal, &mut self.stream]) {
             buffers.take_back();
         }
         self.arm()?;
@@ -319,10 +328,17 @@ impl Uring {
         pushed.map_err(|_| broken("queue on", &io::Error::from(io::ErrorKind::StorageFull)))
     }
 
-    /// Queues everything that leaves.
+    /// Queues everything that leaves, but for what leaves by a shared socket: that is sent.
     fn send(&mut self) -> Result<(), Fault> {
-        for n in 0..self.leaving.list.len() {
-            let datagram = &self.leaving.list[n];
+        let mut n = 0;
+        while let Some(datagram) = self.leaving.list.get(n) {
+            if self.ports.door(datagram.door).is_some_and(Door::only_sends) {
+                let rest = &self.leaving.list[n..];
+                let run = rest.iter().take_while(|other| other.door == datagram.door).count();
+                self.batch.send(&self.ports, &rest[..run], &mut self.failed);
+                n += run;
+                continue;
+            }
             let entry = opcode::Send::new(Fixed(datagram.door), datagram.at, datagram.len)
                 .flags(libc::MSG_DONTWAIT)
                 .dest_addr(datagram.address.as_ptr())
@@ -331,6 +347,7 @@ impl Uring {
                 .flags(Flags::SKIP_SUCCESS)
                 .user_data(SEND | n as u64);
             self.push(&entry)?;
+            n += 1;
         }
         Ok(())
     }
@@ -377,32 +394,39 @@ impl Uring {
     /// Arms what has ended: every receive at first, later those that ran out of buffers.
     fn arm(&mut self) -> Result<(), Fault> {
         while let Some(place) = self.ended.pop() {
-            let (header, group) = match self.ports.door(place).map(|door| &door.behind) {
-                Some(Behind::One { signal: true, .. }) => (&self.header, SIGNAL.id),
-                Some(Behind::One { signal: false, .. }) => (&self.header, MEDIA.id),
-                Some(Behind::Many(_)) => (&self.shared_header, MEDIA.id),
+            let group = match self.ports.door(place).map(|door| &door.behind) {
+                Some(Behind::One { signal: true, .. }) => SIGNAL.id,
+                Some(Behind::One { signal: false, .. }) => MEDIA.id,
+                Some(Behind::Many(_)) => {
+                    self.watch(place, SHARED | u64::from(place))?;
+                    continue;
+                }
                 Some(Behind::Nobody) | None => continue,
             };
-            let entry = opcode::RecvMsgMulti::new(Fixed(place), &raw const **header, group)
+            let entry = opcode::RecvMsgMulti::new(Fixed(place), &raw const *self.header, group)
                 .build()
                 .user_data(RECEIVE | u64::from(place));
             self.push(&entry)?;
         }
         if self.bell_ended {
             self.bell_ended = false;
-            self.watch(0, BELL)?;
+            self.watch(self.behind(0), BELL)?;
         }
         if self.streams_ended && self.shore.streams.is_some() {
             self.streams_ended = false;
-            self.watch(1, STREAMS)?;
+            self.watch(self.behind(1), STREAMS)?;
         }
         self.attend()
     }
 
-    /// Watches what was registered at `place` behind the doors.
-    fn watch(&mut self, place: usize, what: u64) -> Result<(), Fault> {
-        let file = Fixed((self.ports.doors().len() + place) as u32);
-        let entry = opcode::PollAdd::new(file, libc::POLLIN as u32).multi(true).build();
+    /// The place of what was registered behind the doors.
+    fn behind(&self, place: u32) -> u32 {
+        self.ports.doors().len() as u32 + place
+    }
+
+    /// Watches what was registered at `place`: says so whenever something more has come.
+    fn watch(&mut self, place: u32, what: u64) -> Result<(), Fault> {
+        let entry = opcode::PollAdd::new(Fixed(place), libc::POLLIN as u32).multi(true).build();
         self.push(&entry.user_data(what))
     }
 
@@ -475,6 +499,7 @@ impl Uring {
         while let Some(done) = self.next() {
             self.complete(&done, inbox)?;
         }
+        self.drain(inbox)?;
         inbox.undeliverable.append(&mut self.failed);
         let counters = self.shore.counters();
         counters.received.add(inbox.packets.len() as u64);
@@ -484,10 +509,34 @@ impl Uring {
         Ok(())
     }
 
+    /// Receives what waits at shared sockets. Being told of more than was there is told once, so one that
+    /// was not emptied is looked at again.
+    fn drain(&mut self, inbox: &mut Inbox) -> Result<(), Fault> {
+        std::mem::swap(&mut self.full, &mut self.drained);
+        while let Some(place) = self.drained.pop() {
+            let Some(door) = self.ports.door(place) else { continue };
+            match self.batch.drain(door, &mut self.slots, inbox, self.shore.counters()) {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.shore.counters().rearmed.add(1);
+                    self.full.push(place);
+                }
+                Err(e) => match e.raw_os_error() {
+                    Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => {
+                        return Err(broken("receive beside", &e));
+                    }
+                    _ => self.full.push(place),
+                },
+            }
+        }
+        Ok(())
+    }
+
     fn complete(&mut self, done: &cqueue::Entry, inbox: &mut Inbox) -> Result<(), Fault> {
         let low = done.user_data() as u32;
         match done.user_data() & KIND {
             RECEIVE => self.received(low, done, inbox)?,
+            SHARED => self.has_more(low, done)?,
             BELL => self.bell_ended |= !cqueue::more(done.flags()),
             STREAMS => {
                 self.streams_ended |= !cqueue::more(done.flags());
@@ -498,6 +547,20 @@ impl Uring {
             SAID => self.shore.said(low, done.result()),
             WRITABLE => self.shore.writable(low),
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Something came to a shared socket.
+    fn has_more(&mut self, place: u32, done: &cqueue::Entry) -> Result<(), Fault> {
+        if done.result() < 0 {
+            return Err(broken("watch on", &io::Error::from_raw_os_error(-done.result())));
+        }
+        if !self.full.contains(&place) {
+            self.full.push(place);
+        }
+        if !cqueue::more(done.flags()) {
+            self.ended.push(place);
         }
         Ok(())
     }
@@ -522,21 +585,12 @@ impl Uring {
         let Some(door) = self.ports.door(place) else {
             return Ok(());
         };
-        let buffers = if door.is_signal() { &mut self.signal } else { &mut self.media };
-        if let Some(slot) = cqueue::buffer_select(done.flags()) {
+        let buffers = if door.is_signal() { Some(&mut self.signal) } else { self.media.as_mut() };
+        if let (Some(buffers), Some(slot)) = (buffers, cqueue::buffer_select(done.flags())) {
             buffers.lend(slot);
             let (room, len) = (buffers.group().room(slot), done.result().max(0) as u32);
-            match &door.behind {
-                Behind::One { port, .. } => deliver(*port, room, (PREAMBLE, len), inbox),
-                Behind::Many(shared) => {
-                    let at = room.at - share::CONTROL as u32;
-                    let control = inbox.pool.get(Bytes { at, len: share::CONTROL as u32 });
-                    match share::destination(control).and_then(|number| shared.port(number)) {
-                        Some(port) => deliver(port, room, (SHARED_PREAMBLE, len), inbox),
-                        None => self.shore.counters().astray.add(1),
-                    }
-                }
-                Behind::Nobody => {}
+            if let Behind::One { port, .. } = door.behind {
+                deliver(port, room, len, inbox);
             }
         }
         match (-done.result(), &door.behind) {
@@ -556,10 +610,10 @@ impl Uring {
     }
 }
 
-/// Reads what the kernel wrote before a datagram: `preamble` bytes of the `len` it wrote in all.
-fn deliver(port: PortId, room: Bytes, (preamble, len): (u32, u32), inbox: &mut Inbox) {
-    let Some(len) = len.checked_sub(preamble) else { return };
-    let before = inbox.pool.get(Bytes { at: room.at - preamble, len: preamble });
+/// Reads what the kernel wrote before a datagram, which is part of the `len` bytes it wrote in all.
+fn deliver(port: PortId, room: Bytes, len: u32, inbox: &mut Inbox) {
+    let Some(len) = len.checked_sub(PREAMBLE) else { return };
+    let before = inbox.pool.get(Bytes { at: room.at - PREAMBLE, len: PREAMBLE });
     let word = |at: usize| {
         let bytes = before.get(at..).and_then(|rest| rest.first_chunk());
         bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
