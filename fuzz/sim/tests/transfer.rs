@@ -459,3 +459,30 @@ fn a_kill_between_any_two_messages_leaves_one_cdr_and_no_place() {
         }
     }
 }
+
+/// The new side leaves while the one that stays is still being told of it. What that one answers then, less than
+/// it was offered, is told to nobody, and takes no ports.
+#[test]
+fn an_answer_after_the_end_takes_no_ports() {
+    let mut s = scene();
+    let (_, ok) = s.establish("c1");
+    refer(&mut s, &ok, 2, "79460001", "Refer-Sub: false\r\n");
+    s.expect_status(s.caller, 202);
+    let invite = s.expect(s.second, "INVITE");
+    s.world.send(s.second, s.node, invite.reply(200, "x", CONTACT_2, &second_says("0 8")));
+    s.expect(s.second, "ACK");
+    let gone = s.expect(s.caller, "BYE");
+    s.world.send(s.caller, s.node, gone.reply(200, "", "", ""));
+    let again = s.expect(s.callee, "INVITE");
+    let bye = s.from_callee("BYE", 1, &invite, "x", "").replace(CALLEE, SECOND);
+    s.world.send(s.second, s.node, bye);
+    s.expect_status(s.second, 200);
+    let gone = s.expect(s.callee, "BYE");
+    s.world.send(s.callee, s.node, gone.reply(200, "b", "", ""));
+    let answer = wire::sdp(CALLEE_MEDIA.parse().expect("an address"), 2, "0", "sendrecv");
+    s.world.send(s.callee, s.node, again.reply(200, "b", CONTACT, &answer));
+    s.expect(s.callee, "ACK");
+    let held: usize = s.world.shards().iter().map(|shard| shard.media().in_use()).sum();
+    assert_eq!(held, 0, "{}", s.ladder());
+    s.assert_clean(1);
+}

@@ -98,12 +98,16 @@ pub(super) fn give_back(call: &mut Call, core: &Core, turn: &mut Turn) {
     }
 }
 
-/// Media of these legs comes to us: endpoints are there, or are taken. Whether that could be done.
+/// Media of these legs comes to us: endpoints are there, or are taken. Whether that could be done: what is over
+/// takes none.
 pub(super) fn take(call: &mut Call, core: &mut Core, turn: &mut Turn, places: [u8; 2]) -> bool {
-    let key = call.key;
+    let (key, has_ended) = (call.key, call.has_ended());
     let mut is_new = false;
     for place in places {
         let Some(leg) = call.leg(place) else { return false };
+        if leg.media.is_none() && (has_ended || leg.phase == Phase::Over) {
+            return false;
+        }
         leg.aside.direct = false;
         if leg.media.is_some() {
             continue;
