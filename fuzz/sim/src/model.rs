@@ -11,7 +11,7 @@ use base::random::Random;
 use sbc::billing::{Cdr, CdrId, Frame};
 use sbc::policy::Image;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// After this long an INVITE of old is a new request (64 × T1).
@@ -73,6 +73,8 @@ pub struct Model {
     links: Vec<BTreeSet<u32>>,
     /// Where connections lead.
     streams: Vec<SocketAddr>,
+    /// Where media of the node is.
+    own: BTreeSet<IpAddr>,
     restarts: usize,
     scarce: bool,
     /// No phone does what it should not: then every 2xx is one that must be acknowledged.
@@ -109,6 +111,7 @@ impl Model {
             last_into: None,
             links: Vec::new(),
             streams: image.streams.iter().filter_map(|s| s.face.sent_by.parse().ok()).collect(),
+            own: image.interfaces.iter().map(|interface| interface.advertise).collect(),
             restarts: 0,
             scarce,
             well_behaved,
@@ -255,7 +258,9 @@ impl Model {
                 // Over a connection a failure is settled once it is acknowledged (RFC 3261 17.2.1).
                 let waits =
                     if self.streams.contains(&passed.to) { Duration::ZERO } else { SETTLED };
-                let is_settled = invite.first_final_at.is_some() || !waits.is_zero();
+                // One that is still being served is not forgotten, but by a restart.
+                let is_forgotten = !waits.is_zero() && invite.restarts != restarts;
+                let is_settled = invite.first_final_at.is_some() || is_forgotten;
                 if old && (over || (is_settled && passed.at.since(invite.last_at) > waits)) {
                     invite.first_final_at = None;
                     invite.revivals += 1;
@@ -276,6 +281,7 @@ impl Model {
             self.hasher.hash(&[&self.digest.to_le_bytes(), &at, from_to.as_bytes(), &passed.bytes]);
         if passed.from.port() == 5060 {
             self.text(&passed);
+            self.told(&passed, phones);
             self.extensions(&passed, phones);
         } else {
             self.media(&passed, phones);
@@ -313,6 +319,20 @@ impl Model {
             && text.get("CSeq").ends_with(" INVITE")
         {
             self.concluded((passed.to, passed.at), status, &text);
+        }
+    }
+
+    /// Where a description wants media: at the node, or at who talks with whom it is told.
+    fn told(&mut self, passed: &Passed, phones: &[Phone]) {
+        let Some(text) = Text::read(&passed.bytes).filter(|_| self.mutants == 0) else { return };
+        let is_own = |media: &SocketAddr| self.own.contains(&media.ip());
+        let Some(media) = text.media().filter(|media| !is_own(media)) else { return };
+        let owner = phones.iter().find_map(|p| p.line.media_of.get(&media).copied());
+        let told = phones.iter().find(|p| p.address() == passed.to);
+        let whose = told.and_then(|phone| phone.serial_of(text.get("Call-ID")));
+        let is_right = owner.is_some() && (whose.is_none() || self.are_linked(owner, whose));
+        if !is_right || !self.declared.contains(&media) {
+            self.wrong(format!("media of {owner:?} is told to call {whose:?}\n{}", text.raw));
         }
     }
 

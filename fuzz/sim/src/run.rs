@@ -6,6 +6,7 @@ use crate::script::{self, Event, HOST, PHONES, STRANGER, Script};
 use crate::world::{Trace, World};
 use base::Instant;
 use base::random::Random;
+use control::event::CallId;
 use control::{Command, Event as Told};
 use node::Letter;
 use sbc::billing::Transferred;
@@ -23,6 +24,8 @@ pub struct Outcome {
     pub cdrs: usize,
     /// Of them those of calls a leg of which went to another, and those with a side that was replaced.
     pub joined: [usize; 2],
+    /// Calls whose media went past the node, media that came back, and questions to endpoints.
+    pub aside: [u64; 3],
     /// Steps of shards.
     pub steps: u64,
     /// What went wrong, with the ladder around it.
@@ -63,6 +66,7 @@ pub fn run(seed: u64, steps: u64) -> Outcome {
             cdrs.iter().filter(|cdr| cdr.transferred_to.is_some()).count(),
             cdrs.iter().filter(|cdr| cdr.transfers.iter().any(replaced)).count(),
         ],
+        aside: show.aside(),
         steps: show.world.steps,
         failure,
     }
@@ -230,7 +234,11 @@ impl Show {
             Event::Eavesdrop => self.eavesdrop(),
             Event::Mutant => self.mutate(),
             Event::Noise => self.noise(),
-            Event::Hangup => self.hang_up(),
+            Event::Hangup => self.command(Command::Hangup),
+            Event::Anchor => self.command(Command::Anchor),
+            Event::Deafen(phone, ms) => {
+                self.phones[phone].deafen(now + Duration::from_millis(ms));
+            }
             Event::Break(phone, ms) => {
                 let peer = self.phones[phone].address();
                 self.world.break_connection(peer, Duration::from_millis(ms));
@@ -249,9 +257,22 @@ impl Show {
             }
             Event::Calm => {
                 self.world.calm();
+                if self.world.image().trunks.iter().any(|trunk| trunk.probing.is_some()) {
+                    let written = script::unasked(&self.world.image());
+                    self.world.reload(written);
+                }
                 self.phones.iter_mut().for_each(|p| p.calm(now));
             }
         }
+    }
+
+    /// Calls whose media went past the node, media that came back, questions to endpoints: since the last
+    /// restart of each shard.
+    fn aside(&self) -> [u64; 3] {
+        let counted = self.world.shards().iter().map(|shard| shard.signal().counters());
+        let counted =
+            counted.map(|c| [c.media_released.get(), c.media_anchored.get(), c.probes_sent.get()]);
+        counted.fold([0; 3], |sum, one| core::array::from_fn(|i| sum[i] + one[i]))
     }
 
     /// Legs that stand: phone, place there, and number of their call.
@@ -376,13 +397,14 @@ impl Show {
         self.world.send(from.parse().expect("an address"), to, bytes);
     }
 
-    fn hang_up(&mut self) {
+    /// An operator wants something of a call, and of those that had its place.
+    fn command(&mut self, what: impl Fn(CallId) -> Command) {
         let records: Vec<u32> =
             self.world.regions().iter().flat_map(|r| r.records.keys().copied()).collect();
         let Some(index) = records.first() else { return };
         for generation in 1..5 {
-            let id = control::event::CallId { home: 0, index: *index, generation };
-            self.every(|| Letter::Command(Command::Hangup(id)));
+            let id = CallId { home: 0, index: *index, generation };
+            self.every(|| Letter::Command(what(id)));
         }
     }
 

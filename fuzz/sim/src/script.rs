@@ -8,7 +8,8 @@ use base::{Instant, Prefix};
 use routing_trie::{Builder, Digits, Rewrite};
 use sbc::dialog::session_timer::{Mode, Refresher, Terms};
 use sbc::policy::methods::Methods;
-use sbc::policy::{Face, Image, Interface, Redirects, Refers, Route, RouteTarget, Source};
+use sbc::policy::{Face, Image, Interface, MediaRelease, Probing, Redirects, Refers};
+use sbc::policy::{Route, RouteTarget, Source};
 use sbc::policy::{StreamListener, Target, Transport};
 use sbc::question::{Query, Service};
 use std::net::SocketAddr;
@@ -54,6 +55,10 @@ pub enum Event {
     Noise,
     /// An operator ends a call.
     Hangup,
+    /// An operator wants media of calls back.
+    Anchor,
+    /// A phone hears nothing for so many milliseconds.
+    Deafen(usize, u64),
     /// The gate asks for everything.
     Resync,
     /// The gate publishes the configuration anew.
@@ -113,6 +118,13 @@ pub fn rewritten(image: &Image) -> Image {
     written
 }
 
+/// The same without questions to anybody: nothing is under way for ever.
+pub fn unasked(image: &Image) -> Image {
+    let mut written = rewritten(image);
+    written.trunks.iter_mut().for_each(|trunk| trunk.probing = None);
+    written
+}
+
 struct Dice(Random);
 
 impl Dice {
@@ -159,6 +171,9 @@ impl Script {
         }
         let mut extra = Dice(Random::new((seed, 0x6578_7472_6173)));
         extras(&mut extra, &mut events);
+        let mut aside = Dice(Random::new((seed, 0x6173_6964_6573)));
+        release(&mut aside, &mut image, &mut events);
+        probe(&mut aside, &mut image, &mut events);
         events.push((CALM, Event::Calm));
         events.sort_by_key(|e| e.0);
         let names = (dice.pick(&[1, 50, 1_900, 2_100, 6_000]), !dice.chance(15));
@@ -181,6 +196,42 @@ fn extras(dice: &mut Dice, events: &mut Vec<(Instant, Event)>) {
         let phone = dice.below(PHONES.len() as u32) as usize;
         let first = dice.pick(&["3", "4", "5", "6", "7", "8", "9"]);
         events.push((dice.at(40_000), Event::Errand(phone, format!("{first}2079460000"))));
+    }
+}
+
+/// Lets media of some trunks go past the node, in a third of the worlds, and an operator want it back.
+fn release(dice: &mut Dice, image: &mut Image, events: &mut Vec<(Instant, Event)>) {
+    if !dice.chance(35) {
+        return;
+    }
+    let some = [MediaRelease::Never, MediaRelease::SameInterface, MediaRelease::Always];
+    let many = if dice.chance(50) { &some[..] } else { &some[2..] };
+    image.trunks.iter_mut().for_each(|trunk| trunk.media_release = dice.pick(many));
+    for _ in 0..dice.below(12) {
+        events.push((dice.at(60_000), Event::Anchor));
+    }
+}
+
+/// Lets endpoints of some trunks be asked whether they are there, in a third of the worlds, and phones be
+/// deaf for a while.
+fn probe(dice: &mut Dice, image: &mut Image, events: &mut Vec<(Instant, Event)>) {
+    if !dice.chance(35) {
+        return;
+    }
+    for trunk in &mut image.trunks {
+        let terms = Probing {
+            every: Duration::from_millis(dice.pick(&[1_000, 3_000, 10_000])),
+            failures: dice.pick(&[1, 2, 3]),
+            successes: dice.pick(&[1, 2]),
+            last_resort: dice.chance(50),
+            ..Probing::default()
+        };
+        trunk.probing = dice.chance(70).then_some(terms);
+    }
+    for _ in 0..dice.below(8) {
+        let phone = dice.below(PHONES.len() as u32) as usize;
+        let time = dice.pick(&[2_000, 15_000, 40_000]);
+        events.push((dice.at(60_000), Event::Deafen(phone, time)));
     }
 }
 

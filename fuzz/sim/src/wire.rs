@@ -70,9 +70,15 @@ impl Text {
 
     /// Where its session description wants media.
     pub fn media(&self) -> Option<SocketAddr> {
-        let line = |kind: &str| self.body().lines().find_map(|l| l.trim_end().strip_prefix(kind));
-        let ip = line("c=IN IP4 ").or_else(|| line("c=IN IP6 "))?;
-        let port = line("m=audio ")?.split(' ').next()?;
+        let (head, line) = self.body().split_once("m=audio ")?;
+        let line = line.split("\nm=").next()?;
+        let of = |lines: &str, kind: &str| {
+            lines.lines().find_map(|l| l.trim_end().strip_prefix(kind).map(str::to_owned))
+        };
+        let ip = [line, head]
+            .into_iter()
+            .find_map(|lines| of(lines, "c=IN IP4 ").or_else(|| of(lines, "c=IN IP6 ")))?;
+        let port = line.split(' ').next()?;
         Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
     }
 

@@ -19,6 +19,15 @@ fn a_hundred_seeds() {
     println!("sim_seeds 100 count\nsim_cdrs {cdrs} count\nsim_steps {steps} count");
     println!("sim_joined {joined} count\nsim_replaced {replaced} count");
     assert!(cdrs > 300 && steps > 10_000, "the seeds have become idle: {cdrs} CDRs, {steps} steps");
+    let aside: [u64; 3] = [0, 1, 2].map(|i| outcomes.iter().map(|o| o.aside[i]).sum());
+    let [released, anchored, asked] = aside;
+    println!(
+        "sim_released {released} count\nsim_anchored {anchored} count\nsim_asked {asked} count"
+    );
+    assert!(
+        released > 0 && anchored > 0 && asked > 0,
+        "media never goes past the node, or nobody is asked: {aside:?}"
+    );
     assert!(
         joined > 0 && replaced > 0,
         "no attended transfers: {joined} joined, {replaced} replaced"

@@ -43,6 +43,8 @@ pub struct Phone {
     pub line: Line,
     legs: Vec<Leg>,
     errands: Vec<Errand>,
+    /// Until then it hears nothing.
+    deaf_until: Instant,
 }
 
 impl Phone {
@@ -61,7 +63,7 @@ impl Phone {
             media_of: BTreeMap::new(),
             out: Vec::new(),
         };
-        Phone { line, legs: Vec::new(), errands: Vec::new() }
+        Phone { line, legs: Vec::new(), errands: Vec::new(), deaf_until: Instant(0) }
     }
 
     /// Where it stands.
@@ -84,6 +86,16 @@ impl Phone {
             errand.tick(now, &mut self.line);
         }
         self.errands.retain(|errand| !errand.is_gone());
+    }
+
+    /// From now on until then it hears nothing.
+    pub fn deafen(&mut self, until: Instant) {
+        self.deaf_until = self.deaf_until.max(until);
+    }
+
+    /// Number of the call that it has under this Call-ID.
+    pub fn serial_of(&self, call_id: &str) -> Option<u32> {
+        self.legs.iter().find(|leg| leg.call_id == call_id).map(|leg| leg.serial)
     }
 
     /// Its calls that stand: their places, and their numbers in this world.
@@ -125,6 +137,7 @@ impl Phone {
     /// From now on it only answers and hangs up: no more mischief.
     pub fn calm(&mut self, now: Instant) {
         self.line.hostile = false;
+        self.deaf_until = now;
         for leg in &mut self.legs {
             leg.agenda
                 .retain(|(_, act)| matches!(act, plan::Act::AnswerReinvite(..) | plan::Act::Bye));
@@ -195,7 +208,7 @@ impl Phone {
 
     /// A SIP message arrived.
     pub fn receive(&mut self, now: Instant, bytes: &[u8]) {
-        let Some(text) = Text::read(bytes) else { return };
+        let Some(text) = Text::read(bytes).filter(|_| now >= self.deaf_until) else { return };
         let line = &mut self.line;
         let call_id = text.get("Call-ID");
         if let Some(errand) = self.errands.iter_mut().find(|e| e.call_id == call_id) {
