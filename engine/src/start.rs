@@ -3,7 +3,7 @@
 use crate::cdr;
 use crate::config::reserved::Handed;
 use crate::config::{Config, Driver as Wanted, MediaSockets, OnFull as WhenFull};
-use crate::config::{Topology, limits, reserved, security};
+use crate::config::{Topology, limits, release, reserved, security};
 use crate::disk::cdr::CdrFiles;
 use crate::disk::journal::Journal;
 use crate::disk::open::OpenCalls;
@@ -53,7 +53,8 @@ pub fn check(config: &Config) -> Result<(), Fault> {
     print!("{}", limits::render(&limits, &topology, &notes));
     config.stock.summary().iter().for_each(|line| println!("{line}"));
     config.stock.notes.iter().for_each(|note| println!("note: {note}"));
-    security::notes(&config.image).for_each(|note| println!("note: {note}"));
+    let advice = security::notes(&config.image).chain(release::notes(&config.image));
+    advice.for_each(|note| println!("note: {note}"));
     Ok(())
 }
 
@@ -67,7 +68,8 @@ pub fn run(mut config: Config, file: &Path) -> Result<(), Fault> {
     let (limits, mut notes) = limits::lay_out(&config, &topology)?;
     notes.extend(handed_out(&config, &topology));
     notes.iter().for_each(|note| eprintln!("sbcd: note: {note}"));
-    security::notes(&config.image).for_each(|note| eprintln!("sbcd: note: {note}"));
+    let advice = security::notes(&config.image).chain(release::notes(&config.image));
+    advice.for_each(|note| eprintln!("sbcd: note: {note}"));
     let terms = Arc::new(Terms::load(&config)?);
     let room = pin::make_room(descriptors(&limits));
     room.map_err(|e| fault("make room for descriptors", &e))?;

@@ -73,6 +73,7 @@ flows! {
     a_transfer_that_is_refused
     an_attended_transfer
     an_attended_transfer_across_shards
+    an_attended_transfer_of_calls_with_media_past_us
     an_invite_that_takes_a_place_in_a_call
     extensions_that_are_not_known
     a_late_offer
@@ -385,13 +386,14 @@ fn two_callers(lab: &Lab, node: &Node, calls: u32, scenarios: [&str; 2]) {
 }
 
 /// A caller that calls two and has them joined; the records of both calls, by how they name each other.
-fn attended(name: &str, shards: usize, calls: u32) -> Vec<(Value, Value)> {
+fn attended(name: &str, shards: usize, calls: u32, of_all: &str) -> Vec<(Value, Value)> {
     let lab = Lab::new(name);
     let (first, second) = (lab.udp(), lab.udp());
     let mut setup = Setup::new(&lab, first);
     setup.node = setup.node.replace("shards = 1", &format!("shards = {shards}"));
-    setup.caller = "refer = \"execute\"\n".into();
-    setup.trunks.push(("second".into(), second, String::new()));
+    setup.caller = format!("refer = \"execute\"\n{of_all}");
+    setup.trunks[0].2.push_str(of_all);
+    setup.trunks.push(("second".into(), second, of_all.into()));
     let route =
         |prefix: &str, to: &str| format!("[[route]]\nprefix = \"{prefix}\"\nto = [\"{to}\"]\n");
     setup.route = route("", "out") + &route("7", "second");
@@ -429,11 +431,18 @@ fn all_joined(pairs: &[(Value, Value)], calls: usize) {
 }
 
 fn an_attended_transfer() {
-    all_joined(&attended("sipp-attended", 1, 5), 5);
+    all_joined(&attended("sipp-attended", 1, 5, ""), 5);
+}
+
+fn an_attended_transfer_of_calls_with_media_past_us() {
+    let pairs = attended("sipp-attended-past", 2, 5, "media_release = \"same-interface\"\n");
+    all_joined(&pairs, 5);
+    let released = |record: &Value| record["media"]["released"] == true;
+    assert!(pairs.iter().all(|(stayed, left)| released(stayed) && released(left)), "{pairs:#?}");
 }
 
 fn an_attended_transfer_across_shards() {
-    let pairs = attended("sipp-attended-apart", 2, 20);
+    let pairs = attended("sipp-attended-apart", 2, 20, "");
     all_joined(&pairs, 20);
     let seat = |record: &Value| {
         let id = CallId::parse(record["call"].as_str().unwrap()).unwrap();

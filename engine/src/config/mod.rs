@@ -12,6 +12,7 @@ mod node;
 mod plan;
 mod profile;
 mod read;
+pub mod release;
 mod report;
 pub mod reserved;
 mod route;

@@ -1,7 +1,7 @@
 //! Attended transfers between calls of ours (RFC 3891, RFC 5589 7), on one shard and across two: what every
 //! side sees, whose time is paid by which call, and what is left when something goes wrong.
 
-use sbc::policy::Image;
+use sbc::policy::{Image, MediaRelease};
 use sim::fault::Cut;
 use sim::scene::{CALLEE_MEDIA, CALLER_MEDIA, NODE, SECOND, Scene, call_on, executing, replaces};
 use sim::wire::{self, Text};
@@ -28,7 +28,11 @@ struct Two {
 }
 
 fn two(apart: Apart) -> Two {
-    let mut s = Scene::with(executing(), Options::default());
+    two_of(executing(), apart)
+}
+
+fn two_of(image: Image, apart: Apart) -> Two {
+    let mut s = Scene::with(image, Options::default());
     s.world.peer(SECOND_MEDIA);
     let first = s.establish(&call_on(0, "c"));
     let second = consult(&mut s, &call_on(u8::from(apart == Apart::OtherShard), "other"));
@@ -400,4 +404,64 @@ fn a_dialog_of_somebody_elses_is_for_whoever_is_called() {
     let seen = t.answer_all();
     assert!(fragments(&seen[0]).iter().any(|f| f.starts_with("SIP/2.0 500 ")));
     t.s.assert_clean(2);
+}
+
+/// Two calls of which these have media that goes past us: the first, the second, or both.
+fn released(apart: Apart, which: [bool; 2]) -> Two {
+    let mut image = executing();
+    image.trunks[0].media_release = MediaRelease::SameInterface;
+    for (trunk, goes) in image.trunks[1..].iter_mut().zip(which) {
+        trunk.media_release = if goes { MediaRelease::SameInterface } else { MediaRelease::Never };
+    }
+    let t = two_of(image, apart);
+    let node: SocketAddr = NODE.parse().expect("an address");
+    let past = [&t.first.0, &t.second.0].map(|text| text.media().expect("media").ip() != node.ip());
+    assert_eq!(past, which);
+    assert_eq!(held(&t.s), which.iter().filter(|goes| !**goes).count() * 2);
+    t
+}
+
+fn held(s: &Scene) -> usize {
+    s.world.shards().iter().map(|shard| shard.media().in_use()).sum()
+}
+
+#[test]
+fn calls_whose_media_goes_past_us_are_joined_through_us() {
+    let node: SocketAddr = NODE.parse().expect("an address");
+    for apart in EVERYWHERE {
+        for which in [[true, false], [false, true], [true, true]] {
+            let mut t = released(apart, which);
+            t.refer(2, "");
+            let seen = t.answer_all();
+            let s = &mut t.s;
+            let told = fragments(&seen[0]);
+            assert_eq!(told, ["SIP/2.0 100 Trying", "SIP/2.0 200 OK"], "{}", s.ladder());
+            let (callee, second) = (last_invite(&seen[1]), last_invite(&seen[2]));
+            let ours = [callee, second].map(|text| text.media().map(|media| media.ip()));
+            assert_eq!(ours, [Some(node.ip()); 2], "{which:?}\n{}", s.ladder());
+            assert_joined(s, callee, second);
+            assert_eq!(held(s), 2, "{which:?}\n{}", s.ladder());
+            (0..2).for_each(|shard| s.world.hand_over(shard));
+            let bye = from_second(s, "BYE", 2, &t.second.0);
+            s.world.send(s.second, s.node, bye);
+            s.expect_status(s.second, 200);
+            let bye = s.expect(s.callee, "BYE");
+            s.world.send(s.callee, s.node, bye.reply(200, "b", "", ""));
+            s.assert_clean(2);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_joined_stays_past_us() {
+    for apart in EVERYWHERE {
+        let mut t = released(apart, [true, true]);
+        // It was to be replaced only while it rang.
+        t.refer(2, "%3Bearly-only");
+        let seen = t.answer_all();
+        let last = fragments(&seen[0]).pop().unwrap_or_default();
+        assert!(last.starts_with("SIP/2.0 486"), "{last}\n{}", t.s.ladder());
+        assert!(seen[1].is_empty() && seen[2].is_empty(), "{}", t.s.ladder());
+        assert_eq!(held(&t.s), 0);
+    }
 }

@@ -3,6 +3,7 @@
 use control::Command;
 use control::event::CallId;
 use node::Letter;
+use sbc::dialog::session_timer::{Mode, Terms};
 use sbc::policy::{Image, MediaRelease};
 use sim::Text;
 use sim::scene::{CALLEE, CALLEE_MEDIA, CALLER, CALLER_MEDIA, SECOND, Scene, executing, image};
@@ -236,5 +237,26 @@ fn a_transfer_brings_it_back() {
         s.world.send(at(from), to.media().expect("ours"), wire::rtp(1, 1, b'm'));
         let arrived = s.world.wait(at(heard), Duration::from_secs(1));
         assert!(arrived.is_some(), "no media from {from}\n{}", s.ladder());
+    }
+}
+
+/// Nobody hears the media of such a call: what ends it is a refresh that nobody answers, or the clock.
+#[test]
+fn a_call_whose_sides_have_vanished_ends_all_the_same() {
+    for (mode, reason, most_s) in
+        [(Mode::Serve, "max_duration", 3_601), (Mode::Ask, "dialog_lost", 1_800)]
+    {
+        let mut image = releasing(image());
+        for trunk in &mut image.trunks {
+            trunk.session = Terms { mode, ..trunk.session };
+        }
+        let mut s = scene(image);
+        let (invite, ok) = s.establish("c1");
+        is_direct(&s, &invite, &ok);
+        s.world.run(Duration::from_secs(most_s));
+        s.assert_clean(1);
+        let cdr = &s.world.cdrs()[0];
+        assert_eq!(String::from_utf8_lossy(&cdr.reason), reason);
+        assert!(cdr.duration_ns() < most_s * 1_000_000_000, "{mode:?}: {cdr:?}");
     }
 }

@@ -2,9 +2,9 @@
 //! killed between any two messages.
 
 use base::random::Random;
-use sbc::policy::{Image, Refers};
+use sbc::policy::{Image, MediaRelease, Refers};
 use sim::fault::Cut;
-use sim::scene::{CALLEE, CALLEE_MEDIA, NODE, SECOND, Scene, executing};
+use sim::scene::{CALLEE, CALLEE_MEDIA, CALLER_MEDIA, NODE, SECOND, Scene, executing};
 use sim::wire::{self, Text};
 use sim::world::Options;
 use std::net::SocketAddr;
@@ -327,4 +327,103 @@ fn a_kill_between_any_two_messages_leaves_one_cdr_and_no_place() {
             s.assert_clean(cdrs);
         }
     }
+}
+
+/// The same carrier, whose media goes past us.
+fn released() -> (Scene, Text, Text) {
+    let mut image = executing();
+    image.trunks.iter_mut().for_each(|trunk| trunk.media_release = MediaRelease::SameInterface);
+    let mut s = Scene::with(image, Options::default());
+    s.world.peer(SECOND_MEDIA);
+    let (first, ok) = s.establish("c1");
+    let told = [first.media(), ok.media()].map(|media| media.map(|media| media.to_string()));
+    assert_eq!(told, [CALLER_MEDIA, CALLEE_MEDIA].map(|media| Some(media.to_owned())));
+    (s, first, ok)
+}
+
+fn is_ours(text: &Text) -> bool {
+    let node: SocketAddr = NODE.parse().expect("an address");
+    text.media().is_some_and(|media| media.ip() == node.ip())
+}
+
+fn held(s: &Scene) -> usize {
+    s.world.shards().iter().map(|shard| shard.media().in_use()).sum()
+}
+
+#[test]
+fn a_place_in_a_call_whose_media_goes_past_us_brings_it_back() {
+    for place in 0..2 {
+        let (mut s, _, ok) = released();
+        let call_id = names("c1@caller")[place].clone();
+        invite(&mut s, &call_id, &value(&ok), &offer("0 8"));
+        s.expect_status(s.second, 100);
+        let again = callee_agrees(&mut s);
+        let new_ok = s.expect_status(s.second, 200);
+        assert!(is_ours(&again) && is_ours(&new_ok), "{}", s.ladder());
+        acknowledge(&mut s, &new_ok, "");
+        let gone = s.expect(s.caller, "BYE");
+        s.world.send(s.caller, s.node, gone.reply(200, "", "", ""));
+        (0..2).for_each(|shard| s.world.hand_over(shard));
+        one_packet_each_way(&mut s, &new_ok, &again);
+        assert_eq!(held(&s), 2);
+        bye(&mut s, &new_ok);
+        s.expect_status(s.second, 200);
+        let gone = s.expect(s.callee, "BYE");
+        s.world.send(s.callee, s.node, gone.reply(200, "b", "", ""));
+        s.assert_clean(1);
+        let cdr = &s.world.cdrs()[0];
+        assert!(cdr.marks.released && cdr.transfers[0].status == 200, "{cdr:?}");
+    }
+}
+
+#[test]
+fn without_an_offer_too() {
+    let (mut s, _, ok) = released();
+    invite(&mut s, "new@second", &value(&ok), "");
+    s.expect_status(s.second, 100);
+    let again = s.expect(s.callee, "INVITE");
+    assert!(again.body().is_empty(), "{}", again.raw);
+    let fresh = wire::sdp(CALLEE_MEDIA.parse().expect("an address"), 2, "0 8", "sendrecv");
+    let contact = format!("Contact: <sip:{CALLEE}>\r\n");
+    s.world.send(s.callee, s.node, again.reply(200, "b", &contact, &fresh));
+    let new_ok = s.expect_status(s.second, 200);
+    acknowledge(&mut s, &new_ok, &offer("0"));
+    let ack = s.expect(s.callee, "ACK");
+    assert!(is_ours(&new_ok) && is_ours(&ack), "{}", s.ladder());
+    let gone = s.expect(s.caller, "BYE");
+    s.world.send(s.caller, s.node, gone.reply(200, "", "", ""));
+    one_packet_each_way(&mut s, &new_ok, &ack);
+    bye(&mut s, &new_ok);
+    s.expect_status(s.second, 200);
+    let gone = s.expect(s.callee, "BYE");
+    s.world.send(s.callee, s.node, gone.reply(200, "b", "", ""));
+    s.assert_clean(1);
+}
+
+#[test]
+fn a_place_that_is_refused_leaves_media_where_it_was() {
+    let (mut s, _, ok) = released();
+    invite(&mut s, "new@second", &value(&ok), &offer("0 8"));
+    s.expect_status(s.second, 100);
+    let again = s.expect(s.callee, "INVITE");
+    s.world.send(s.callee, s.node, again.reply(488, "b", "", ""));
+    s.expect(s.callee, "ACK");
+    let refused = s.expect_status(s.second, 488);
+    acknowledge(&mut s, &refused, "");
+    s.world.run(Duration::from_millis(50));
+    assert_eq!(held(&s), 0, "{}", s.ladder());
+    // What follows is said as before: to each other.
+    let hold = wire::sdp(CALLER_MEDIA.parse().expect("an address"), 2, "0 8", "sendonly");
+    let request = s.in_dialog("INVITE", 2, &ok, &hold);
+    s.world.send(s.caller, s.node, request);
+    let held_by = s.expect(s.callee, "INVITE");
+    assert_eq!(held_by.media().map(|media| media.to_string()).as_deref(), Some(CALLER_MEDIA));
+    let answer = wire::sdp(CALLEE_MEDIA.parse().expect("an address"), 2, "0", "recvonly");
+    let contact = format!("Contact: <sip:{CALLEE}>\r\n");
+    s.world.send(s.callee, s.node, held_by.reply(200, "b", &contact, &answer));
+    s.expect(s.callee, "ACK");
+    while s.next(s.caller).status() != Some(200) {}
+    let ack = s.in_dialog("ACK", 2, &ok, "");
+    s.world.send(s.caller, s.node, ack);
+    s.finish(&ok);
 }
