@@ -129,6 +129,8 @@ fn answer_to(method: &'static str) -> impl Fn(&str) -> bool {
 struct User {
     media: Peer,
     rtpengine: Rtpengine,
+    /// What rtpengine calls the call.
+    call: &'static str,
     /// What the node was told last.
     told: String,
 }
@@ -136,7 +138,7 @@ struct User {
 impl User {
     fn new(lab: &Lab, ports: u16) -> User {
         let (media, rtpengine) = (Peer::bind((lab.ip, 0).into()), Rtpengine::start(lab, ports));
-        User { media, rtpengine, told: String::new() }
+        User { media, rtpengine, call: "u", told: String::new() }
     }
 
     fn says(&self) -> String {
@@ -145,7 +147,7 @@ impl User {
 
     /// Answers an offer of the node: what the node is told, and the port that speaks for it here.
     fn answer(&mut self, offer: &str) -> (String, u16) {
-        let common = [("call-id", "u"), ("from-tag", "n"), ("ICE", "remove")];
+        let common = [("call-id", self.call), ("from-tag", "n"), ("ICE", "remove")];
         let plain = self.rtpengine.ask(
             &[
                 &common[..],
@@ -185,7 +187,7 @@ impl User {
         let offer = self.rtpengine.ask(
             &[
                 ("command", "offer"),
-                ("call-id", "u"),
+                ("call-id", self.call),
                 ("from-tag", "u"),
                 ("sdp", &says),
                 ("transport-protocol", "RTP/SAVP"),
@@ -202,7 +204,7 @@ impl User {
         let plain = self.rtpengine.ask(
             &[
                 ("command", "answer"),
-                ("call-id", "u"),
+                ("call-id", self.call),
                 ("from-tag", "u"),
                 ("to-tag", "n"),
                 ("sdp", answer),
@@ -321,19 +323,24 @@ fn nothing_goes_before_both_have_asked_and_then_all_does() {
     caller.expect("the ACK", |text| text.starts_with("ACK "));
     talk(&office, [(&telephone, ports[0], b'c'), (&user.media, ports[1], b'd')]);
 
-    // They transfer the caller to another number at the carrier, and leave.
-    let refer_to = format!(
-        "REFER-TO: <sip:+4989123456@{PROXY}:5061;user=phone;transport=tls>\r\n\
-        REFERRED-BY: <sip:kate@tenant.example>\r\n"
+    // They have asked another of theirs, transfer the caller there, and leave. No number, no Replaces: their
+    // proxy is to be called back with what it said.
+    let target =
+        format!("sip:{PROXY}:5061;transport=tls;x-m=8:orgid:fce2158f-0e99;x-t=2d88cb42-f810");
+    let by = format!(
+        "<sip:{PROXY}:5061;x-m=8:orgid:bdc0511a-4a8d;x-t=2d88cb42-f810;x-ti=9cfa2ad6;x-tt=aHR0cHM6Ly9hcGk%3d>"
     );
+    let refer_to = format!("REFER-TO: <{target}>\r\nREFERRED-BY: {by}\r\n");
     office.teams.within(&mut dialog, "REFER", &refer_to, "");
     let accepted = office.teams.expect("202", answer_to("REFER"));
     assert!(accepted.text.starts_with("SIP/2.0 202"), "{}", accepted.text);
-    let at_third =
-        caller.expect("the new INVITE", |text| text.starts_with("INVITE sip:4989123456@"));
-    let third = Peer::bind((office.lab.ip, 0).into());
-    let thirds = sdp(third.address.ip(), third.address.port());
-    caller.send(office.sip, respond(&at_third, "200 OK", &contact, &thirds).as_bytes());
+    let back = office.teams.expect("an INVITE of the transfer", invite);
+    assert_eq!(back.text.split(' ').nth(1), Some(&*target), "{}", back.text);
+    assert_eq!(header(&back.text, "Referred-By"), by, "{}", back.text);
+    user.call = "v";
+    let (answer, for_node) = user.answer(body(&back.text));
+    office.teams.answer(&back, "200 OK", "", &answer);
+    office.teams.expect("ACK", |text| text.starts_with("ACK "));
     let last = header(&at_caller, "CSeq");
     let moved = caller.expect("a re-INVITE", |text| {
         invite(text) && header(text, "Call-ID") == "in" && header(text, "CSeq") != last
@@ -357,7 +364,11 @@ fn nothing_goes_before_both_have_asked_and_then_all_does() {
         }
     }
     assert!(is_told, "{}", office.logs());
+    talk(&office, [(&telephone, ports[0], b'g'), (&user.media, for_node, b'h')]);
     caller.send(office.sip, caller.within(&ok, "BYE", 5).as_bytes());
+    let gone = office.teams.expect("BYE", |text| text.starts_with("BYE "));
+    bye_is_answered(&mut office, &gone);
+    user.call = "w";
 
     // Out: one of their users calls a number at the carrier.
     office.teams.invite(line, "+4989123456", &user.offer());

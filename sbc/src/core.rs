@@ -10,7 +10,7 @@ use crate::dialog::session_timer::Mode;
 use crate::dialog::{Contact, Dialog, Tag};
 use crate::message::{self, Index, Message, Method, Name, Print, Status, response_head};
 use crate::policy::plan::Kept;
-use crate::policy::{Face, Image, Outages, Proved, Refers, Transport, realm};
+use crate::policy::{Face, Image, Outages, Proved, Transport, realm};
 use crate::quality::Standing;
 use crate::question::{Names, Ported, Question};
 use crate::signal::{Keeper, Prober};
@@ -56,10 +56,9 @@ impl Known {
     /// Those of a trunk; where there is none, of some trunk.
     pub(crate) fn on(image: &Image, trunk: Option<u16>) -> Known {
         match trunk.map(|trunk| image.trunk(trunk)) {
-            Some(Some(trunk)) => Known {
-                timer: trunk.session.mode != Mode::Off,
-                transfers: trunk.refers == Refers::Execute,
-            },
+            Some(Some(trunk)) => {
+                Known { timer: trunk.session.mode != Mode::Off, transfers: trunk.refers.executes() }
+            }
             Some(None) | None => Known { timer: true, transfers: true },
         }
     }

@@ -77,8 +77,12 @@ const RELEASE: [(&str, MediaRelease); 3] = [
     ("always", MediaRelease::Always),
 ];
 
-const REFERS: [(&str, Refers); 3] =
-    [("pass", Refers::Pass), ("execute", Refers::Execute), ("refuse", Refers::Refuse)];
+const REFERS: [(&str, Refers); 4] = [
+    ("pass", Refers::Pass),
+    ("execute", Refers::Execute),
+    ("return", Refers::Return),
+    ("refuse", Refers::Refuse),
+];
 
 /// A trunk as written.
 pub(super) struct Draft {
@@ -299,7 +303,7 @@ impl Settings {
     /// The methods, and what peers are told of them: what we execute or read ourselves is served as well.
     fn told(&self, concealed: &[Box<str>]) -> Methods {
         let told = self.methods.clone().concealing(concealed);
-        let told = if self.refers == Refers::Execute { told.serving(b"REFER") } else { told };
+        let told = if self.refers.executes() { told.serving(b"REFER") } else { told };
         if self.dtmf == Dtmf::Pass { told } else { told.serving(b"INFO") }
     }
 

@@ -328,7 +328,9 @@ impl Teams {
 /// What is wrong with an INVITE.
 fn improper(text: &str, is_new: bool) -> Option<&'static str> {
     let target = text.split(' ').nth(1).unwrap_or_default();
-    if is_new && (host(target) != PROXY || !target.starts_with("sip:+")) {
+    // A number, or one of its users where it has asked to be called back for them.
+    let is_user = target.contains(";x-m=") && header(text, "Referred-By").contains(";x-tt=");
+    if is_new && (host(target) != PROXY || !(target.starts_with("sip:+") || is_user)) {
         return Some("404 Not Found");
     }
     let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);

@@ -460,6 +460,74 @@ fn a_kill_between_any_two_messages_leaves_one_cdr_and_no_place() {
     }
 }
 
+/// The callee's trunk keeps its transfers to itself: it is called back by the URI it gave, which has no number,
+/// and hears in Referred-By what it said.
+#[test]
+fn a_trunk_may_be_called_back_for_whom_it_means() {
+    let mut image = executing();
+    image.trunks[1].refers = Refers::Return;
+    let mut s = Scene::with(image, Options::default());
+    let (first, ok) = s.establish("c1");
+    assert!(first.get("Allow").ends_with("REFER"), "{}", first.raw);
+    let target = "sip:sip.example:5061;transport=tls;x-m=8:orgid:1;x-t=2";
+    let by = "<sip:sip.example:5061;x-m=8:orgid:3;x-ti=4;x-tt=aHR0cHM%3D>";
+    let refer = s.from_callee("REFER", 1, &first, "b", "");
+    let headers = format!("\r\nRefer-To: <{target}?X-Other=1>\r\nReferred-By: {by}\r\nContact:");
+    s.world.send(s.callee, s.node, refer.replacen("\r\nContact:", &headers, 1));
+    s.expect_status(s.callee, 202);
+    assert_eq!(notified(&mut s, CALLEE), ("SIP/2.0 100 Trying".to_owned(), false));
+    let invite = s.expect(s.callee, "INVITE");
+    assert_eq!((invite.uri(), invite.get("Referred-By")), (target, by), "{}", invite.raw);
+    assert_eq!(invite.get("To"), format!("<{target}>"));
+    assert!(invite.get("From").contains("1001"), "the caller stays: {}", invite.raw);
+    assert_ne!(invite.media(), first.media(), "it is another leg");
+    let third = "203.0.113.20:4010";
+    s.world.peer(third);
+    let answer = wire::sdp(third.parse().expect("an address"), 1, "0", "sendrecv");
+    s.world.send(s.callee, s.node, invite.reply(200, "x", CONTACT, &answer));
+    s.expect(s.callee, "ACK");
+    assert_eq!(notified(&mut s, CALLEE), ("SIP/2.0 200 OK".to_owned(), true));
+    let bye = s.expect(s.callee, "BYE");
+    assert_eq!(bye.get("Call-ID"), first.get("Call-ID"));
+    s.world.send(s.callee, s.node, bye.reply(200, "", "", ""));
+    let again = s.expect(s.caller, "INVITE");
+    let answer = wire::sdp(CALLER_MEDIA.parse().expect("an address"), 2, "0", "sendrecv");
+    let contact = format!("Contact: <sip:{CALLER}>\r\n");
+    s.world.send(s.caller, s.node, again.reply(200, "", &contact, &answer));
+    s.expect(s.caller, "ACK");
+    assert_joined(&mut s, [(CALLER_MEDIA, &again), (third, &invite)]);
+    assert_eq!(s.world.page().read(Image::calls_word(1)), 1, "the first leg's place is free");
+    let bye = s.in_dialog("BYE", 9, &ok, "");
+    s.world.send(s.caller, s.node, bye);
+    s.expect_status(s.caller, 200);
+    let bye = s.expect(s.callee, "BYE");
+    s.world.send(s.callee, s.node, bye.reply(200, "", "", ""));
+    s.assert_clean(1);
+    let cdr = &s.world.cdrs()[0];
+    assert_eq!((&*cdr.transfers[0].trunk, cdr.transfers[0].status), (&b"out"[..], 200));
+    assert_eq!((&*cdr.attempts[1].trunk, &*cdr.attempts[1].number), (&b"out"[..], &b""[..]));
+}
+
+#[test]
+fn a_trunk_that_does_not_answer_its_own_transfer() {
+    let mut image = executing();
+    image.trunks[1].refers = Refers::Return;
+    let mut s = Scene::with(image, Options::default());
+    let (first, ok) = s.establish("c1");
+    let refer = s.from_callee("REFER", 1, &first, "b", "");
+    let headers = "\r\nRefer-To: <sip:+4989123456@sip.example>\r\nContact:";
+    s.world.send(s.callee, s.node, refer.replacen("\r\nContact:", headers, 1));
+    s.expect_status(s.callee, 202);
+    notified(&mut s, CALLEE);
+    let invite = s.expect(s.callee, "INVITE");
+    assert_eq!(invite.uri(), "sip:+4989123456@sip.example");
+    s.world.send(s.callee, s.node, invite.reply(603, "x", "", ""));
+    s.expect(s.callee, "ACK");
+    assert!(notified(&mut s, CALLEE).0.starts_with("SIP/2.0 603"));
+    s.assert_media_flows(&ok, &first);
+    s.finish(&ok);
+}
+
 /// The new side leaves while the one that stays is still being told of it. What that one answers then, less than
 /// it was offered, is told to nobody, and takes no ports.
 #[test]

@@ -10,7 +10,7 @@ use crate::core::{Core, MAX_FORWARDS, Reply, Turn, dialog_request};
 use crate::dialog::{Contact, Dialog};
 use crate::identity;
 use crate::message::{self, Message, Method, Name, Print};
-use crate::policy::{Refers, manipulate};
+use crate::policy::manipulate;
 use crate::refusal::Refusal;
 use crate::transaction::Owner;
 use base::{Bytes, Instant, Key, PortId};
@@ -167,7 +167,7 @@ pub(crate) fn tell_caller(
     };
     core.respond(turn, invite, reply, |print| {
         fill(print);
-        if boundary.far.refers == Refers::Execute && line.status.is_success() {
+        if boundary.far.refers.executes() && line.status.is_success() {
             print.header(Name::Supported, b"replaces");
         }
         manipulate::pass(message, &boundary, print);

@@ -7,10 +7,10 @@ use crate::dialog::session_timer::Mode;
 use crate::dialog::{Contact, Dialog, Tag};
 use crate::identity;
 use crate::message::{self, Message, Method, Name};
+use crate::policy::Trunk;
 use crate::policy::decide::Candidate;
 use crate::policy::manipulate::{self, Boundary};
 use crate::policy::profile::EarlyMedia;
-use crate::policy::{Refers, Trunk};
 use crate::refusal::Refusal;
 use crate::transaction::Owner;
 use base::{Key, PortId};
@@ -64,7 +64,10 @@ pub(super) fn leg(
     let mut call_id = Vec::with_capacity(32);
     crate::transaction::hex(core.random.next(), 16, &mut call_id);
     crate::transaction::hex(core.random.next(), 16, &mut call_id);
-    let target = target(boundary.far, candidate, invite);
+    let target = match transfer::is_returned(call, core) {
+        true => transfer::as_it_stands(invite),
+        false => target(boundary.far, candidate, invite),
+    };
     let dialog = Dialog {
         call_id: call_id.into(),
         tag: Tag { home: call.home.0, call: call.key, leg: place, fork: 0, secret },
@@ -129,7 +132,7 @@ pub(super) fn send(
         Contact { face: &face, dialog: &dialog, profile }.print(&mut print);
         print.header(Name::Allow, trunk.methods.allow());
         let reliable = reliable && trunk.methods.tells_of(b"PRACK");
-        let replaces = trunk.refers == Refers::Execute;
+        let replaces = trunk.refers.executes();
         supported(&mut print, [reliable, terms.mode != Mode::Off, wants.early_end, replaces]);
         timer.ask(&terms, &mut print);
         if !image.software.is_empty() {

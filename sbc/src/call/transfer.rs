@@ -7,6 +7,9 @@
 //! at once, the side that stays hears what was agreed in a re-INVITE, and the side that asked takes its
 //! leave: after its last NOTIFY it gets a BYE.
 //!
+//! A trunk may know better whom it means, and want to be called itself (`Refers::Return`): then nothing is
+//! decided but which of its endpoints, and the INVITE's URI is what Refer-To says.
+//!
 //! A REFER may name a dialog to be replaced (RFC 3891): one of ours gives its other leg to this call (`join`);
 //! any other is for whoever is called to replace, and the INVITE says so.
 
@@ -19,9 +22,10 @@ use crate::core::{Core, Turn};
 use crate::counters::NotPassed;
 use crate::dialog::replaces::Replaces;
 use crate::dialog::session_timer::SessionTimer;
-use crate::message::{Message, Method, Name, NameAddr, Print, Scheme};
+use crate::message::{Message, Method, Name, NameAddr, Print, Scheme, Start};
+use crate::policy::Refers;
 use crate::policy::admission;
-use crate::policy::decide::{Decision, Facts, decide};
+use crate::policy::decide::{Decision, Facts, back, decide};
 use crate::refusal::Refusal;
 use base::{Instant, Key, plain};
 use control::event::CallState;
@@ -129,16 +133,34 @@ pub(crate) fn asked(
     let number: Option<Box<[u8]>> = uri.number(&mut digits).map(Into::into);
     let replaces = Replaces::of(&uri);
     let is_ours = replaces.as_ref().is_some_and(|replaces| replaces.named().is_some());
+    let needs_none = is_ours || returns(core, call, place);
     Ok(Transfer {
         by: place,
         stays,
         refer: message.cseq().number,
         told: 100,
         invite: invite(call, (place, stays), target.uri, message),
-        number: number.or_else(|| is_ours.then(Box::default)).ok_or(484u16)?,
+        number: number.or_else(|| needs_none.then(Box::default)).ok_or(484u16)?,
         replaces,
         first: call.cdr.attempts.len() as u8,
     })
+}
+
+/// Whether whoever asks by this leg is called itself.
+fn returns(core: &Core, call: &Call, place: u8) -> bool {
+    let trunk = call.legs.get(usize::from(place)).and_then(|leg| core.image.trunk(leg.trunk));
+    trunk.is_some_and(|trunk| trunk.refers == Refers::Return)
+}
+
+/// Whether the transfer under way is a call back to the trunk that asked.
+pub(super) fn is_returned(call: &Call, core: &Core) -> bool {
+    call.transfer.as_ref().is_some_and(|transfer| returns(core, call, transfer.by))
+}
+
+/// Whom a REFER named, for its own sender: the URI, without what was to be done with it.
+pub(super) fn as_it_stands(invite: &Message) -> Vec<u8> {
+    let Start::Request(line) = invite.start() else { return Vec::new() };
+    line.uri.split(|byte| *byte == b'?').next().unwrap_or_default().to_vec()
 }
 
 /// Whether TLS carries the dialog of a side.
@@ -241,7 +263,11 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
         ported: &core.ported,
         draw: call.draw,
     };
-    match decide(&core.image, &facts) {
+    let decision = match is_returned(call, core) {
+        true => back(&core.image, &facts),
+        false => decide(&core.image, &facts),
+    };
+    match decision {
         Decision::Route(way) => {
             call.awaited = None;
             call.question_deadline = Instant::NEVER;
@@ -259,7 +285,7 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
 
 /// Somebody who is being called rings.
 pub(crate) fn rang(call: &mut Call, core: &mut Core, turn: &mut Turn, message: &Message) {
-    let crate::message::Start::Response(line) = message.start() else { return };
+    let Start::Response(line) = message.start() else { return };
     let status = line.status.code();
     if call.transfer.as_ref().is_some_and(|transfer| transfer.told != status) {
         notify(call, core, turn, (status, line.reason), true);

@@ -109,6 +109,16 @@ pub fn decide_with(image: &Image, facts: &Facts, sink: &mut impl Sink) -> Decisi
     }
 }
 
+/// A call that goes back to the trunk it comes from, which knows whom it means.
+pub fn back(image: &Image, facts: &Facts) -> Decision {
+    let mut found = Expanded::default();
+    match endpoints(image, facts.trunk, facts.number.into(), facts, None, &mut found) {
+        Err(question) => Decision::Need(question),
+        Ok(()) if found.candidates.is_empty() => Decision::Refuse(Refusal::NameUnresolved),
+        Ok(()) => Decision::Route(found.into_way(image, None, Vec::new())),
+    }
+}
+
 fn way(image: &Image, facts: &Facts, sink: &mut impl Sink) -> Result<Way, Stop> {
     let refuse = |refusal| Err(Stop::Refuse(refusal));
     let Some(ingress) = image.trunk(facts.trunk) else {
@@ -382,6 +392,19 @@ fn expand(
     let Ok(rewritten) = rewrite.apply(number) else { return Ok(()) };
     let Ok(rewritten) = trunk.outgoing(rewritten) else { return Ok(()) };
     let number = text_of(rewritten, trunk.plus, out.candidates.last());
+    endpoints(image, index, number, facts, buy, out)
+}
+
+/// Adds a candidate per endpoint address of a trunk, for a number as it is asked for there.
+fn endpoints(
+    image: &Image,
+    index: u16,
+    number: Arc<[u8]>,
+    facts: &Facts,
+    buy: Option<&Quote>,
+    out: &mut Expanded,
+) -> Result<(), Question> {
+    let Some(trunk) = image.trunk(index) else { return Ok(()) };
     let interface = image.interfaces.get(usize::from(trunk.interface));
     let ipv6 = interface.is_some_and(|i| i.sip.is_ipv6());
     let Expanded { candidates, stale } = out;

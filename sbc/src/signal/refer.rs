@@ -22,7 +22,9 @@ impl Signal {
     ) {
         let trunk = self.leg((key, place)).and_then(|leg| self.core.image.trunk(leg.trunk));
         match trunk.map(|trunk| trunk.refers).unwrap_or_default() {
-            Refers::Execute => self.transfer(turn, at, (key, place), None, message),
+            Refers::Execute | Refers::Return => {
+                self.transfer(turn, at, (key, place), None, message)
+            }
             Refers::Pass => self.pass(turn, at, (key, place), message),
             Refers::Refuse => self.answer_now(turn, at, message, 603),
         }
@@ -38,7 +40,7 @@ impl Signal {
         if let Found::Here(key, place) = found {
             let leg = self.leg((key, place)).filter(|leg| leg.port == at.port)?;
             let trunk = self.core.image.trunk(leg.trunk)?;
-            return (trunk.refers == Refers::Execute).then_some(found);
+            return trunk.refers.executes().then_some(found);
         }
         Some(found)
     }
