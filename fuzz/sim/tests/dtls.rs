@@ -442,3 +442,89 @@ fn what_breaks_the_terms_is_refused_by_name() {
         Fingerprint::new(Hash::Sha256, &digest).expect("of its length")
     );
 }
+
+/// Speech and a picture in one bundle (RFC 9143), as browsers offer them; `video`: how the second line begins.
+fn bundled(peer: &Peer, more: &str, video: &str) -> String {
+    let group = format!("t=0 0\r\na=group:BUNDLE 0 1\r\n{more}");
+    let speech = peer.says(DTLS, Setup::ActPass, "a=rtcp-mux\r\na=mid:0\r\n");
+    let lines = sdp::dtls_lines(&peer.twin.fingerprint(), Setup::ActPass, None);
+    let lines = lines.iter().map(|line| String::from_utf8_lossy(line) + "\r\n");
+    speech.replacen("t=0 0\r\n", &group, 1)
+        + &format!(
+            "m=video {video} {DTLS} 96\r\na=rtpmap:96 VP8/90000\r\na=rtcp-mux\r\na=mid:1\r\n"
+        )
+        + &lines.collect::<String>()
+}
+
+const ICE: &str = "a=ice-ufrag:them\r\na=ice-pwd:abcdefghijklmnopqrstuv\r\n";
+
+#[test]
+fn of_a_bundle_beside_ice_speech_alone_is_taken() {
+    // Each at an address of its own (balanced), or the picture only where the bundle is (max-bundle).
+    for video in ["4002", "0"] {
+        let mut s = world((Srtp::Required, &[Keying::Dtls]), (Srtp::Off, &[Keying::Sdes]));
+        let mut image = (*s.world.image()).clone();
+        image.trunks[0].ice = true;
+        s.world.reload(image);
+        let caller = Peer::new(&s, CALLER_MEDIA, 5);
+        let mut offer = bundled(&caller, ICE, video);
+        if video == "0" {
+            offer += "a=bundle-only\r\n";
+        }
+        let (invite, ok) = call(&mut s, &offer, |invite| {
+            assert!(!invite.body().contains("m=video 4"), "{}", invite.raw);
+            plain(CALLEE_MEDIA) + "m=video 0 RTP/AVPF 96\r\n"
+        });
+        assert!(
+            !invite.body().contains("BUNDLE"),
+            "it is between the caller and us: {}",
+            invite.raw
+        );
+        assert!(ok.body().contains("\r\na=group:BUNDLE 0\r\n"), "{}", ok.raw);
+        assert!(ok.body().contains("\r\nm=video 0 "), "{}", ok.raw);
+        let (_, refused) = ok.body().split_once("m=video").expect("the second line");
+        assert!(!refused.contains("a="), "nothing is said of it: {refused}");
+        assert_eq!(ok.body().matches("a=mid:").count(), 1, "{}", ok.raw);
+        s.finish(&ok);
+    }
+}
+
+#[test]
+fn a_bundle_without_ice_is_taken_apart() {
+    let mut s = world((Srtp::Required, &[Keying::Dtls]), (Srtp::Off, &[Keying::Sdes]));
+    let address: SocketAddr = CALLER_MEDIA.parse().expect("an address");
+    let beside = SocketAddr::new(address.ip(), 4002);
+    s.world.peer(&beside.to_string());
+    let far: SocketAddr = CALLEE_MEDIA.parse().expect("an address");
+    let far_video = s.world.peer(&SocketAddr::new(far.ip(), 6002).to_string());
+    let mut speech = Peer::new(&s, CALLER_MEDIA, 5);
+    let mut picture = Peer::new(&s, &beside.to_string(), 5);
+    let offer = bundled(&speech, "", "4002");
+    let answer = plain(CALLEE_MEDIA) + "m=video 6002 RTP/AVPF 96\r\na=rtpmap:96 VP8/90000\r\n";
+    let (invite, ok) = call(&mut s, &offer, |_| answer.clone());
+    for text in [&invite, &ok] {
+        assert!(!text.body().contains("BUNDLE"), "{}", text.raw);
+    }
+    // An answer without the group is each line at its own address, with a handshake of its own.
+    let told = sdp::parse(ok.body().as_bytes()).expect("well made");
+    let ports: Vec<_> = told.media().iter().filter_map(|line| line.rtp()).collect();
+    assert!(ports.len() == 2 && ports[0] != ports[1], "{}", ok.raw);
+    assert_eq!(ok.body().matches("a=fingerprint:").count(), 2, "{}", ok.raw);
+    speech.hears_of(&s, &ok, 0, Role::Active);
+    picture.hears_of(&s, &ok, 1, Role::Active);
+    for (peer, heard, sound) in [(&mut speech, far, b's'), (&mut picture, far_video, b'v')] {
+        peer.shake(&mut s);
+        let packet = wire::rtp(1, 1, sound);
+        peer.sends(&mut s, &packet);
+        let heard = s.world.wait(heard, Duration::from_secs(1)).expect("it was opened");
+        assert_eq!(heard.bytes[12..], packet[12..]);
+    }
+    s.finish(&ok);
+    // What has no address but the bundle's is refused with it (RFC 9143 §7.3.3).
+    let mut s = world((Srtp::Required, &[Keying::Dtls]), (Srtp::Off, &[Keying::Sdes]));
+    let speech = Peer::new(&s, CALLER_MEDIA, 5);
+    let offer = bundled(&speech, "", "0") + "a=bundle-only\r\n";
+    let (_, ok) = call(&mut s, &offer, |_| plain(CALLEE_MEDIA) + "m=video 0 RTP/AVPF 96\r\n");
+    assert!(ok.body().contains("\r\nm=video 0 ") && !ok.body().contains("BUNDLE"), "{}", ok.raw);
+    s.finish(&ok);
+}
