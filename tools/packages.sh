@@ -5,7 +5,7 @@ set -euo pipefail
 
 declare -A commands=(
     [build]="cc:gcc make:make"
-    [peers]="sipp:sip-tester kamailio:kamailio rtpengine:rtpengine-daemon baresip:baresip-core linphonec:linphone-cli dnsmasq:dnsmasq-base openssl:openssl socat:socat chromium:chromium ip:iproute2 gcc:gcc python3:python3 tshark:tshark pkg-config:pkg-config"
+    [peers]="sipp:sip-tester kamailio:kamailio rtpengine:rtpengine-daemon baresip:baresip-core linphonec:linphone-cli dnsmasq:dnsmasq-base openssl:openssl socat:socat chromium:chromium ip:iproute2 gcc:gcc python3:python3 tshark:tshark pkg-config:pkg-config strace:strace systemd-analyze:systemd"
 )
 
 # Packages without a command: a file that they have.

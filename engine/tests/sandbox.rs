@@ -1,9 +1,12 @@
-//! Once the node runs, nobody in it can make a second ring or start another program.
+//! Once the node runs, nobody in it can make a second ring or start another program; and it runs behind the filter
+//! of its unit.
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod common;
 
+use common::process::{Running, need};
 use common::{LONG, Lab, Load, Node, Setup};
+use std::collections::{BTreeSet, HashMap};
 use std::process::Command;
 use std::sync::mpsc::channel;
 
@@ -33,6 +36,74 @@ fn every_thread_of_a_running_node_is_filtered() {
     assert_eq!(node.await_records(5).len(), 5);
     node.ask(serde_json::json!({"op": "reload"})).unwrap();
     assert_eq!(node.drain(), Some(0), "{}", node.process.log());
+}
+
+/// What the unit's filter refuses strace refuses here: the node does without, and works.
+#[test]
+fn a_node_runs_behind_the_filter_of_its_unit() {
+    need("strace", "strace");
+    need("systemd-analyze", "systemd");
+    let unit = include_str!("../../systemd/sbcd.service");
+    assert!(unit.contains("\nSystemCallErrorNumber=EPERM\n"), "systemd would kill it");
+    let refused: Vec<String> = refused_by(unit).iter().map(|call| format!("?{call}")).collect();
+    let refused = refused.join(",");
+    let lab = Lab::new("unit");
+    let (callee, run, trace) = (lab.udp(), lab.file("run"), lab.file("trace"));
+    let setup = Setup::new(&lab, callee);
+    let (sip, metrics) = (setup.sip, setup.metrics);
+    let file = lab.write("sbcd.toml", &setup.text());
+    let mut command = Command::new("strace");
+    command.args(["-D", "-f", "-qq", "--seccomp-bpf", "-o"]).arg(&trace);
+    command.arg(format!("-etrace={refused}")).arg(format!("-einject={refused}:error=EPERM"));
+    command.arg(env!("CARGO_BIN_EXE_sbcd")).arg("--config").arg(file).env("TANDEM_RUN", &run);
+    let process = Running::start(command, &lab.file("sbcd.log"));
+    let mut node = Node { process, run, sip, metrics };
+    node.await_ready();
+    let (code, report) = Load::start(&lab, sip, callee, &["--calls", "5"]).finish(LONG);
+    assert_eq!(code, 0, "{report}");
+    assert_eq!(node.await_records(5).len(), 5);
+    node.ask(serde_json::json!({"op": "reload"})).unwrap();
+    assert_eq!(node.drain(), Some(0), "{}", node.process.log());
+    // It looked whether media ports may share sockets, and that is all.
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let mut calls = trace.lines().filter(|line| line.contains("(INJECTED)")).peekable();
+    assert!(calls.peek().is_some() && calls.all(|line| line.contains(" bpf(")), "{trace}");
+}
+
+/// System calls that a unit does not let through.
+fn refused_by(unit: &str) -> BTreeSet<String> {
+    let output = Command::new("systemd-analyze").arg("syscall-filter").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (mut sets, mut name) = (HashMap::<&str, Vec<&str>>::new(), "");
+    for line in text.lines() {
+        match line.trim() {
+            "" => name = "",
+            word if !line.starts_with(' ') => name = word,
+            word if !word.starts_with('#') => sets.entry(name).or_default().push(word),
+            _ => {}
+        }
+    }
+    let filters = unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter="));
+    let mut let_through = calls(&sets, "@default");
+    for filter in filters {
+        let named = filter.trim_start_matches('~').split(' ');
+        let named: BTreeSet<String> = named.flat_map(|word| calls(&sets, word)).collect();
+        let_through = match filter.starts_with('~') {
+            true => &let_through - &named,
+            false => &let_through | &named,
+        };
+    }
+    let refused = &calls(&sets, "@known") - &let_through;
+    assert!(refused.len() > 50 && let_through.contains("io_uring_enter"), "{text}");
+    refused
+}
+
+/// A system call, or all of a set's and of the sets in it.
+fn calls(sets: &HashMap<&str, Vec<&str>>, name: &str) -> BTreeSet<String> {
+    match sets.get(name) {
+        Some(words) => words.iter().flat_map(|word| calls(sets, word)).collect(),
+        None => BTreeSet::from([name.to_owned()]),
+    }
 }
 
 #[test]
