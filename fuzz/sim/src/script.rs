@@ -174,6 +174,7 @@ impl Script {
         let mut aside = Dice(Random::new((seed, 0x6173_6964_6573)));
         release(&mut aside, &mut image, &mut events);
         probe(&mut aside, &mut image, &mut events);
+        call_back(&mut aside, &mut image);
         events.push((CALM, Event::Calm));
         events.sort_by_key(|e| e.0);
         let names = (dice.pick(&[1, 50, 1_900, 2_100, 6_000]), !dice.chance(15));
@@ -232,6 +233,15 @@ fn probe(dice: &mut Dice, image: &mut Image, events: &mut Vec<(Instant, Event)>)
         let phone = dice.below(PHONES.len() as u32) as usize;
         let time = dice.pick(&[2_000, 15_000, 40_000]);
         events.push((dice.at(60_000), Event::Deafen(phone, time)));
+    }
+}
+
+/// Lets some trunks be called back for their transfers, in a fifth of the worlds.
+fn call_back(dice: &mut Dice, image: &mut Image) {
+    if dice.chance(20) {
+        for trunk in image.trunks.iter_mut().filter(|trunk| trunk.refers == Refers::Execute) {
+            trunk.refers = dice.pick(&[Refers::Execute, Refers::Return]);
+        }
     }
 }
 
