@@ -384,9 +384,8 @@ impl Seat {
         let mut outbox = Outbox::default();
         let now = io::now();
         let (region, mesh, ready) = (self.region, self.mesh, self.ready);
-        // Of trunks that a reload brings the first handshake pays for itself.
-        let mut dtls = self.birth.dtls.clone();
-        dtls.retain(|dtls| self.birth.image.shakes_hands_with(dtls.kind()));
+        // Whether a trunk has DTLS or not: one that a reload brings finds its shard warm as well.
+        let dtls = self.birth.dtls.clone();
         let shard = Shard::thaw(self.birth, &self.limits, self.past, now, &mut outbox);
         let thread = Arc::new(AtomicI32::new(0));
         let counters = ShardCounters {

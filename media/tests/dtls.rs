@@ -80,6 +80,37 @@ fn a_last_flight_that_was_lost_is_said_again() {
 }
 
 #[test]
+fn a_last_flight_leaves_alone_however_late_the_handshake_is() {
+    let mut link = Link::agreed(Role::Passive);
+    let mut flight = Vec::new();
+    link.shake(|bytes| {
+        // The client's certificate begins its last flight.
+        let is_last = bytes[0] == 22 && bytes[13] == 11;
+        if is_last {
+            flight.push(bytes.to_vec());
+        }
+        is_last
+    });
+    assert_eq!(flight.len(), 1, "one datagram");
+    // It comes when ours would be sent again.
+    link.pass(5_000);
+    let bob = link.near.bob;
+    assert_eq!(link.near.rtp(bob, BOB, &flight[0]), Verdict::Absorb);
+    link.near.media.shake(link.near.now.mono, &mut link.texts, &mut link.notices);
+    let sent: Vec<&[u8]> = link.texts.sends.iter().map(|send| link.texts.get(send.bytes)).collect();
+    assert!(sent.len() > 1, "both flights");
+    assert_eq!(sent.iter().filter(|bytes| bytes[0] == 20).count(), 1, "one begins with the change");
+    // And is said again when it is lost.
+    link.texts.clear();
+    for _ in 0..20 {
+        link.shake(|_| false);
+        link.pass(1_000);
+    }
+    assert_eq!(link.secured(), 2);
+    assert!(link.carry(&voice(1)).is_ok());
+}
+
+#[test]
 fn another_certificate_is_a_named_end() {
     let mut link = Link::new();
     let stranger = library();

@@ -1,4 +1,6 @@
-//! The lane of handshakes: a few steps a turn, whoever has waited longest first.
+//! The lane of handshakes: a few steps a turn, whoever has waited longest first. What has begun goes before
+//! what has not, but for one step of a turn: else however many begin at once would all be half done, and hold
+//! their buffers, before the first is over.
 //!
 //! A step is one datagram of a peer, or one deadline. It may cost as much as a signature, so it is never done
 //! where packets are relayed: a datagram is copied and waits here, and the turn after has the next few.
@@ -31,7 +33,8 @@ const ROOM: usize = 8_192;
 pub(crate) struct Lane {
     /// What shakes hands: one for each kind of certificate that we have.
     providers: Vec<Arc<dyn Provider>>,
-    /// Legs whose turn comes, each once.
+    /// Legs whose turn comes, each once: those that have an association, and the others.
+    begun: VecDeque<EndKey>,
     ready: VecDeque<EndKey>,
     /// When others have something to do; one that has moved is passed over.
     timers: BinaryHeap<Reverse<(Instant, EndKey)>>,
@@ -51,6 +54,7 @@ impl Lane {
     pub(crate) fn new() -> Lane {
         Lane {
             providers: Vec::new(),
+            begun: VecDeque::new(),
             ready: VecDeque::new(),
             timers: BinaryHeap::new(),
             waiting: 0,
@@ -65,7 +69,7 @@ impl Lane {
 
     /// When there is something to do: at once while anybody waits.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        if !self.ready.is_empty() {
+        if !self.begun.is_empty() || !self.ready.is_empty() {
             return Some(Instant(0));
         }
         self.timers.peek().map(|Reverse((at, _))| *at)
@@ -78,8 +82,18 @@ impl Lane {
 
     fn list(&mut self, key: EndKey, keying: &mut Keying) {
         if !core::mem::replace(&mut keying.is_listed, true) {
-            self.ready.push_back(key);
+            let has_begun = keying.association.is_some();
+            if has_begun { &mut self.begun } else { &mut self.ready }.push_back(key);
         }
+    }
+
+    /// Whose turn it is in this step of a turn.
+    fn next(&mut self, step: usize) -> Option<EndKey> {
+        let (first, second) = match step {
+            0 => (&mut self.ready, &mut self.begun),
+            _ => (&mut self.begun, &mut self.ready),
+        };
+        first.pop_front().or_else(|| second.pop_front())
     }
 
     fn time(&mut self, key: EndKey, keying: &mut Keying) {
@@ -149,8 +163,8 @@ impl Media {
                 self.lane.list(key, keying);
             }
         }
-        for _ in 0..STEPS {
-            let Some(key) = self.lane.ready.pop_front() else { break };
+        for step in 0..STEPS {
+            let Some(key) = self.lane.next(step) else { break };
             self.turn_of(key, now, out, notices);
         }
         self.counters.dtls_waiting.set(self.lane.waiting as u64);
@@ -248,16 +262,14 @@ impl End {
             }
             keying.association = Some(provider.begin(keying.terms.role, now));
         }
-        let Some(association) = &mut keying.association else { return Step::Nothing };
-        let fed = match &datagram {
-            Some(datagram) => association.receive(now, datagram),
-            None if is_due => association.advance(now),
-            None => Ok(()),
-        };
-        let outcome = match fed {
-            Ok(()) => self.poll(keying, now, (room, to), out),
-            Err(why) => Step::Failed(why),
-        };
+        let mut outcome = Step::Nothing;
+        if is_due {
+            // By itself: in one datagram with a flight that is sent again, the last could not be taken in.
+            outcome = self.feed(keying, None, now, (&mut *room, to), out);
+        }
+        if let (Some(datagram), false) = (&datagram, matches!(outcome, Step::Failed(_))) {
+            outcome = self.feed(keying, Some(datagram), now, (room, to), out);
+        }
         if let Step::Failed(why) = outcome {
             // One that came to nothing after its keys were there, a farewell say, changes nothing.
             keying.begin_again(now);
@@ -268,6 +280,26 @@ impl End {
             keying.failed = Some(why);
         }
         outcome
+    }
+
+    /// Gives an association a datagram, or time, and takes what comes of it.
+    fn feed(
+        &mut self,
+        keying: &mut Keying,
+        datagram: Option<&[u8]>,
+        now: Instant,
+        way: (&mut Vec<u8>, Option<SocketAddr>),
+        out: &mut Texts,
+    ) -> Step {
+        let Some(association) = &mut keying.association else { return Step::Nothing };
+        let fed = match datagram {
+            Some(datagram) => association.receive(now, datagram),
+            None => association.advance(now),
+        };
+        match fed {
+            Ok(()) => self.poll(keying, now, way, out),
+            Err(why) => Step::Failed(why),
+        }
     }
 
     /// Takes what an association hands out.
