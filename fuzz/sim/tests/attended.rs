@@ -36,6 +36,7 @@ fn two_of(image: Image, apart: Apart) -> Two {
     s.world.peer(SECOND_MEDIA);
     let first = s.establish(&call_on(0, "c"));
     let second = consult(&mut s, &call_on(u8::from(apart == Apart::OtherShard), "other"));
+    acknowledge(&mut s, &second.1);
     Two { s, first, second }
 }
 
@@ -51,10 +52,13 @@ fn consult(s: &mut Scene, call: &str) -> (Text, Text) {
     s.world.send(s.second, s.node, invite.reply(200, "x", &contact, &answer));
     s.expect(s.second, "ACK");
     let ok = s.expect_status(s.caller, 200);
-    let ack = s.in_dialog("ACK", 1, &ok, "");
+    (invite, ok)
+}
+
+fn acknowledge(s: &mut Scene, ok: &Text) {
+    let ack = s.in_dialog("ACK", 1, ok, "");
     s.world.send(s.caller, s.node, ack);
     s.world.run(Duration::from_millis(10));
-    (invite, ok)
 }
 
 impl Two {
@@ -463,5 +467,23 @@ fn what_cannot_be_joined_stays_past_us() {
         assert!(last.starts_with("SIP/2.0 486"), "{last}\n{}", t.s.ladder());
         assert!(seen[1].is_empty() && seen[2].is_empty(), "{}", t.s.ladder());
         assert_eq!(held(&t.s), 0);
+    }
+}
+
+/// Its REFER overtakes the ACK of the call that is given away: the BYE waits for that, and says why it comes.
+#[test]
+fn a_call_whose_ack_comes_late_ends_for_the_same_reason() {
+    for apart in EVERYWHERE {
+        let mut s = Scene::with(executing(), Options::default());
+        s.world.peer(SECOND_MEDIA);
+        let first = s.establish(&call_on(0, "c"));
+        let second = consult(&mut s, &call_on(u8::from(apart == Apart::OtherShard), "other"));
+        let mut t = Two { s, first, second };
+        t.refer(2, "");
+        t.answer_all();
+        acknowledge(&mut t.s, &t.second.1);
+        let seen = t.answer_all();
+        let bye = seen[0].iter().find(|text| text.method() == Some("BYE")).expect("a BYE");
+        assert!(bye.get("Reason").contains("transferred"), "{}", bye.raw);
     }
 }

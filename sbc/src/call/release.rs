@@ -301,7 +301,10 @@ pub(crate) fn pay_bye(call: &mut Call, core: &mut Core, turn: &mut Turn, place: 
         && leg.bye_owed
     {
         leg.bye_owed = false;
-        send_bye(call, core, turn, place);
+        match call.has_ended() {
+            true => send_bye(call, core, turn, place),
+            false => transfer::dismissed(call, core, turn, place),
+        }
     }
 }
 

@@ -447,6 +447,11 @@ fn dismiss(call: &mut Call, core: &mut Core, turn: &mut Turn, by: u8) {
             return;
         }
     }
+    dismissed(call, core, turn, by);
+}
+
+/// The BYE of a side whose call goes on without it.
+pub(super) fn dismissed(call: &mut Call, core: &mut Core, turn: &mut Turn, by: u8) {
     send::request(call, core, turn, by, Method::Bye, |print| {
         release::reason(print, Refusal::CallerHungUp.q850(), "transferred");
         print.finish();
