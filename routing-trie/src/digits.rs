@@ -41,6 +41,7 @@ impl fmt::Display for NotDigits {
 }
 
 /// The value 0..=11 of an ASCII symbol.
+#[inline]
 pub(crate) const fn symbol(ascii: u8) -> Option<u8> {
     match ascii {
         b'0'..=b'9' => Some(ascii - b'0'),
@@ -50,11 +51,51 @@ pub(crate) const fn symbol(ascii: u8) -> Option<u8> {
     }
 }
 
-const fn ascii(symbol: u8) -> u8 {
-    match symbol {
-        0..=9 => b'0' + symbol,
-        10 => b'*',
-        _ => b'#',
+/// ASCII of eight symbols, which are spread to a byte each and changed all at once.
+#[inline]
+fn ascii_of_eight(packed: u32) -> [u8; 8] {
+    let mut bytes = u64::from(packed);
+    bytes = (bytes | bytes << 16) & 0x0000_ffff_0000_ffff;
+    bytes = (bytes | bytes << 8) & 0x00ff_00ff_00ff_00ff;
+    bytes = (bytes | bytes << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // 10 is *, 0x2a; 11 is #, 0x23.
+    let above_nine = (bytes + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    let is_eleven = above_nine & bytes;
+    (bytes + 0x3030_3030_3030_3030 - 0x10 * above_nine - 8 * is_eleven).to_le_bytes()
+}
+
+/// Digits while they are read, a half of them at hand: a shift of 64 bits is one instruction.
+#[derive(Default)]
+pub(crate) struct Packer {
+    first: u64,
+    half: u64,
+    len: u8,
+}
+
+impl Packer {
+    /// Digits that 64 bits hold.
+    const HALF: u8 = 16;
+
+    /// Appends a symbol that [`symbol`] gave.
+    #[inline]
+    pub(crate) fn push(&mut self, symbol: u8) -> Result<(), NotDigits> {
+        if usize::from(self.len) == MAX_DIGITS {
+            return Err(NotDigits::TooLong);
+        }
+        self.half |= u64::from(symbol) << (4 * (self.len % Packer::HALF));
+        self.len += 1;
+        if self.len == Packer::HALF {
+            self.first = core::mem::take(&mut self.half);
+        }
+        Ok(())
+    }
+
+    /// What was read.
+    #[inline]
+    pub(crate) fn digits(self) -> Digits {
+        let half = u128::from(self.half);
+        let later = if self.len < Packer::HALF { half } else { half << 64 };
+        Digits { packed: u128::from(self.first) | later, len: self.len }
     }
 }
 
@@ -64,14 +105,11 @@ impl Digits {
 
     /// Reads ASCII digits; nothing else is allowed, not even separators.
     pub fn parse(text: &[u8]) -> Result<Digits, NotDigits> {
-        let mut digits = Digits::EMPTY;
+        let mut packer = Packer::default();
         for (at, &byte) in text.iter().enumerate() {
-            let value = symbol(byte).ok_or(NotDigits::Symbol(at))?;
-            if !digits.push(value) {
-                return Err(NotDigits::TooLong);
-            }
+            packer.push(symbol(byte).ok_or(NotDigits::Symbol(at))?)?;
         }
-        Ok(digits)
+        Ok(packer.digits())
     }
 
     /// Appends a symbol 0..=11; false, and nothing changes, when it is none or there is no room.
@@ -95,9 +133,14 @@ impl Digits {
     }
 
     /// The symbols 0..=11, first first.
+    #[inline]
     pub fn symbols(&self) -> impl Iterator<Item = u8> + use<> {
-        let packed = self.packed;
-        (0..self.len).map(move |i| (packed >> (4 * i)) as u8 & 0x0f)
+        let mut packed = self.packed;
+        (0..self.len).map(move |_| {
+            let symbol = packed as u8 & 0x0f;
+            packed >>= 4;
+            symbol
+        })
     }
 
     /// The first `len` digits; all of them when there are fewer.
@@ -124,17 +167,27 @@ impl Digits {
     }
 
     /// Whether `head` is how these digits begin.
+    #[inline]
     pub fn starts_with(&self, head: Digits) -> bool {
-        self.len >= head.len && self.prefix(head.len()) == head
+        let same = (self.packed ^ head.packed).trailing_zeros();
+        self.len >= head.len && same >= 4 * u32::from(head.len)
     }
 
     /// Writes ASCII into `into` and returns the written part.
-    pub fn write<'a>(&self, into: &'a mut [u8; MAX_DIGITS]) -> &'a str {
-        for (place, value) in into.iter_mut().zip(self.symbols()) {
-            *place = ascii(value);
+    #[inline]
+    pub fn ascii<'a>(&self, into: &'a mut [u8; MAX_DIGITS]) -> &'a [u8] {
+        let halves = [self.packed as u64, (self.packed >> 64) as u64];
+        let quarters = halves.map(|half| [half as u32, (half >> 32) as u32]);
+        for (eight, packed) in into.chunks_mut(8).zip(quarters.as_flattened()) {
+            eight.copy_from_slice(&ascii_of_eight(*packed)[..eight.len()]);
         }
+        &into[..self.len()]
+    }
+
+    /// The same as text.
+    pub fn write<'a>(&self, into: &'a mut [u8; MAX_DIGITS]) -> &'a str {
         // Only ASCII was written, so this never falls back.
-        core::str::from_utf8(&into[..self.len()]).unwrap_or_default()
+        core::str::from_utf8(self.ascii(into)).unwrap_or_default()
     }
 }
 
@@ -148,10 +201,8 @@ impl FromStr for Digits {
 /// As text: what is not a number's does not read back.
 impl Plain for Digits {
     fn put(&self, out: &mut Vec<u8>) {
-        let mut text = [0; MAX_DIGITS];
-        let text = self.write(&mut text);
         out.push(self.len);
-        out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(self.ascii(&mut [0; MAX_DIGITS]));
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
         let len = usize::from(u8::take(from)?);
@@ -196,7 +247,9 @@ mod tests {
 
     #[test]
     fn text_reads_back_and_nothing_else_is_read() {
-        for text in ["", "0", "*21#", "491711234567", &"9".repeat(MAX_DIGITS)] {
+        let all = "0123456789*#".repeat(3);
+        let texts = ["", "0", "*21#", "491711234567", &"9".repeat(MAX_DIGITS)];
+        for text in texts.into_iter().chain((0..=MAX_DIGITS).map(|len| &all[..len])) {
             assert_eq!(d(text).to_string(), text);
         }
         assert_eq!("12a".parse::<Digits>(), Err(NotDigits::Symbol(2)));

@@ -8,6 +8,8 @@
 //! disk or a network did to it, a look-up ends and stays within it. The checksum is FNV-1a over 32-bit
 //! words; it guards against damage, not against an adversary.
 
+use crate::digits::SYMBOLS;
+
 /// Marks the absence of a value.
 pub(crate) const NONE: u32 = u32::MAX;
 /// The most nodes of an image: 3 GiB of them.
@@ -78,10 +80,22 @@ impl Node {
     #[inline]
     pub(crate) fn child(&self, symbol: u8) -> Option<usize> {
         let bit = 1u32 << symbol;
-        let below = (self.symbols & (bit - 1)).count_ones();
-        (self.symbols & bit != 0).then_some((self.first_child + below) as usize)
+        let below = BITS_SET[(self.symbols & (bit - 1)) as usize % BITS_SET.len()];
+        (self.symbols & bit != 0).then_some((self.first_child + u32::from(below)) as usize)
     }
 }
+
+/// How many bits are set in each number of as many bits as there are symbols: the instruction for it is not
+/// on every processor this is compiled for, and doing without takes a dozen.
+static BITS_SET: [u8; 1 << SYMBOLS] = {
+    let mut counts = [0; 1 << SYMBOLS];
+    let mut n = 1;
+    while n < counts.len() {
+        counts[n] = counts[n / 2] + (n % 2) as u8;
+        n += 1;
+    }
+    counts
+};
 
 impl Image {
     /// Lays nodes, which the builder made in breadth-first order, behind a header.

@@ -24,17 +24,14 @@ impl Image {
     /// by side: while one waits for memory, the other does too.
     #[inline]
     pub fn lookup_both(&self, other: &Image, number: Digits) -> [Option<(usize, u32)>; 2] {
-        let mut walks = [Walk::new(self), Walk::new(other)];
-        let mut symbols = number.symbols();
-        loop {
-            let symbol = symbols.next();
-            for walk in &mut walks {
-                walk.step(symbol);
-            }
-            if symbol.is_none() || walks.iter().all(|w| w.at == Walk::OVER) {
-                return walks.map(|w| w.best);
+        let (mut one, mut two) = (Walk::new(self), Walk::new(other));
+        for symbol in number.symbols() {
+            let (first, second) = (one.step(symbol), two.step(symbol));
+            if !first && !second {
+                return [one.best(), two.best()];
             }
         }
+        [one.end(), two.end()]
     }
 
     /// Every prefix of `number` in the image, for a caller that may refuse the longest.
@@ -94,26 +91,48 @@ struct Walk<'a> {
     nodes: &'a [[u8; NODE]],
     at: usize,
     depth: usize,
-    best: Option<(usize, u32)>,
+    best_depth: usize,
+    best: u32,
 }
 
 impl<'a> Walk<'a> {
     /// No node is there: images have fewer.
     const OVER: usize = usize::MAX;
 
+    #[inline]
     fn new(image: &'a Image) -> Walk<'a> {
-        Walk { nodes: image.nodes(), at: 0, depth: 0, best: None }
+        Walk { nodes: image.nodes(), at: 0, depth: 0, best_depth: 0, best: NONE }
     }
 
-    /// Takes what the node has, and goes on by the next symbol.
+    /// Takes what the node has.
     #[inline]
-    fn step(&mut self, symbol: Option<u8>) {
-        let Some(node) = self.nodes.get(self.at).map(Node::read) else { return };
+    fn look(&mut self) -> Option<Node> {
+        let node = self.nodes.get(self.at).map(Node::read)?;
         if node.value != NONE {
-            self.best = Some((self.depth, node.value));
+            (self.best_depth, self.best) = (self.depth, node.value);
         }
-        self.at = symbol.and_then(|symbol| node.child(symbol)).unwrap_or(Walk::OVER);
+        Some(node)
+    }
+
+    /// Takes what the node has, and goes on by the next symbol; whether there may be more.
+    #[inline]
+    fn step(&mut self, symbol: u8) -> bool {
+        let Some(node) = self.look() else { return false };
+        self.at = node.child(symbol).unwrap_or(Walk::OVER);
         self.depth += 1;
+        true
+    }
+
+    /// What was found when no symbol is left.
+    #[inline]
+    fn end(mut self) -> Option<(usize, u32)> {
+        self.look();
+        self.best()
+    }
+
+    #[inline]
+    fn best(&self) -> Option<(usize, u32)> {
+        (self.best != NONE).then_some((self.best_depth, self.best))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Numbers as they are dialled, made international (ITU-T E.164), and the rules that rewrite them.
 
-use crate::digits::{Digits, NotDigits};
+use crate::digits::{Digits, NotDigits, Packer};
 
 /// How numbers are dialled where they come from.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -52,17 +52,16 @@ impl DialPlan {
             Some(rest) => (true, rest),
             None => (false, text),
         };
-        let mut dialled = Digits::EMPTY;
+        let mut dialled = Packer::default();
         for (at, &byte) in rest.iter().enumerate() {
             if matches!(byte, b'-' | b'.' | b'(' | b')') {
                 continue;
             }
             let at = at + usize::from(plus);
             let symbol = crate::digits::symbol(byte).ok_or(NotDigits::Symbol(at))?;
-            if !dialled.push(symbol) {
-                return Err(NotDigits::TooLong);
-            }
+            dialled.push(symbol)?;
         }
+        let dialled = dialled.digits();
         if plus {
             return Ok(Number { digits: dialled, kind: Kind::International });
         }
@@ -110,6 +109,9 @@ impl Rewrite {
     /// The number with its beginning changed. Works in the 16 bytes of the digits themselves.
     pub fn apply(&self, number: Digits) -> Result<Digits, CannotRewrite> {
         let strip = usize::from(self.strip);
+        if strip == 0 && self.prepend.is_empty() {
+            return Ok(number);
+        }
         if strip > number.len() {
             return Err(CannotRewrite::TooShort);
         }
