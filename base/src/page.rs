@@ -61,10 +61,11 @@ impl Page {
 
     /// Whether `pace` would admit an event; admits none.
     pub fn would_pace(&self, word: usize, per_second: u32, now: Instant) -> bool {
-        let Some(step) = 1_000_000_000u64.checked_div(u64::from(per_second)) else { return false };
-        self.words.get(word).is_some_and(|w| {
-            w.load(Ordering::Acquire) <= now.0.saturating_add(1_000_000_000 - step)
-        })
+        let Some(step) = 1_000_000_000u32.checked_div(per_second) else { return false };
+        let ahead = u64::from(1_000_000_000 - step);
+        self.words
+            .get(word)
+            .is_some_and(|w| w.load(Ordering::Acquire) <= now.0.saturating_add(ahead))
     }
 
     /// Admits one event on `word` when at most `per_second` pass, with bursts of up to a second's worth.

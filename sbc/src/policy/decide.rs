@@ -288,9 +288,10 @@ fn stop_on(image: &Image, selected: &Selected) -> Vec<u16> {
 
 /// The number as it is routed: without the trunk's prefix, international, after its rules.
 fn dialled(ingress: &Trunk, number: &[u8]) -> Result<Digits, Refusal> {
-    let mut text = [0; MAX_DIGITS];
-    let prefix = ingress.tech_prefix.unwrap_or_default();
-    let rest = number.strip_prefix(prefix.write(&mut text).as_bytes()).unwrap_or(number);
+    let rest = ingress
+        .tech_prefix
+        .and_then(|prefix| number.strip_prefix(prefix.ascii(&mut [0; MAX_DIGITS])));
+    let rest = rest.unwrap_or(number);
     let number = ingress.dial_plan.read(rest).map_err(|_| Refusal::BadNumber)?.digits;
     let number = ingress.rewrite_in.apply(number).map_err(|_| Refusal::BadNumber)?;
     called::apply(&ingress.called_in, number)
@@ -341,6 +342,7 @@ fn has_last_resort(image: &Image, facts: &Facts) -> bool {
 #[derive(Default)]
 struct Expanded {
     candidates: Vec<Candidate>,
+    asked: Option<Asked>,
     stale: bool,
 }
 
@@ -367,16 +369,21 @@ impl Expanded {
     }
 }
 
-/// A number as it is asked for; most candidates share it with the one before.
-fn text_of(number: Digits, plus: bool, before: Option<&Candidate>) -> Arc<[u8]> {
-    let (mut digits, mut text) = ([0; MAX_DIGITS], [b'+'; MAX_DIGITS + 1]);
-    let digits = number.write(&mut digits).as_bytes();
-    let sign = usize::from(plus);
-    let Some(place) = text.get_mut(sign..sign + digits.len()) else { return Arc::default() };
-    place.copy_from_slice(digits);
-    let text = text.get(..sign + digits.len()).unwrap_or_default();
-    let same = before.filter(|candidate| *candidate.number == *text);
-    same.map_or_else(|| text.into(), |candidate| candidate.number.clone())
+/// A number as it is asked for.
+struct Asked {
+    number: Digits,
+    plus: bool,
+    text: Arc<[u8]>,
+}
+
+impl Asked {
+    fn new(number: Digits, plus: bool) -> Asked {
+        let mut text = [b'+'; MAX_DIGITS + 1];
+        let [_, digits @ ..] = &mut text;
+        let end = 1 + number.ascii(digits).len();
+        let text = text.get(usize::from(!plus)..end).unwrap_or_default().into();
+        Asked { number, plus, text }
+    }
 }
 
 /// Adds a candidate per endpoint address of a trunk, for the number under the target's rule.
@@ -391,7 +398,10 @@ fn expand(
     let Some(trunk) = image.trunk(index) else { return Ok(()) };
     let Ok(rewritten) = rewrite.apply(number) else { return Ok(()) };
     let Ok(rewritten) = trunk.outgoing(rewritten) else { return Ok(()) };
-    let number = text_of(rewritten, trunk.plus, out.candidates.last());
+    // Most candidates share it with the one before.
+    let asked = out.asked.take().filter(|a| (a.number, a.plus) == (rewritten, trunk.plus));
+    let asked = out.asked.insert(asked.unwrap_or_else(|| Asked::new(rewritten, trunk.plus)));
+    let number = asked.text.clone();
     endpoints(image, index, number, facts, buy, out)
 }
 
@@ -407,7 +417,7 @@ fn endpoints(
     let Some(trunk) = image.trunk(index) else { return Ok(()) };
     let interface = image.interfaces.get(usize::from(trunk.interface));
     let ipv6 = interface.is_some_and(|i| i.sip.is_ipv6());
-    let Expanded { candidates, stale } = out;
+    let Expanded { candidates, stale, .. } = out;
     let mut push = |endpoint| {
         let (number, buy) = (number.clone(), buy.cloned());
         let (trunk, out) = (index, facts.outages.has(index, endpoint));

@@ -14,6 +14,7 @@ use base::Instant;
 use base::page::Page;
 use routing_trie::market::{Alternative, Bid, LIST, Listed, Shortlist};
 use routing_trie::{Candidate, Digits, fair, order};
+use smallvec::SmallVec;
 
 /// A call that asks for vendors.
 #[derive(Copy, Clone)]
@@ -59,10 +60,13 @@ pub struct Selected {
     /// Place of the rule in it, from 0.
     pub rule: u16,
     /// The vendors, in order.
-    pub chosen: Vec<Chosen>,
+    pub chosen: SmallVec<[Chosen; LIST]>,
     /// What the customer pays; `None` for trunks that are no customer's.
     pub priced: Option<Priced>,
 }
+
+/// Bids that passed: seldom more than a short list has.
+type Opens = SmallVec<[Open; LIST]>;
 
 /// Why nothing was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,13 +116,14 @@ pub fn select(
     for _ in 0..MAX_PLANS {
         let Some(plan) = next else { break };
         let (rule, choice) = rule_of(image, plan, ask, sink).map_err(Stop::Refuse)?;
-        let desk = Desk::new(image, ask, choice);
+        let mut desk = Desk::new(image, ask, choice);
         let priced = desk.price(sink).map_err(Stop::Refuse)?;
         let ceiling = desk.ceiling(priced, sink).map_err(Stop::Refuse)?;
-        let mut open = match ceiling {
-            Some(ceiling_nano) => Desk { ceiling_nano, ..desk }.open(sink),
-            None => Vec::new(),
-        };
+        let mut open = Opens::new();
+        if let Some(ceiling_nano) = ceiling {
+            desk.ceiling_nano = ceiling_nano;
+            desk.open(&mut open, sink);
+        }
         if !open.is_empty() {
             desk.put_in_order(&mut open, ready, sink).map_err(Stop::Need)?;
             let chosen = open.iter().filter_map(|o| desk.chosen(o)).collect();
@@ -234,32 +239,21 @@ impl<'a> Desk<'a> {
             return Ok(Some(u64::MAX));
         }
         let price = priced.map(|p| p.alternative.expected_nano).ok_or(Refusal::Unpriced)?;
-        let share = u128::from(price) * u128::from(share_e5);
-        let share = u64::try_from(share.div_ceil(100_000)).unwrap_or(u64::MAX);
-        let ceiling = price.checked_sub(nano.max(share));
+        let ceiling = price.checked_sub(nano.max(share_of(price, share_e5)));
         sink.step(Step::Guard { ceiling });
         Ok(ceiling)
     }
 
     /// Every bid that passes, in no particular order but that of cost.
-    fn open<S: Sink>(&self, sink: &mut S) -> Vec<Open> {
-        let mut open = Vec::with_capacity(LIST);
-        let Some(market) = &self.book.market else { return open };
+    fn open<S: Sink>(&self, open: &mut Opens, sink: &mut S) {
+        let Some(market) = &self.book.market else { return };
         let mut circumstances = self.circumstances();
         if let Order::Cost { within_e5 } = self.choice.order
             && !S::ALL
         {
-            let list = self.list;
-            self.open_listed(list, within_e5 == 0, &mut open, &mut circumstances, sink);
-            let certain = |o: &&Open| o.cost < list.beyond_nano;
-            let enough =
-                open.iter().take_while(certain).count() >= usize::from(self.choice.attempts);
-            let group = open.first().map(|o| within(o.cost, within_e5));
-            let whole = within_e5 == 0 || group.is_some_and(|limit| limit < list.beyond_nano);
-            // What is not on the list costs more than anybody may.
-            let all = list.beyond_nano == u64::MAX || list.beyond_nano > self.ceiling_nano;
-            if all || (enough && whole) {
-                return open;
+            self.open_listed(within_e5 == 0, open, &mut circumstances, sink);
+            if self.is_enough(open, within_e5) {
+                return;
             }
             open.clear();
         }
@@ -267,32 +261,52 @@ impl<'a> Desk<'a> {
             let weighed = Weighed { bid, depth: Some(depth as u8), nano: None };
             open.extend(self.weigh(weighed, &mut circumstances, sink));
         });
-        sort_by_cost(&mut open);
-        open
+        sort_by_cost(open);
     }
 
-    /// The bids of a list that pass, by cost. Where nothing is shared out, those behind enough others are
+    /// Whether nobody that is not on the list need be looked at.
+    fn is_enough(&self, open: &[Open], within_e5: u32) -> bool {
+        let beyond = self.list.beyond_nano;
+        // What is not on it costs more than anybody may.
+        if beyond == u64::MAX || beyond > self.ceiling_nano {
+            return true;
+        }
+        let last = usize::from(self.choice.attempts).wrapping_sub(1);
+        let enough = open.get(last).is_some_and(|o| o.cost < beyond);
+        let whole = || open.first().is_some_and(|o| within(o.cost, within_e5) < beyond);
+        enough && (within_e5 == 0 || whole())
+    }
+
+    /// The bids of the list that pass, by cost. Where nothing is shared out, those behind enough others are
     /// not looked at: no time of day makes them cheaper than they are listed.
-    fn open_listed(
+    fn open_listed<S: Sink>(
         &self,
-        list: Shortlist,
         by_cost: bool,
-        open: &mut Vec<Open>,
+        open: &mut Opens,
         circumstances: &mut Circumstances,
-        sink: &mut impl Sink,
+        sink: &mut S,
     ) {
         let last = usize::from(self.choice.attempts).wrapping_sub(1);
-        for listed in list.bids {
+        for listed in self.list.bids {
             let Listed { least_nano, offer, vendor, varies } = *listed;
             if by_cost && open.get(last).is_some_and(|o| (o.cost, o.vendor) < (least_nano, vendor))
             {
+                // Nor are those behind it.
+                if !S::LISTENS {
+                    break;
+                }
                 let (nano, lost) = (Some(least_nano), Some(Lost::Outbid));
                 sink.step(Step::Vendor { vendor, depth: None, nano, lost, probe: false });
                 continue;
             }
             let nano = (!varies).then_some(least_nano);
             let weighed = Weighed { bid: Bid { vendor, offer }, depth: None, nano };
-            if let Some(one) = self.weigh(weighed, circumstances, sink) {
+            let Some(one) = self.weigh(weighed, circumstances, sink) else { continue };
+            let comes_last =
+                open.last().is_none_or(|o| (o.cost, o.vendor) < (one.cost, one.vendor));
+            if comes_last {
+                open.push(one);
+            } else {
                 let at = open.partition_point(|o| (o.cost, o.vendor) < (one.cost, one.vendor));
                 open.insert(at, one);
             }
@@ -308,6 +322,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Looks at one vendor, and says what came of it.
+    #[inline(always)]
     fn weigh<S: Sink>(
         &self,
         weighed: Weighed,
@@ -333,6 +348,7 @@ impl<'a> Desk<'a> {
         found.ok()
     }
 
+    #[inline(always)]
     fn filter(
         &self,
         weighed: Weighed,
@@ -342,10 +358,10 @@ impl<'a> Desk<'a> {
         let bid = weighed.bid;
         let vendors = &self.image.routing.vendors;
         let vendor = vendors.get(usize::from(bid.vendor)).ok_or(Lost::NotInRule)?;
-        let used = self.choice.vendors.iter().find(|u| u.vendor == bid.vendor);
-        if used.is_none() && !self.choice.vendors.is_empty() {
-            return Err(Lost::NotInRule);
-        }
+        let used = match &*self.choice.vendors {
+            [] => None,
+            named => Some(named.iter().find(|u| u.vendor == bid.vendor).ok_or(Lost::NotInRule)?),
+        };
         if self.choice.except.contains(&bid.vendor) {
             return Err(Lost::Excepted);
         }
@@ -383,6 +399,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Whether any trunk of a vendor takes a call now. What it really takes is settled when it is tried.
+    #[inline]
     fn has_room(&self, trunks: &[u16]) -> Result<(), Lost> {
         let mut lost = Lost::WayBack;
         for index in self.exits(trunks) {
@@ -428,7 +445,7 @@ impl<'a> Desk<'a> {
     /// Puts what is open in the order of the rule, and cuts it to the attempts allowed.
     fn put_in_order(
         &self,
-        open: &mut Vec<Open>,
+        open: &mut Opens,
         ready: impl Fn(u16) -> Result<(), Question>,
         sink: &mut impl Sink,
     ) -> Result<(), Question> {
@@ -523,6 +540,16 @@ pub(crate) fn room(ask: &Ask, index: u16, trunk: &Trunk) -> Result<(), Lost> {
 fn within(cheapest: u64, share_e5: u32) -> u64 {
     let more = u128::from(cheapest) * u128::from(share_e5) / 100_000;
     cheapest.saturating_add(u64::try_from(more).unwrap_or(u64::MAX))
+}
+
+/// A share of an amount, rounded up.
+fn share_of(nano: u64, share_e5: u32) -> u64 {
+    // The amount of nearly every call fits: dividing 128 bits takes long.
+    if let Some(product) = nano.checked_mul(u64::from(share_e5)) {
+        return product.div_ceil(100_000);
+    }
+    let share = (u128::from(nano) * u128::from(share_e5)).div_ceil(100_000);
+    u64::try_from(share).unwrap_or(u64::MAX)
 }
 
 fn sort_by_cost(open: &mut [Open]) {
