@@ -16,7 +16,9 @@ use routing_trie::Digits;
 use std::sync::Arc;
 
 /// Version of a record's layout.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
+/// Room for a step and its name, mostly.
+const ROOM: usize = 40;
 /// The most steps a call keeps.
 const MOST: usize = 96;
 
@@ -257,6 +259,7 @@ impl<const ALL: bool> Heard<ALL> {
         record::seal_with(VERSION, scratch, |out| {
             (self.numbers, image.routing.currency).put(out);
             (self.steps.len() as u32).put(out);
+            out.reserve(self.steps.len() * ROOM);
             for step in &self.steps {
                 step.put(out);
                 let name = step.means(image).as_bytes();
@@ -420,127 +423,143 @@ impl Step {
 base::plain!(struct Numbers { called, calling, routed });
 base::plain!(struct Record { numbers, currency, steps });
 
-/// A case by its place among all: records do not outlive a process's version.
-fn case<T: Copy>(all: &[T], from: &mut &[u8]) -> Result<T, Unreadable> {
-    all.get(usize::from(u8::take(from)?)).copied().ok_or(Unreadable::Value)
+/// A step as it is written: what it is, and what it holds, in places of one size. So it is put down at once.
+#[derive(Copy, Clone, Default)]
+struct Packed {
+    kind: u8,
+    tiny: u8,
+    short: u16,
+    word: u32,
+    long: u64,
 }
 
-/// A case that may be missing: 0, or its place from 1.
-fn put_case(place: Option<usize>, out: &mut Vec<u8>) {
-    out.push(place.map_or(0, |place| place as u8 + 1));
+/// No depth, and no case.
+const NONE: u8 = u8::MAX;
+/// Beside a depth: the step has an amount; it is a probe.
+const HAS_AMOUNT: u32 = 1 << 8;
+const IS_PROBE: u32 = 1 << 9;
+/// Beside a place: others come first.
+const IS_OUTBID: u32 = 1 << 16;
+
+fn place(case: Option<usize>) -> u8 {
+    case.map_or(NONE, |place| place as u8)
 }
 
-fn case_or_none<T: Copy>(all: &[T], from: &mut &[u8]) -> Result<Option<T>, Unreadable> {
-    let place = usize::from(u8::take(from)?);
-    match place.checked_sub(1) {
-        None => Ok(None),
-        Some(place) => all.get(place).copied().map(Some).ok_or(Unreadable::Value),
+/// A case by its place among all.
+fn case<T: Copy>(all: &[T], place: u8) -> Result<T, Unreadable> {
+    all.get(usize::from(place)).copied().ok_or(Unreadable::Value)
+}
+
+fn some_case<T: Copy>(all: &[T], place: u8) -> Result<Option<T>, Unreadable> {
+    if place == NONE { Ok(None) } else { case(all, place).map(Some) }
+}
+
+fn flag(tiny: u8) -> Result<bool, Unreadable> {
+    if tiny < 2 { Ok(tiny == 1) } else { Err(Unreadable::Value) }
+}
+
+impl Step {
+    fn pack(self) -> Packed {
+        let none = Packed::default();
+        match self {
+            Step::Trunk { trunk, calls, capacity, cps } => {
+                let long = u64::from(capacity) | u64::from(cps) << 32;
+                Packed { kind: 0, short: trunk, word: calls, long, ..none }
+            }
+            Step::Number => Packed { kind: 1, ..none },
+            Step::Route { depth, planned } => {
+                Packed { kind: 2, tiny: depth, short: planned.into(), ..none }
+            }
+            Step::Rule { plan, rule, unfit } => {
+                let tiny = place(unfit.map(Unfit::index));
+                Packed { kind: 3, tiny, short: plan, word: rule.into(), ..none }
+            }
+            Step::Price { customer, depth, nano } => {
+                Packed { kind: 4, tiny: depth, short: customer, long: nano, ..none }
+            }
+            Step::Unsold => Packed { kind: 5, ..none },
+            Step::Guard { ceiling } => {
+                let (tiny, long) = (ceiling.is_some().into(), ceiling.unwrap_or_default());
+                Packed { kind: 6, tiny, long, ..none }
+            }
+            Step::Measured { trunk, measure, value, calls } => {
+                let tiny = measure.index() as u8;
+                Packed { kind: 7, tiny, short: trunk, word: value, long: calls.into() }
+            }
+            Step::Vendor { vendor, depth, nano, lost, probe } => {
+                let amount = if nano.is_some() { HAS_AMOUNT } else { 0 };
+                let probe = if probe { IS_PROBE } else { 0 };
+                let word = u32::from(depth.unwrap_or(NONE)) | amount | probe;
+                let (tiny, long) = (place(lost.map(Lost::index)), nano.unwrap_or_default());
+                Packed { kind: 8, tiny, short: vendor, word, long }
+            }
+            Step::Place { vendor, place, nano, outbid } => {
+                let word = u32::from(place) | if outbid { IS_OUTBID } else { 0 };
+                Packed { kind: 9, short: vendor, word, long: nano, ..none }
+            }
+            Step::Refused { why } => Packed { kind: 10, tiny: why.index() as u8, ..none },
+            Step::Ported { ported } => {
+                Packed { kind: 11, tiny: place(ported.map(usize::from)), ..none }
+            }
+            Step::Jurisdiction { place } => Packed { kind: 12, tiny: place, ..none },
+            Step::Told { ported } => Packed { kind: 13, tiny: ported.into(), ..none },
+            Step::LastResort => Packed { kind: 14, ..none },
+        }
+    }
+
+    fn unpack(packed: Packed) -> Result<Step, Unreadable> {
+        let Packed { kind, tiny, short, word, long } = packed;
+        Ok(match kind {
+            0 => {
+                let (capacity, cps) = (long as u32, (long >> 32) as u32);
+                Step::Trunk { trunk: short, calls: word, capacity, cps }
+            }
+            1 => Step::Number,
+            2 => Step::Route { depth: tiny, planned: short != 0 },
+            3 => {
+                let unfit = some_case(Unfit::ALL, tiny)?;
+                Step::Rule { plan: short, rule: word as u16, unfit }
+            }
+            4 => Step::Price { customer: short, depth: tiny, nano: long },
+            5 => Step::Unsold,
+            6 => Step::Guard { ceiling: flag(tiny)?.then_some(long) },
+            7 => {
+                let measure = case(Measure::ALL, tiny)?;
+                Step::Measured { trunk: short, measure, value: word, calls: long as u32 }
+            }
+            8 => Step::Vendor {
+                vendor: short,
+                depth: Some(word as u8).filter(|depth| *depth != NONE),
+                nano: (word & HAS_AMOUNT != 0).then_some(long),
+                lost: some_case(Lost::ALL, tiny)?,
+                probe: word & IS_PROBE != 0,
+            },
+            9 => {
+                let outbid = word & IS_OUTBID != 0;
+                Step::Place { vendor: short, place: word as u16, nano: long, outbid }
+            }
+            10 => Step::Refused { why: case(Refusal::ALL, tiny)? },
+            11 => Step::Ported { ported: some_case(&[false, true], tiny)? },
+            12 => Step::Jurisdiction { place: tiny },
+            13 => Step::Told { ported: flag(tiny)? },
+            14 => Step::LastResort,
+            _ => return Err(Unreadable::Value),
+        })
     }
 }
 
 impl Plain for Step {
     fn put(&self, out: &mut Vec<u8>) {
-        match *self {
-            Step::Trunk { trunk, calls, capacity, cps } => {
-                out.push(0);
-                (trunk, (calls, (capacity, cps))).put(out);
-            }
-            Step::Number => out.push(1),
-            Step::Route { depth, planned } => {
-                out.push(2);
-                (depth, planned).put(out);
-            }
-            Step::Rule { plan, rule, unfit } => {
-                out.push(3);
-                (plan, rule).put(out);
-                put_case(unfit.map(Unfit::index), out);
-            }
-            Step::Price { customer, depth, nano } => {
-                out.push(4);
-                (customer, (depth, nano)).put(out);
-            }
-            Step::Unsold => out.push(5),
-            Step::Guard { ceiling } => {
-                out.push(6);
-                ceiling.put(out);
-            }
-            Step::Measured { trunk, measure, value, calls } => {
-                out.push(7);
-                out.push(measure.index() as u8);
-                (trunk, (value, calls)).put(out);
-            }
-            Step::Vendor { vendor, depth, nano, lost, probe } => {
-                out.push(8);
-                (vendor, (depth, nano)).put(out);
-                put_case(lost.map(Lost::index), out);
-                probe.put(out);
-            }
-            Step::Place { vendor, place, nano, outbid } => {
-                out.push(9);
-                ((vendor, place), (nano, outbid)).put(out);
-            }
-            Step::Refused { why } => {
-                out.push(10);
-                out.push(why.index() as u8);
-            }
-            Step::Ported { ported } => {
-                out.push(11);
-                ported.put(out);
-            }
-            Step::Jurisdiction { place } => {
-                out.push(12);
-                out.push(place);
-            }
-            Step::Told { ported } => {
-                out.push(13);
-                ported.put(out);
-            }
-            Step::LastResort => out.push(14),
-        }
+        let Packed { kind, tiny, short, word, long } = self.pack();
+        let short = u128::from(kind) | u128::from(tiny) << 8 | u128::from(short) << 16;
+        let bytes = (short | u128::from(word) << 32 | u128::from(long) << 64).to_le_bytes();
+        out.extend_from_slice(&bytes);
     }
 
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
-        Ok(match u8::take(from)? {
-            0 => {
-                let (trunk, (calls, (capacity, cps))) = Plain::take(from)?;
-                Step::Trunk { trunk, calls, capacity, cps }
-            }
-            1 => Step::Number,
-            2 => {
-                let (depth, planned) = Plain::take(from)?;
-                Step::Route { depth, planned }
-            }
-            3 => {
-                let (plan, rule) = Plain::take(from)?;
-                Step::Rule { plan, rule, unfit: case_or_none(Unfit::ALL, from)? }
-            }
-            4 => {
-                let (customer, (depth, nano)) = Plain::take(from)?;
-                Step::Price { customer, depth, nano }
-            }
-            5 => Step::Unsold,
-            6 => Step::Guard { ceiling: Plain::take(from)? },
-            7 => {
-                let measure = case(Measure::ALL, from)?;
-                let (trunk, (value, calls)) = Plain::take(from)?;
-                Step::Measured { trunk, measure, value, calls }
-            }
-            8 => {
-                let (vendor, (depth, nano)) = Plain::take(from)?;
-                let lost = case_or_none(Lost::ALL, from)?;
-                Step::Vendor { vendor, depth, nano, lost, probe: Plain::take(from)? }
-            }
-            9 => {
-                let ((vendor, place), (nano, outbid)) = Plain::take(from)?;
-                Step::Place { vendor, place, nano, outbid }
-            }
-            10 => Step::Refused { why: case(Refusal::ALL, from)? },
-            11 => Step::Ported { ported: Plain::take(from)? },
-            12 => Step::Jurisdiction { place: Plain::take(from)? },
-            13 => Step::Told { ported: Plain::take(from)? },
-            14 => Step::LastResort,
-            _ => return Err(Unreadable::Value),
-        })
+        let (kind, tiny) = (u8::take(from)?, u8::take(from)?);
+        let (short, (word, long)) = Plain::take(from)?;
+        Step::unpack(Packed { kind, tiny, short, word, long })
     }
 }
 
@@ -574,6 +593,8 @@ mod tests {
             Step::Ported { ported: Some(true) },
             Step::Ported { ported: None },
             Step::Jurisdiction { place: 2 },
+            Step::Told { ported: true },
+            Step::LastResort,
         ];
         for step in steps {
             let mut bytes = Vec::new();
@@ -581,8 +602,12 @@ mod tests {
             assert_eq!(Step::take(&mut bytes.as_slice()), Ok(step));
             assert!(Step::take(&mut &bytes[..bytes.len() - 1]).is_err(), "{step:?} cut");
         }
-        for bytes in [&[13u8][..], &[10, 255], &[3, 0, 0, 0, 0, 5], &[7, 9]] {
-            assert!(Step::take(&mut &*bytes).is_err(), "{bytes:?}");
+        for (kind, tiny) in
+            [(15, 0), (13, 2), (11, 2), (10, 254), (8, 200), (7, 200), (6, 2), (3, 5)]
+        {
+            let mut bytes = [0; 16];
+            [bytes[0], bytes[1]] = [kind, tiny];
+            assert!(Step::take(&mut &bytes[..]).is_err(), "{bytes:?}");
         }
     }
 }
