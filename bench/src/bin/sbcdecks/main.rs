@@ -8,7 +8,7 @@ mod prove;
 mod swap;
 
 use base::money::Ratio;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use node::Node;
 use prove::{Rows, prove};
 use routing_trie::deck::{Deck, Options, import};
@@ -31,9 +31,26 @@ struct Arguments {
     /// Measure decisions alone
     #[arg(long)]
     decisions: bool,
+    /// Look for so many numbers of the traffic, untimed, and stop: for who counts instructions
+    #[arg(long, value_name = "N", requires = "look")]
+    count: Option<usize>,
+    /// What is done with each of them
+    #[arg(long)]
+    look: Option<Look>,
     /// Compare what is found for so many random numbers with a naive scan of all rows
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     prove: u64,
+}
+
+/// How much of a decision.
+#[derive(Copy, Clone, ValueEnum)]
+enum Look {
+    /// Rule, price, guard, filters, order
+    Choice,
+    /// From the dialled text to addresses and rates
+    Route,
+    /// The same, its reasons kept
+    Decision,
 }
 
 /// Length of a call that offers are compared at.
@@ -55,7 +72,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let files = vendors(&arguments.dir)?;
     let begun = cpu();
     let mut decks: Vec<Deck> = files.iter().map(|f| read(f)).collect::<Result<_, _>>()?;
-    if arguments.decisions {
+    if arguments.decisions || arguments.count.is_some() {
         return decisions(arguments, &files, decks);
     }
     let rows: usize = decks.iter().map(Deck::len).sum();
@@ -95,9 +112,19 @@ fn run(arguments: &Arguments) -> Result<(), String> {
 fn decisions(arguments: &Arguments, files: &[PathBuf], decks: Vec<Deck>) -> Result<(), String> {
     let numbers = Numbers::read(&arguments.dir, &decks)?;
     let node = Node::new(&arguments.dir, files, decks)?;
-    measure("choice", &numbers, |n| node.choose(&node.image, n));
-    measure("route", &numbers, |n| node.decide(n, false));
-    measure("decision", &numbers, |n| node.decide(n, true));
+    let look = |look: Look, number: Digits| match look {
+        Look::Choice => node.choose(&node.image, number),
+        Look::Route => node.decide(number, false),
+        Look::Decision => node.decide(number, true),
+    };
+    if let (Some(count), Some(kind)) = (arguments.count, arguments.look) {
+        let found: usize = numbers.traffic.iter().take(count).map(|n| look(kind, *n)).sum();
+        figure("chosen", found as f64, "candidates");
+        return Ok(());
+    }
+    measure("choice", &numbers, |n| look(Look::Choice, n));
+    measure("route", &numbers, |n| look(Look::Route, n));
+    measure("decision", &numbers, |n| look(Look::Decision, n));
     swaps(&node, files, &numbers)
 }
 

@@ -108,7 +108,7 @@ impl Node {
         let mut text = [0; MAX_DIGITS];
         let facts = Facts {
             trunk: 0,
-            number: called.write(&mut text).as_bytes(),
+            number: called.ascii(&mut text),
             calling: b"14155550100",
             told: None,
             now: Now { mono: self.now(), wall: Wall(AT as u64 * 1_000_000_000) },
