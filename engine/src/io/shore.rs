@@ -67,6 +67,10 @@ impl Shore {
     /// `sets_up`: connections may be set up now, while nothing that came waits.
     pub(crate) fn look(&mut self, inbox: &mut Inbox, sets_up: bool) {
         self.mesh.take(&mut inbox.letters, &mut self.parcels);
+        if sets_up && self.streams.is_some() {
+            // In the first turn the clock was never read, and who came before it would be late at once.
+            self.now();
+        }
         if let Some(streams) = &mut self.streams {
             let counters = self.mesh.counters();
             if let Some(terms) = self.parcels.terms.take() {

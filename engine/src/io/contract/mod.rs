@@ -196,13 +196,18 @@ impl<D: Driver> Bench<D> {
         Self::over(ports, sharing, specs, mesh)
     }
 
-    fn over(ports: Ports, _sharing: Option<Sharing>, specs: &[PortSpec], mesh: ShardMesh) -> Self {
+    fn over(ports: Ports, sharing: Option<Sharing>, specs: &[PortSpec], mesh: ShardMesh) -> Self {
+        let mut bench = Self::still(ports, sharing, specs, mesh);
+        bench.turn(0);
+        bench
+    }
+
+    /// Before its first turn.
+    fn still(ports: Ports, _sharing: Option<Sharing>, specs: &[PortSpec], mesh: ShardMesh) -> Self {
         let local = (0..specs.len() as u32).map(|n| ports.local(PortId(n)).unwrap());
         let local = local.collect();
         let (driver, inbox) = D::make(ports, None, mesh);
-        let mut bench = Bench { driver, inbox, outbox: Outbox::default(), local, _sharing };
-        bench.turn(0);
-        bench
+        Bench { driver, inbox, outbox: Outbox::default(), local, _sharing }
     }
 
     /// One wait of at most `ms`.

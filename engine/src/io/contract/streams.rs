@@ -11,6 +11,7 @@ both_drivers! {
     a_connection_wakes_the_shard_it_belongs_to
     a_stalled_shard_stops_nobody
     a_connection_has_its_time_after_a_long_sleep
+    a_connection_that_was_there_before_the_first_turn_has_its_time
 }
 
 /// A connection to the bench's stream listener, and what it hears within two seconds.
@@ -300,4 +301,19 @@ fn a_connection_has_its_time_after_a_long_sleep<D: Driver>() {
     let mut answer = [0; 12];
     peer.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 101");
+}
+
+/// A node may be connected to before its shards have made a turn.
+fn a_connection_that_was_there_before_the_first_turn_has_its_time<D: Driver>() {
+    let specs = specs(1, Role::Stream(Transport::Tcp));
+    let (ports, sharing) = open::<D>(&specs);
+    let mut bench = Bench::<D>::still(ports, sharing, &specs, lone_mesh());
+    let mut peer = connect(bench.local[0]);
+    // Until those that are late have been looked for.
+    for _ in 0..30 {
+        bench.turn(20);
+    }
+    peer.write_all(&message("first")).unwrap();
+    let heard = turns(&mut bench, |heard, _| !heard.is_empty());
+    assert_eq!(heard[0].1, message("first"));
 }
