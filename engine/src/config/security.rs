@@ -69,7 +69,8 @@ pub(super) fn read(
             }
         }
     }
-    if srtp != Srtp::Off && has_certificate && !keys.contains(&Keying::Dtls) {
+    let is_needless = certificate != Certificate::default() && !keys.contains(&Keying::Dtls);
+    if srtp != Srtp::Off && is_needless {
         let message = "`dtls_certificate` without \"dtls\"";
         let problem = Problem::new(s.place("dtls_certificate"), message);
         report.push(problem.expected("\"dtls\" in `srtp_keys`"));
