@@ -17,7 +17,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 /// How long a busy address is tried again: a killed process's ring lets go of its ports late.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(6);
 /// Receive memory of a listener: a burst of INVITEs while a shard is busy.
 const SIGNAL_MEMORY: i32 = 4 << 20;
 /// Receive memory of a media port: half a second of video; only a cap, not an allocation.
@@ -97,7 +97,7 @@ impl Door {
 }
 
 impl Ports {
-    /// Opens every port of `specs`; waits up to three seconds in all for addresses still in use. With
+    /// Opens every port of `specs`; waits up to six seconds in all for addresses still in use. With
     /// `sharing`, the media ports of this shard share sockets.
     pub fn open(specs: &[PortSpec], sharing: Option<(&Sharing, ShardId)>) -> Result<Ports, Fault> {
         let give_up = Instant::now() + PATIENCE;
