@@ -240,6 +240,29 @@ impl Scene {
         text
     }
 
+    /// The next message at a peer must be a BYE, which it agrees to with its tag: the BYE.
+    pub fn let_go(&mut self, peer: SocketAddr, tag: &str) -> Text {
+        let bye = self.expect(peer, "BYE");
+        self.world.send(peer, self.node, bye.reply(200, tag, "", ""));
+        bye
+    }
+
+    /// The caller is asked for its media anew and agrees, in its second description: the INVITE.
+    pub fn caller_agrees(&mut self, codecs: &str) -> Text {
+        let again = self.expect(self.caller, "INVITE");
+        let media = CALLER_MEDIA.parse().expect("an address");
+        let contact = format!("Contact: <sip:{CALLER}>\r\n");
+        let answer = wire::sdp(media, 2, codecs, "sendrecv");
+        self.world.send(self.caller, self.node, again.reply(200, "", &contact, &answer));
+        self.expect(self.caller, "ACK");
+        again
+    }
+
+    /// Media endpoints in use, of all shards.
+    pub fn held(&self) -> usize {
+        self.world.shards().iter().map(|shard| shard.media().in_use()).sum()
+    }
+
     /// What went over the wire so far.
     pub fn ladder(&self) -> String {
         self.world.ladder.join("\n")
@@ -273,8 +296,7 @@ impl Scene {
         let bye = self.in_dialog("BYE", 9, ok, "");
         self.world.send(self.caller, self.node, bye);
         self.expect_status(self.caller, 200);
-        let bye = self.expect(self.callee, "BYE");
-        self.world.send(self.callee, self.node, bye.reply(200, "b", "", ""));
+        self.let_go(self.callee, "b");
     }
 
     /// The same, and nothing is left but one CDR.

@@ -175,8 +175,7 @@ fn the_caller_joins_the_two_it_has_called() {
         let bye = from_second(s, "BYE", 2, &t.second.0);
         s.world.send(s.second, s.node, bye);
         s.expect_status(s.second, 200);
-        let bye = s.expect(s.callee, "BYE");
-        s.world.send(s.callee, s.node, bye.reply(200, "b", "", ""));
+        s.let_go(s.callee, "b");
         s.assert_clean(2);
         assert_paid(s);
     }
@@ -421,12 +420,8 @@ fn released(apart: Apart, which: [bool; 2]) -> Two {
     let node: SocketAddr = NODE.parse().expect("an address");
     let past = [&t.first.0, &t.second.0].map(|text| text.media().expect("media").ip() != node.ip());
     assert_eq!(past, which);
-    assert_eq!(held(&t.s), which.iter().filter(|goes| !**goes).count() * 2);
+    assert_eq!(t.s.held(), which.iter().filter(|goes| !**goes).count() * 2);
     t
-}
-
-fn held(s: &Scene) -> usize {
-    s.world.shards().iter().map(|shard| shard.media().in_use()).sum()
 }
 
 #[test]
@@ -444,13 +439,12 @@ fn calls_whose_media_goes_past_us_are_joined_through_us() {
             let ours = [callee, second].map(|text| text.media().map(|media| media.ip()));
             assert_eq!(ours, [Some(node.ip()); 2], "{which:?}\n{}", s.ladder());
             assert_joined(s, callee, second);
-            assert_eq!(held(s), 2, "{which:?}\n{}", s.ladder());
+            assert_eq!(s.held(), 2, "{which:?}\n{}", s.ladder());
             (0..2).for_each(|shard| s.world.hand_over(shard));
             let bye = from_second(s, "BYE", 2, &t.second.0);
             s.world.send(s.second, s.node, bye);
             s.expect_status(s.second, 200);
-            let bye = s.expect(s.callee, "BYE");
-            s.world.send(s.callee, s.node, bye.reply(200, "b", "", ""));
+            s.let_go(s.callee, "b");
             s.assert_clean(2);
         }
     }
@@ -466,7 +460,7 @@ fn what_cannot_be_joined_stays_past_us() {
         let last = fragments(&seen[0]).pop().unwrap_or_default();
         assert!(last.starts_with("SIP/2.0 486"), "{last}\n{}", t.s.ladder());
         assert!(seen[1].is_empty() && seen[2].is_empty(), "{}", t.s.ladder());
-        assert_eq!(held(&t.s), 0);
+        assert_eq!(t.s.held(), 0);
     }
 }
 

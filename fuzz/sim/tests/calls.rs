@@ -262,8 +262,7 @@ fn a_200_that_crosses_the_cancel_is_acknowledged_and_ended() {
     let cancel = s.expect(s.callee, "CANCEL");
     s.world.send(s.callee, s.node, cancel.reply(200, "b", "", ""));
     s.expect(s.callee, "ACK");
-    let bye = s.expect(s.callee, "BYE");
-    s.world.send(s.callee, s.node, bye.reply(200, "", "", ""));
+    s.let_go(s.callee, "");
     s.assert_clean(1);
 }
 
@@ -398,8 +397,7 @@ fn a_caller_that_never_acknowledges_is_released() {
     let invite = s.expect(s.callee, "INVITE");
     s.world.send(s.callee, s.node, invite.reply(200, "b", CONTACT, &s.answer()));
     s.expect(s.callee, "ACK");
-    let bye = s.expect(s.callee, "BYE");
-    s.world.send(s.callee, s.node, bye.reply(200, "", "", ""));
+    s.let_go(s.callee, "");
     s.assert_clean(1);
     assert_eq!(&*s.world.cdrs()[0].reason, b"no_ack");
     assert!(s.ladder().contains("BYE sip:1001@198.51.100.10"), "the caller is told as well");

@@ -29,11 +29,6 @@ fn at(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-/// Media endpoints in use, of all shards.
-fn held(s: &Scene) -> usize {
-    s.world.shards().iter().map(|shard| shard.media().in_use()).sum()
-}
-
 fn count(s: &Scene, of: impl Fn(&sbc::counters::Counters) -> u64) -> u64 {
     s.world.shards().iter().map(|shard| of(&shard.signal().counters())).sum()
 }
@@ -50,7 +45,7 @@ fn speech(text: &Text) -> Option<SocketAddr> {
 fn is_direct(s: &Scene, invite: &Text, ok: &Text) {
     assert_eq!(speech(invite), Some(at(CALLER_MEDIA)), "{}", s.ladder());
     assert_eq!(speech(ok), Some(at(CALLEE_MEDIA)), "{}", s.ladder());
-    assert_eq!(held(s), 0, "ports are held");
+    assert_eq!(s.held(), 0, "ports are held");
 }
 
 /// The caller offers anew within the dialog; the callee's request.
@@ -106,7 +101,7 @@ fn each_side_is_told_of_the_other_and_nothing_is_held() {
     assert_eq!(speech(&told), Some(at(CALLEE_MEDIA)), "{}", told.raw);
     let resumed = offers(&mut s, 3, &ok, "sendrecv");
     agrees(&mut s, 3, &resumed, &ok, "sendrecv");
-    assert_eq!((held(&s), count(&s, |c| c.media_anchored.get())), (0, 0));
+    assert_eq!((s.held(), count(&s, |c| c.media_anchored.get())), (0, 0));
     s.finish(&ok);
     let cdr = &s.world.cdrs()[0];
     assert!(cdr.marks.released && cdr.media[0].packets == 0, "{cdr:?}");
@@ -161,7 +156,7 @@ fn a_route_that_fails_leads_to_one_that_does_not_allow_it() {
     s.expect(s.second, "ACK");
     let ok = s.expect_status(s.caller, 200);
     assert_eq!(speech(&ok).map(|m| m.ip()), Some(s.node.ip()));
-    assert_eq!(held(&s), 2);
+    assert_eq!(s.held(), 2);
     s.acknowledge(&ok);
 }
 
@@ -179,7 +174,7 @@ fn an_operator_brings_it_back() {
     let callee = s.callee;
     let to_callee = readdressed(&mut s, callee, CALLEE_MEDIA, CALLEE);
     s.world.run(Duration::from_millis(50));
-    assert_eq!((held(&s), count(&s, |c| c.media_anchored.get())), (2, 1));
+    assert_eq!((s.held(), count(&s, |c| c.media_anchored.get())), (2, 1));
     s.assert_media_flows(&to_caller, &to_callee);
     s.finish(&ok);
     assert!(s.world.cdrs()[0].media[0].packets > 0 && s.world.cdrs()[0].marks.released);
@@ -204,7 +199,7 @@ fn an_offer_that_needs_us_brings_it_back_and_one_that_is_refused_does_not() {
     while s.next(s.caller).status() != Some(488) {}
     s.world.send(s.caller, s.node, wire::companion(&request, "ACK", None));
     s.world.run(Duration::from_millis(50));
-    assert_eq!(held(&s), 0, "what was told before holds");
+    assert_eq!(s.held(), 0, "what was told before holds");
     let (_, invite) = send(&mut s, 3);
     let told = agrees(&mut s, 3, &invite, &ok, "sendrecv");
     assert_eq!(speech(&told).map(|m| m.ip()), Some(s.node.ip()), "{}", told.raw);

@@ -162,8 +162,7 @@ fn a_kill_after_the_stop_frame_leaves_nobody_without_a_bye() {
     s.establish("c1");
     killed_between_stop_frame_and_record(&mut s);
     for peer in [s.caller, s.callee] {
-        let bye = s.expect(peer, "BYE");
-        s.world.send(peer, s.node, bye.reply(200, "", "", ""));
+        s.let_go(peer, "");
     }
     s.assert_clean(1);
     let cdr = &s.world.cdrs()[0];

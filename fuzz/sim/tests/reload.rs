@@ -52,8 +52,7 @@ fn hang_up(s: &mut Scene, ok: &Text, number: u32) {
 
 fn answer_bye(s: &mut Scene, peer: &str) {
     let peer = s.world.peer(peer);
-    let bye = s.expect(peer, "BYE");
-    s.world.send(peer, s.node, bye.reply(200, "", "", ""));
+    s.let_go(peer, "");
     s.world.run(Duration::from_millis(10));
 }
 
@@ -109,8 +108,7 @@ fn a_call_on_a_trunk_that_is_gone_ends_as_any_other() {
     let bye = s.from_callee("BYE", 1, &invite, "b", "");
     s.world.send(s.callee, s.node, bye);
     s.expect_status(s.callee, 200);
-    let bye = s.expect(s.caller, "BYE");
-    s.world.send(s.caller, s.node, bye.reply(200, "", "", ""));
+    s.let_go(s.caller, "");
     s.assert_clean(1);
     // Its trunk has no call any more: from now on it is nobody.
     let options = s.request("OPTIONS", "o", "44", "", "");

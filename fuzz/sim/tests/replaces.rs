@@ -104,16 +104,14 @@ fn the_second_takes_the_callers_place() {
         let new_ok = s.expect_status(s.second, 200);
         assert!(new_ok.get("Contact").contains(NODE));
         acknowledge(&mut s, &new_ok, "");
-        let gone = s.expect(s.caller, "BYE");
-        s.world.send(s.caller, s.node, gone.reply(200, "", "", ""));
+        s.let_go(s.caller, "");
         (0..2).for_each(|shard| s.world.hand_over(shard));
         one_packet_each_way(&mut s, &new_ok, &again);
         s.world.run(Duration::from_secs(3));
         assert_eq!(s.world.page().read(Image::calls_word(0)), 0, "the caller's place is free");
         bye(&mut s, &new_ok);
         s.expect_status(s.second, 200);
-        let gone = s.expect(s.callee, "BYE");
-        s.world.send(s.callee, s.node, gone.reply(200, "b", "", ""));
+        s.let_go(s.callee, "b");
         s.assert_clean(1);
         let cdr = &s.world.cdrs()[0];
         let transfer = &cdr.transfers[0];
@@ -346,10 +344,6 @@ fn is_ours(text: &Text) -> bool {
     text.media().is_some_and(|media| media.ip() == node.ip())
 }
 
-fn held(s: &Scene) -> usize {
-    s.world.shards().iter().map(|shard| shard.media().in_use()).sum()
-}
-
 #[test]
 fn a_place_in_a_call_whose_media_goes_past_us_brings_it_back() {
     for place in 0..2 {
@@ -361,15 +355,13 @@ fn a_place_in_a_call_whose_media_goes_past_us_brings_it_back() {
         let new_ok = s.expect_status(s.second, 200);
         assert!(is_ours(&again) && is_ours(&new_ok), "{}", s.ladder());
         acknowledge(&mut s, &new_ok, "");
-        let gone = s.expect(s.caller, "BYE");
-        s.world.send(s.caller, s.node, gone.reply(200, "", "", ""));
+        s.let_go(s.caller, "");
         (0..2).for_each(|shard| s.world.hand_over(shard));
         one_packet_each_way(&mut s, &new_ok, &again);
-        assert_eq!(held(&s), 2);
+        assert_eq!(s.held(), 2);
         bye(&mut s, &new_ok);
         s.expect_status(s.second, 200);
-        let gone = s.expect(s.callee, "BYE");
-        s.world.send(s.callee, s.node, gone.reply(200, "b", "", ""));
+        s.let_go(s.callee, "b");
         s.assert_clean(1);
         let cdr = &s.world.cdrs()[0];
         assert!(cdr.marks.released && cdr.transfers[0].status == 200, "{cdr:?}");
@@ -390,13 +382,11 @@ fn without_an_offer_too() {
     acknowledge(&mut s, &new_ok, &offer("0"));
     let ack = s.expect(s.callee, "ACK");
     assert!(is_ours(&new_ok) && is_ours(&ack), "{}", s.ladder());
-    let gone = s.expect(s.caller, "BYE");
-    s.world.send(s.caller, s.node, gone.reply(200, "", "", ""));
+    s.let_go(s.caller, "");
     one_packet_each_way(&mut s, &new_ok, &ack);
     bye(&mut s, &new_ok);
     s.expect_status(s.second, 200);
-    let gone = s.expect(s.callee, "BYE");
-    s.world.send(s.callee, s.node, gone.reply(200, "b", "", ""));
+    s.let_go(s.callee, "b");
     s.assert_clean(1);
 }
 
@@ -411,7 +401,7 @@ fn a_place_that_is_refused_leaves_media_where_it_was() {
     let refused = s.expect_status(s.second, 488);
     acknowledge(&mut s, &refused, "");
     s.world.run(Duration::from_millis(50));
-    assert_eq!(held(&s), 0, "{}", s.ladder());
+    assert_eq!(s.held(), 0, "{}", s.ladder());
     // What follows is said as before: to each other.
     let hold = wire::sdp(CALLER_MEDIA.parse().expect("an address"), 2, "0 8", "sendonly");
     let request = s.in_dialog("INVITE", 2, &ok, &hold);

@@ -164,8 +164,7 @@ fn a_peer_is_heard_and_reached_over_its_newest_connection() {
     s.world.send(s.caller, s.node, options);
     s.expect_status(s.caller, 200);
     callee_hangs_up(&mut s, &invite);
-    let bye = s.expect(s.caller, "BYE");
-    s.world.send(s.caller, s.node, bye.reply(200, "", "", ""));
+    s.let_go(s.caller, "");
     s.assert_clean(1);
 }
 
@@ -176,8 +175,7 @@ fn when_its_connection_is_gone_a_peer_is_dialled_at_its_contact() {
     s.world.reach(s.caller, false);
     callee_hangs_up(&mut s, &invite);
     let at_contact = s.world.peer(CALLER);
-    let bye = s.expect(at_contact, "BYE");
-    s.world.send(at_contact, s.node, bye.reply(200, "", "", ""));
+    s.let_go(at_contact, "");
     s.assert_clean(1);
 }
 
@@ -309,8 +307,7 @@ fn a_trunk_that_wants_a_name_is_nobody_without_it() {
     s.world.send(neighbour, s.node, bye);
     assert!(s.within(neighbour, Duration::from_secs(1)).is_none(), "{}", s.ladder());
     callee_hangs_up(&mut s, &invite);
-    let bye = s.expect(s.caller, "BYE");
-    s.world.send(s.caller, s.node, bye.reply(200, "", "", ""));
+    s.let_go(s.caller, "");
     s.assert_clean(1);
 }
 

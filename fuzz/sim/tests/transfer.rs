@@ -57,8 +57,7 @@ fn transferred(s: &mut Scene, ok: &Text) -> (Text, Text) {
     s.world.send(s.second, s.node, invite.reply(200, "x", CONTACT_2, &second_says("0")));
     s.expect(s.second, "ACK");
     assert_eq!(notified(s, CALLER), ("SIP/2.0 200 OK".to_owned(), true));
-    let bye = s.expect(s.caller, "BYE");
-    s.world.send(s.caller, s.node, bye.reply(200, "", "", ""));
+    s.let_go(s.caller, "");
     let again = s.expect(s.callee, "INVITE");
     let answer = wire::sdp(CALLEE_MEDIA.parse().expect("an address"), 2, "0", "sendrecv");
     s.world.send(s.callee, s.node, again.reply(200, "b", CONTACT, &answer));
@@ -93,8 +92,7 @@ fn the_caller_transfers_the_callee() {
     let bye = s.from_callee("BYE", 1, &first, "b", "");
     s.world.send(s.callee, s.node, bye);
     s.expect_status(s.callee, 200);
-    let bye = s.expect(s.second, "BYE");
-    s.world.send(s.second, s.node, bye.reply(200, "", "", ""));
+    s.let_go(s.second, "");
     s.assert_clean(1);
     let cdr = &s.world.cdrs()[0];
     let transfer = &cdr.transfers[0];
@@ -156,8 +154,7 @@ fn who_refuses_to_be_told_is_told_nothing_more() {
         s.world.send(s.second, s.node, invite.reply(180, "x", CONTACT_2, ""));
         s.world.send(s.second, s.node, invite.reply(200, "x", CONTACT_2, &second_says("0")));
         s.expect(s.second, "ACK");
-        let bye = s.expect(s.caller, "BYE");
-        s.world.send(s.caller, s.node, bye.reply(200, "", "", ""));
+        s.let_go(s.caller, "");
         let again = s.expect(s.callee, "INVITE");
         let said = wire::sdp(CALLEE_MEDIA.parse().expect("an address"), 2, "0", "sendrecv");
         s.world.send(s.callee, s.node, again.reply(200, "b", CONTACT, &said));
@@ -165,8 +162,7 @@ fn who_refuses_to_be_told_is_told_nothing_more() {
         let bye = s.from_callee("BYE", 1, &first, "b", "");
         s.world.send(s.callee, s.node, bye);
         s.expect_status(s.callee, 200);
-        let bye = s.expect(s.second, "BYE");
-        s.world.send(s.second, s.node, bye.reply(200, "", "", ""));
+        s.let_go(s.second, "");
         s.assert_clean(1);
     }
 }
@@ -188,18 +184,13 @@ fn the_callee_transfers_the_caller() {
     let bye = s.expect(s.callee, "BYE");
     assert!(bye.get("Reason").contains("transferred"), "{}", bye.raw);
     s.world.send(s.callee, s.node, bye.reply(200, "", "", ""));
-    let again = s.expect(s.caller, "INVITE");
-    let answer = wire::sdp(CALLER_MEDIA.parse().expect("an address"), 2, "0", "sendrecv");
-    let contact = format!("Contact: <sip:{CALLER}>\r\n");
-    s.world.send(s.caller, s.node, again.reply(200, "", &contact, &answer));
-    s.expect(s.caller, "ACK");
+    let again = s.caller_agrees("0");
     (0..2).for_each(|shard| s.world.hand_over(shard));
     assert_joined(&mut s, [(CALLER_MEDIA, &again), (SECOND_MEDIA, &invite)]);
     let bye = s.in_dialog("BYE", 2, &ok, "");
     s.world.send(s.caller, s.node, bye);
     s.expect_status(s.caller, 200);
-    let bye = s.expect(s.second, "BYE");
-    s.world.send(s.second, s.node, bye.reply(200, "", "", ""));
+    s.let_go(s.second, "");
     s.assert_clean(1);
     let cdr = &s.world.cdrs()[0];
     assert_eq!((&*cdr.transfers[0].trunk, cdr.transfers[0].status), (&b"out"[..], 200));
@@ -363,8 +354,7 @@ fn a_target_that_refuses_when_nobody_is_left_to_go_back_to() {
     s.expect_status(s.caller, 200);
     s.world.send(s.second, s.node, invite.reply(486, "x", "", ""));
     s.expect(s.second, "ACK");
-    let bye = s.expect(s.callee, "BYE");
-    s.world.send(s.callee, s.node, bye.reply(200, "", "", ""));
+    s.let_go(s.callee, "");
     s.assert_clean(1);
     assert_eq!(&*s.world.cdrs()[0].reason, b"transfer_failed");
 }
@@ -383,8 +373,7 @@ fn a_reinvite_that_crosses_the_transfer_is_answered() {
     let crossing = s.expect(s.callee, "INVITE");
     s.world.send(s.second, s.node, invite.reply(200, "x", CONTACT_2, &second_says("0")));
     s.expect(s.second, "ACK");
-    let bye = s.expect(s.caller, "BYE");
-    s.world.send(s.caller, s.node, bye.reply(200, "", "", ""));
+    s.let_go(s.caller, "");
     assert!(s.within(s.callee, Duration::from_millis(100)).is_none(), "one at a time");
     // The callee answers what was asked on the caller's behalf; then it hears of the second.
     let answer = wire::sdp(CALLEE_MEDIA.parse().expect("an address"), 2, "0", "recvonly");
@@ -490,18 +479,13 @@ fn a_trunk_may_be_called_back_for_whom_it_means() {
     let bye = s.expect(s.callee, "BYE");
     assert_eq!(bye.get("Call-ID"), first.get("Call-ID"));
     s.world.send(s.callee, s.node, bye.reply(200, "", "", ""));
-    let again = s.expect(s.caller, "INVITE");
-    let answer = wire::sdp(CALLER_MEDIA.parse().expect("an address"), 2, "0", "sendrecv");
-    let contact = format!("Contact: <sip:{CALLER}>\r\n");
-    s.world.send(s.caller, s.node, again.reply(200, "", &contact, &answer));
-    s.expect(s.caller, "ACK");
+    let again = s.caller_agrees("0");
     assert_joined(&mut s, [(CALLER_MEDIA, &again), (third, &invite)]);
     assert_eq!(s.world.page().read(Image::calls_word(1)), 1, "the first leg's place is free");
     let bye = s.in_dialog("BYE", 9, &ok, "");
     s.world.send(s.caller, s.node, bye);
     s.expect_status(s.caller, 200);
-    let bye = s.expect(s.callee, "BYE");
-    s.world.send(s.callee, s.node, bye.reply(200, "", "", ""));
+    s.let_go(s.callee, "");
     s.assert_clean(1);
     let cdr = &s.world.cdrs()[0];
     assert_eq!((&*cdr.transfers[0].trunk, cdr.transfers[0].status), (&b"out"[..], 200));
@@ -539,18 +523,15 @@ fn an_answer_after_the_end_takes_no_ports() {
     let invite = s.expect(s.second, "INVITE");
     s.world.send(s.second, s.node, invite.reply(200, "x", CONTACT_2, &second_says("0 8")));
     s.expect(s.second, "ACK");
-    let gone = s.expect(s.caller, "BYE");
-    s.world.send(s.caller, s.node, gone.reply(200, "", "", ""));
+    s.let_go(s.caller, "");
     let again = s.expect(s.callee, "INVITE");
     let bye = s.from_callee("BYE", 1, &invite, "x", "").replace(CALLEE, SECOND);
     s.world.send(s.second, s.node, bye);
     s.expect_status(s.second, 200);
-    let gone = s.expect(s.callee, "BYE");
-    s.world.send(s.callee, s.node, gone.reply(200, "b", "", ""));
+    s.let_go(s.callee, "b");
     let answer = wire::sdp(CALLEE_MEDIA.parse().expect("an address"), 2, "0", "sendrecv");
     s.world.send(s.callee, s.node, again.reply(200, "b", CONTACT, &answer));
     s.expect(s.callee, "ACK");
-    let held: usize = s.world.shards().iter().map(|shard| shard.media().in_use()).sum();
-    assert_eq!(held, 0, "{}", s.ladder());
+    assert_eq!(s.held(), 0, "{}", s.ladder());
     s.assert_clean(1);
 }
