@@ -35,7 +35,7 @@ struct Arguments {
     #[arg(long, value_name = "N", requires = "look")]
     count: Option<usize>,
     /// What is done with each of them
-    #[arg(long)]
+    #[arg(long, requires = "count")]
     look: Option<Look>,
     /// Compare what is found for so many random numbers with a naive scan of all rows
     #[arg(long, value_name = "N", default_value_t = 100_000)]
