@@ -43,7 +43,7 @@ pub(crate) struct Keying {
     pub(super) is_agreed: bool,
     /// When something is to be done if nothing comes.
     pub(super) due: Option<Instant>,
-    /// When signalling is told that there are no keys, or when nothing but they is kept.
+    /// When signalling is told that there are no keys, or when nothing but the keys is kept.
     pub(super) until: Instant,
     /// Why the last attempt failed.
     pub(super) failed: Option<Failure>,
