@@ -5,6 +5,7 @@ the kernel counts it, over a window in which the load is steady; it says more th
 that is shared. Peers are programs of others, started with their own configuration and ended here.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -27,7 +28,6 @@ IP = f"127.88.{os.getpid() % 250 + 1}.1"
 QUICK = os.environ.get("QUICK") == "1"
 # On a machine that others use, what is measured and its load go ahead of everything else.
 AHEAD = ["nice", "-n", "-20"] if os.environ.get("AHEAD") == "1" else []
-TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SCRATCH = pathlib.Path(tempfile.mkdtemp(prefix="tandem-compare-", dir="/dev/shm"))
 RESULTS = ROOT / "target/compare/results.jsonl"
@@ -84,6 +84,14 @@ def stat(pid):
     return text.rsplit(")", 1)[1].split()
 
 
+def ran(task):
+    """Seconds of CPU of a thread, to the nanosecond; ticks are a twentieth of a short turn."""
+    try:
+        return int((task / "schedstat").read_text().split()[0]) / 1e9
+    except OSError:
+        return 0.0
+
+
 def family(pid):
     """A process and its children."""
     found = [pid]
@@ -110,9 +118,8 @@ class Measured:
         return [pid for process in self.processes for pid in family(process.pid)]
 
     def cpu(self):
-        """CPU seconds so far, user and system."""
-        fields = [stat(pid) for pid in self.pids()]
-        return sum(int(f[11]) + int(f[12]) for f in fields) / TICK
+        """CPU seconds so far, of the threads there are."""
+        return sum(ran(task) for pid in self.pids() for task in pathlib.Path(f"/proc/{pid}/task").iterdir())
 
     def memory(self):
         """Bytes: resident, shared memory files, and what the kernel took for sockets since the start."""
@@ -184,9 +191,9 @@ class Between(Measured):
     """Two of us: calls come over UDP, cross to the second over a transport, and leave over UDP. The first is
     measured, so half of its signalling is over the transport, on one connection that stays."""
 
-    def __init__(self, transport):
+    def __init__(self, transport, ports):
         super().__init__(transport.upper())
-        self.middle = free_port()
+        self.middle, self.ports = free_port(), ports
         run = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=SCRATCH))
         certificate(run, "ECDSA P-256")
         way = "" if transport == "udp" else f'transport = "{transport}"\n'
@@ -205,7 +212,7 @@ class Between(Measured):
         (folder / "sbcd.toml").write_text(f"""
 [node]
 name = "{name}"
-max_calls = 4900
+max_calls = 750
 max_cps = 10000
 shards = 1
 pin = false
@@ -213,7 +220,7 @@ pin = false
 [[interface]]
 name = "loop"
 bind = "{IP}:{port}"
-media_ports = "{'12000-21999' if core else '22000-31999'}"
+media_ports = "{self.ports[core]}-{self.ports[core] + 2999}"
 allow = ["loopback"]
 {streams}
 [[trunk]]
@@ -389,38 +396,49 @@ def media_window(target, calls, seconds, *more):
 
 
 def media():
-    seconds = 3 if QUICK else 8
-    per_packet, rows = {}, []
-    makers = [lambda: Ours("io_uring"), lambda: Kamailio("rtpengine (userspace)", "WITH_MEDIA"),
+    """The relay and its peer in turns: of several rounds the one in the middle counts, by CPU per packet."""
+    seconds, rounds, peer, rows = 3 if QUICK else 8, 1 if QUICK else 3, "rtpengine (userspace)", []
+    makers = [lambda: Ours("io_uring"), lambda: Kamailio(peer, "WITH_MEDIA"),
               lambda: Ours("epoll"), lambda: Ours("io_uring", "own")]
-    for calls in (500,) if QUICK else (500, 2000):
-        for make in makers if calls == 500 else makers[:2]:
-            with make() as target:
-                cost, share, beside, memory, report = media_window(target, calls, seconds)
-                rtp = report["rtp"]
-                delay = rtp["delay_us"]
-                setup = beside["setup_us"]
-                per_packet[target.name, calls] = (cost, sum(memory) / calls / 1000, rtp, setup)
-                rows.append([target.name, calls, f"{cost:.2f}", f"{share * 100:.0f} %",
-                             f"{rtp['loss_percent']:.3f} %", delay["p50"], delay["p99"],
-                             f"{setup['p50']} / {setup['p99']}", f"{memory[0] / calls / 1000:.1f}",
-                             f"{memory[1] / calls / 1000:.1f}", f"{report['clean']} of {calls}"])
+    for calls, turns in ((500, rounds),) if QUICK else ((500, rounds), (2000, 1)):
+        seen = {}
+        for _ in range(turns):
+            for make in makers if calls == 500 else makers[:2]:
+                with make() as target:
+                    seen.setdefault(target.name, []).append(media_window(target, calls, seconds))
+        other = middle(seen[peer])
+        for name, runs in seen.items():
+            cost, share, beside, memory, report = mine = middle(runs)
+            rtp, setup = report["rtp"], beside["setup_us"]
+            delay = rtp["delay_us"]
+            each = " ".join(f"{ours[0] / theirs[0]:.2f}" for ours, theirs in zip(runs, seen[peer]))
+            rows.append([name, calls, f"{cost:.2f}", f"{cost / other[0]:.2f}", each, f"{share * 100:.0f} %",
+                         f"{rtp['loss_percent']:.3f} %", delay["p50"], delay["p99"],
+                         f"{setup['p50']} / {setup['p99']}", f"{memory[0] / calls / 1000:.1f}",
+                         f"{memory[1] / calls / 1000:.1f}", f"{report['clean']} of {calls}"])
+            if name.startswith("sbcd"):
+                beat(f"{calls} calls, {name}", mine, other, calls)
     table("Media: calls with G.711 both ways, 100 packets a second each, relay on one core",
-          ["relay", "calls", "CPU us/packet", "core", "loss", "delay p50 us", "p99 us",
+          ["relay", "calls", "CPU us/packet", "of rtpengine", "each round", "core", "loss", "delay p50 us", "p99 us",
            "set-up beside p50/p99 us", "kB/call", "kernel kB/call", "clean"], rows)
-    for (name, calls), (cost, memory, rtp, setup) in per_packet.items():
-        other = per_packet.get(("rtpengine (userspace)", calls))
-        if name.startswith("sbcd") and other:
-            what = f"{calls} calls, {name}"
-            record("relay CPU per packet", what, "us", cost, "rtpengine", other[0])
-            if calls == 2000:
-                record("memory per call", what, "kB", memory, "rtpengine", other[1])
-            record("packet delay p99", what, "us", rtp["delay_us"]["p99"], "rtpengine",
-                   other[2]["delay_us"]["p99"])
-            record("packet loss", what, "percent", rtp["loss_percent"], "rtpengine",
-                   other[2]["loss_percent"])
-            record("set-up p99 beside media", what, "us", setup["p99"], "Kamailio and rtpengine",
-                   other[3]["p99"])
+
+
+def middle(runs):
+    """The run with the median CPU per packet."""
+    return sorted(runs, key=lambda run: run[0])[len(runs) // 2]
+
+
+def beat(what, mine, other, calls):
+    """Records a run of ours beside the peer's."""
+    (cost, _, beside, memory, report), (their_cost, _, their_beside, their_memory, their_report) = mine, other
+    record("relay CPU per packet", what, "us", cost, "rtpengine", their_cost)
+    if calls == 2000:
+        record("memory per call", what, "kB", sum(memory) / calls / 1000, "rtpengine", sum(their_memory) / calls / 1000)
+    rtp, their_rtp = report["rtp"], their_report["rtp"]
+    record("packet delay p99", what, "us", rtp["delay_us"]["p99"], "rtpengine", their_rtp["delay_us"]["p99"])
+    record("packet loss", what, "percent", rtp["loss_percent"], "rtpengine", their_rtp["loss_percent"])
+    record("set-up p99 beside media", what, "us", beside["setup_us"]["p99"], "Kamailio and rtpengine",
+           their_beside["setup_us"]["p99"])
 
 
 def srtp():
@@ -542,30 +560,31 @@ def signalling():
 
 
 def transports():
-    """CPU per call of a node whose outgoing side is a connection, beside UDP before and after in the same minute.
-    The machine is never as fast twice: of several rounds the median counts."""
-    seconds, rate, rounds = (2, 500, 1) if QUICK else (4, 500, 5)
-    ways, costs, ratios, unclean = ("udp", "tcp", "tls"), [], [], dict.fromkeys(("udp", "tcp", "tls"), 0)
-    for turn in range(rounds):
-        seen = {way: [] for way in ways}
-        # Each once first, once last.
-        for transport in ("udp", *(ways[1:] if turn % 2 == 0 else ways[:0:-1]), "udp"):
-            with Between(transport) as target:
-                before = target.cpu()
-                report = load(target, rate * seconds, rate, 0.5, "--no-media")
-                seen[transport].append((target.cpu() - before) / (rate * seconds) * 1e6)
-                unclean[transport] += rate * seconds - report["clean"]
-        costs.append({way: statistics.mean(seen[way]) for way in ways})
-        ratios.append({way: costs[-1][way] / costs[-1]["udp"] for way in ways})
-    rows = []
+    """CPU per call of a node whose outgoing side is a connection, beside one whose is not. The machine is never as
+    fast twice: all are up, and take short turns; what counts is the median of each turn's ratio."""
+    calls, rate, turns = 500, 500, 3 if QUICK else 31
+    ways = ("udp", "tcp", "tls")
+    spent, unclean = {way: [] for way in ways}, dict.fromkeys(ways, 0)
+    with contextlib.ExitStack() as stack:
+        targets = {way: stack.enter_context(Between(way, (12000 + n * 6000, 15000 + n * 6000)))
+                   for n, way in enumerate(ways)}
+        for turn in range(-1, turns):
+            for way in ways if turn % 2 else ways[::-1]:
+                before = targets[way].cpu()
+                report = load(targets[way], calls, rate, 0.2, "--no-media")
+                # The first turn warms them up.
+                if turn >= 0:
+                    spent[way].append((targets[way].cpu() - before) / calls * 1e6)
+                    unclean[way] += calls - report["clean"]
+    rows, udp = [], statistics.median(spent["udp"])
     for way in ways:
-        cost, ratio = (statistics.median(each[way] for each in found) for found in (costs, ratios))
-        udp = statistics.median(each["udp"] for each in costs)
-        rows.append([way.upper(), rate, f"{cost:.0f}", f"{ratio:.2f}", " ".join(f"{each[way]:.2f}" for each in ratios),
-                     unclean[way]])
-        record("CPU per call, outgoing side", f"{rate} cps over {way}, median of {rounds}", "us", cost, "UDP", udp)
-    table(f"Transports: the same call, incoming over UDP, outgoing over one connection that stays; {rounds} rounds",
-          ["outgoing over", "calls/s", "CPU us/call", "of UDP", "each round", "not clean"], rows)
+        ratios = [mine / other for mine, other in zip(spent[way], spent["udp"])]
+        low, ratio, high = statistics.quantiles(ratios, n=4)
+        cost = statistics.median(spent[way])
+        rows.append([way.upper(), rate, f"{cost:.0f}", f"{ratio:.2f}", f"{low:.2f} to {high:.2f}", unclean[way]])
+        record("CPU per call, outgoing side", f"{rate} cps over {way}, median of {turns}", "us", cost, "UDP", udp)
+    table(f"Transports: the same call, incoming over UDP, outgoing over one connection that stays; {turns} turns",
+          ["outgoing over", "calls/s", "CPU us/call", "of UDP", "half of the turns", "not clean"], rows)
 
 
 OPTIONS = (f"OPTIONS sip:{IP} SIP/2.0\r\nVia: SIP/2.0/TLS {IP};branch=z9hG4bKidle;rport\r\nMax-Forwards: 70\r\n"
@@ -692,4 +711,5 @@ def main():
         shutil.rmtree(SCRATCH, ignore_errors=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
