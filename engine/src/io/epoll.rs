@@ -104,10 +104,10 @@ impl Io for Epoll {
     fn wait(&mut self, deadline: Option<Instant>, inbox: &mut Inbox) -> Result<Now, Fault> {
         self.shore.recognise(inbox)?;
         inbox.clear();
+        self.shore.now();
         self.shore.look(inbox, true);
         let idle = inbox.letters.is_empty() && self.failed.is_empty();
         let ready = if idle && self.shore.doze() {
-            self.shore.now();
             let left = self.shore.left(deadline);
             let ready = self.sleep(left)?;
             self.shore.awake();

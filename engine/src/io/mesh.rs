@@ -137,6 +137,12 @@ pub(crate) struct Parcels {
     pub(crate) terms: Option<Arc<Terms>>,
 }
 
+impl Parcels {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.accepted.is_empty() && self.aliases.is_empty() && self.terms.is_none()
+    }
+}
+
 /// One shard's ends of the mesh.
 pub struct ShardMesh {
     /// From every shard, then from the gate; nothing from itself.

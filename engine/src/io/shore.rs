@@ -63,33 +63,33 @@ impl Shore {
         self.mesh.counters()
     }
 
-    /// Letters, connections and journal room: looked at every turn, whatever the doorbell says.
-    /// `sets_up`: connections may be set up now, while nothing that came waits.
+    /// Letters, connections and journal room: looked at every turn, whatever the doorbell says, once the clock
+    /// was read. `sets_up`: connections may be set up now, while nothing that came waits.
     pub(crate) fn look(&mut self, inbox: &mut Inbox, sets_up: bool) {
         self.mesh.take(&mut inbox.letters, &mut self.parcels);
-        if sets_up && self.streams.is_some() {
-            // In the first turn the clock was never read, and who came before it would be late at once.
-            self.now();
-        }
         if let Some(streams) = &mut self.streams {
             let counters = self.mesh.counters();
-            if let Some(terms) = self.parcels.terms.take() {
-                streams.agree(terms);
-            }
-            for accepted in self.parcels.accepted.drain(..) {
-                streams.adopt(accepted, self.last, counters);
-            }
-            for alias in self.parcels.aliases.drain(..) {
-                streams.alias(alias);
+            if !self.parcels.is_empty() {
+                if let Some(terms) = self.parcels.terms.take() {
+                    streams.agree(terms);
+                }
+                for accepted in self.parcels.accepted.drain(..) {
+                    streams.adopt(accepted, self.last, counters);
+                }
+                for alias in self.parcels.aliases.drain(..) {
+                    streams.alias(alias);
+                }
             }
             streams.turn((self.last, sets_up), &mut inbox.letters, counters);
-            for (shard, accepted) in streams.strays() {
-                self.mesh.pass(shard, accepted);
+            if streams.has_parcels() {
+                for (shard, accepted) in streams.strays() {
+                    self.mesh.pass(shard, accepted);
+                }
+                for (shard, alias) in streams.told_aliases() {
+                    self.mesh.tell(shard, alias);
+                }
+                self.mesh.ring();
             }
-            for (shard, alias) in streams.told_aliases() {
-                self.mesh.tell(shard, alias);
-            }
-            self.mesh.ring();
         }
         inbox.journal_room = match &self.region {
             Some(_) if !self.backlog.is_empty() => 0,
@@ -155,9 +155,8 @@ impl Shore {
 
     /// What the ring received for a connection, and whether it goes on.
     pub(crate) fn heard(&mut self, receipt: (u32, i32, bool), bytes: &[u8]) {
-        let now = self.now().mono;
         if let Some(streams) = &mut self.streams {
-            streams.heard(receipt, bytes, now, self.mesh.counters());
+            streams.heard(receipt, bytes, self.last, self.mesh.counters());
         }
     }
 

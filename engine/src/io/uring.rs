@@ -213,10 +213,10 @@ impl Io for Uring {
         self.shore.recognise(inbox)?;
         self.begin()?;
         inbox.clear();
+        let begun = self.shore.now().mono;
         self.shore.look(inbox, true);
         let waits = self.early.is_empty() && self.failed.is_empty() && self.full.is_empty();
         let idle = inbox.letters.is_empty() && waits;
-        let begun = self.shore.now().mono;
         if idle && self.shore.doze() {
             let left = self.shore.left(deadline);
             self.sleep(self.pace.nap(left))?;
@@ -224,9 +224,9 @@ impl Io for Uring {
         } else {
             self.sleep(LOOK)?;
         }
-        self.reap(inbox)?;
         // What came while we slept did not come before.
         let now = self.shore.now();
+        self.reap(inbox)?;
         self.shore.look(inbox, false);
         // Signalling is no reason to collect: it is what collecting delays.
         let is_media = |p: &&Received| self.ports.get(p.port).is_some_and(|port| !port.signal);

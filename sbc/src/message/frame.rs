@@ -3,10 +3,9 @@
 //! On a stream Content-Length is mandatory, and a framing error has no way back: the connection
 //! is closed. Nothing but the length is read here.
 
-use memchr::{memchr_iter, memmem};
+use memchr::memchr_iter;
 
 use super::error::{Kind, ParseError};
-use super::header::Name;
 use super::{MAX_MESSAGE, lex};
 
 /// What stands at the front of a stream's buffer.
@@ -47,16 +46,14 @@ fn read(buffer: &[u8], scanned: &mut usize) -> Result<Framing, ParseError> {
         }
         _ => {}
     }
-    // The end may straddle what was seen and what is new.
-    let from = scanned.saturating_sub(3).min(buffer.len());
-    let Some(end) = memmem::find(buffer.get(from..).unwrap_or_default(), b"\r\n\r\n") else {
+    let more = if *scanned > 0 && !ends_within(buffer, *scanned) { None } else { head(buffer) };
+    let Some(header) = more else {
         *scanned = buffer.len();
         return if buffer.len() > MAX_MESSAGE { Err(too_long()) } else { Ok(Framing::Need) };
     };
-    let header_len = from + end + 4;
-    *scanned = from + end;
-    let header = buffer.get(..header_len).unwrap_or_default();
-    let total = header_len as u64 + content_length(header)?.min(u64::from(u32::MAX));
+    // Where the last line feed of the header is.
+    *scanned = header.len - 1;
+    let total = header.len as u64 + header.content?.min(u64::from(u32::MAX));
     match usize::try_from(total) {
         Ok(total) if total > MAX_MESSAGE => Err(too_long()),
         Ok(total) if total <= buffer.len() => Ok(Framing::Message(total)),
@@ -68,36 +65,65 @@ fn too_long() -> ParseError {
     ParseError::new(MAX_MESSAGE, Kind::MessageTooLong)
 }
 
-/// Finds the one Content-Length. Every line must end in CRLF, or this and `parse` could see
-/// different lines.
-fn content_length(header: &[u8]) -> Result<u64, ParseError> {
-    let mut found = None;
+/// Whether the header ends in what is new, which may be no more than its last byte.
+fn ends_within(buffer: &[u8], scanned: usize) -> bool {
+    let ends = |feed| buffer.get(..=feed).is_some_and(|seen| seen.ends_with(b"\n\r\n"));
+    let new = buffer.get(scanned..).unwrap_or_default();
+    memchr_iter(b'\n', new).any(|feed| ends(scanned + feed))
+}
+
+/// The start line and header fields.
+struct Head {
+    /// Bytes, the empty line included.
+    len: usize,
+    /// The one Content-Length.
+    content: Result<u64, ParseError>,
+}
+
+/// Looks for the end of the header, and its one Content-Length on the way. Every line must end in CRLF, or this
+/// and `parse` could see different lines.
+fn head(buffer: &[u8]) -> Option<Head> {
+    let (mut content, mut wrong) = (None, None);
     let mut line_at = 0;
-    for feed in memchr_iter(b'\n', header) {
-        let line = header.get(line_at..feed).unwrap_or_default();
-        let Some(text) = line.strip_suffix(b"\r") else {
-            return Err(ParseError::new(feed, Kind::BareLf));
-        };
-        if matches!(text.first(), Some(b'c' | b'C' | b'l' | b'L'))
-            && let Some(colon) = text.iter().position(|&byte| byte == b':')
-            && let name = lex::trim(text.get(..colon).unwrap_or_default())
-            && Name::from_bytes(name) == Name::ContentLength
-        {
-            let value = lex::trim(logical(header, line_at + colon + 1));
-            let length = lex::number(value);
-            let length = length.ok_or(ParseError::new(line_at, Kind::ContentLength))?;
-            if found.replace(length).is_some() {
-                return Err(ParseError::new(line_at, Kind::DuplicateHeader));
+    for feed in memchr_iter(b'\n', buffer) {
+        let line = buffer.get(line_at..feed).unwrap_or_default();
+        match line {
+            [b'\r'] => {
+                let missing = ParseError::new(feed + 1, Kind::MissingContentLength);
+                let content = wrong.map_or_else(|| content.ok_or(missing), Err);
+                return Some(Head { len: feed + 1, content });
             }
+            [.., b'\r'] => {}
+            _ => wrong = wrong.or(Some(ParseError::new(feed, Kind::BareLf))),
+        }
+        if let Some(value) = content_length(buffer, line_at, line) {
+            let kind = if value.is_none() { Kind::ContentLength } else { Kind::DuplicateHeader };
+            if value.is_none() || content.is_some() {
+                wrong = wrong.or(Some(ParseError::new(line_at, kind)));
+            }
+            content = value;
         }
         line_at = feed + 1;
     }
-    found.ok_or(ParseError::new(header.len(), Kind::MissingContentLength))
+    None
+}
+
+/// The value of a line that is a Content-Length; `Some(None)` when that is no number.
+fn content_length(buffer: &[u8], line_at: usize, line: &[u8]) -> Option<Option<u64>> {
+    if !matches!(line.first(), Some(b'c' | b'C' | b'l' | b'L')) {
+        return None;
+    }
+    let colon = line.iter().position(|&byte| byte == b':')?;
+    let name = lex::trim(line.get(..colon).unwrap_or_default());
+    if !name.eq_ignore_ascii_case(b"content-length") && !name.eq_ignore_ascii_case(b"l") {
+        return None;
+    }
+    Some(lex::number(lex::trim(logical(buffer, line_at + colon + 1))))
 }
 
 /// From an offset to the end of its header field, folds included.
-fn logical(header: &[u8], from: usize) -> &[u8] {
-    let text = header.get(from..).unwrap_or_default();
+fn logical(buffer: &[u8], from: usize) -> &[u8] {
+    let text = buffer.get(from..).unwrap_or_default();
     let folded = |feed: usize| matches!(text.get(feed + 1), Some(b' ' | b'\t'));
     let end = memchr_iter(b'\n', text).find(|&feed| !folded(feed)).unwrap_or(text.len());
     text.get(..end).unwrap_or_default()

@@ -36,6 +36,12 @@ pub(super) struct Aliases {
     told: Vec<(ShardId, Alias)>,
 }
 
+impl Aliases {
+    pub(super) fn has_told(&self) -> bool {
+        !self.told.is_empty()
+    }
+}
+
 /// The port at which the sender of a request listens, if it offers its connection.
 pub(super) fn offered(message: &[u8]) -> Option<u16> {
     let mut index = Index::new();

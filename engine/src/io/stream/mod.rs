@@ -272,6 +272,11 @@ impl Streams {
         counters.streams.set(self.connections.len() as u64);
     }
 
+    /// Whether there is something for other shards.
+    pub(crate) fn has_parcels(&self) -> bool {
+        !self.strays.is_empty() || self.aliases.has_told()
+    }
+
     /// Connections that were accepted here and belong elsewhere.
     pub(crate) fn strays(&mut self) -> std::vec::Drain<'_, (ShardId, Accepted)> {
         self.strays.drain(..)
@@ -286,17 +291,16 @@ impl Streams {
         now: Instant,
         counters: &IoCounters,
     ) -> Option<(ShardId, SocketAddr)> {
-        let mut to = to;
-        if owner(to, self.shards) == self.own
+        let (mut to, mut its) = (to, owner(to, self.shards));
+        if its == self.own
             && !self.by_peer.contains_key(&(port, to))
             && let Some(peer) = self.aliased(port, to)
         {
             counters.streams_aliased.add(1);
-            to = peer;
+            (to, its) = (peer, owner(peer, self.shards));
         }
-        let owner = owner(to, self.shards);
-        if owner != self.own {
-            return Some((ShardId(owner as u8), to));
+        if its != self.own {
+            return Some((ShardId(its as u8), to));
         }
         let Some(id) = self.reach(port, to, now, counters) else {
             self.letters.push(unsent(bytes));
