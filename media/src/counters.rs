@@ -49,6 +49,8 @@ base::counters! {
         latches: counter "tandem_media_latches_total",
         /// Silences of a leg longer than its plan allows.
         silences: counter "tandem_media_silences_total",
+        /// Copies of tapped legs' packets that found no room within their turn.
+        tap_dropped: counter "tandem_media_tap_dropped_total",
         /// Packets the kernel could not deliver.
         undeliverable: counter "tandem_media_undeliverable_total",
         /// Targets in plans that were dropped because nothing may be sent there.

@@ -47,6 +47,8 @@ pub(crate) struct End {
     pub(crate) thawed: Instant,
     pub(crate) latch: Latch,
     pub(crate) news: News,
+    /// Whether there is more to do for its next packet than to relay it: fresh news, or a tap.
+    pub(crate) is_noted: bool,
     pub(crate) reception: Reception,
     /// What we call ourselves towards the leg, where we send it packets of our own.
     pub(crate) ssrc: Option<u32>,
@@ -128,6 +130,15 @@ pub struct Local {
     pub rtcp: SocketAddr,
 }
 
+impl Local {
+    pub(crate) fn of(self, component: Component) -> SocketAddr {
+        match component {
+            Component::Rtp => self.rtp,
+            Component::Rtcp => self.rtcp,
+        }
+    }
+}
+
 impl End {
     pub(crate) fn new(ports: MediaPort, slot: u32, now: Instant) -> End {
         End {
@@ -139,6 +150,7 @@ impl End {
             thawed: now,
             latch: Latch::default(),
             news: News::Told,
+            is_noted: false,
             reception: Reception::default(),
             ssrc: None,
             guard: Guard::Open,
@@ -170,6 +182,19 @@ impl End {
     pub(crate) fn local(&self) -> Local {
         let rtp = self.ports.address;
         Local { rtp, rtcp: SocketAddr::new(rtp.ip(), rtp.port().saturating_add(1)) }
+    }
+
+    /// An address was learned from the leg. Signalling hears of one at a time.
+    pub(crate) fn note_address(&mut self) {
+        if self.news == News::Told {
+            self.news = News::Fresh;
+            self.is_noted = true;
+        }
+    }
+
+    /// Whether what the leg sends is copied.
+    pub(crate) fn is_tapped(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.tap)
     }
 
     /// Whether RTP from this leg is relayed.

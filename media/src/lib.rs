@@ -34,6 +34,7 @@ mod secrets;
 pub mod srtp;
 mod stun;
 mod sweep;
+pub mod tap;
 mod translate;
 mod udptl;
 pub mod verdict;

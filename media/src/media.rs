@@ -14,6 +14,7 @@ use crate::secrets::Secrets;
 use crate::srtp::{MasterKey, Suite};
 use crate::stun::Ice;
 use crate::sweep::Sweep;
+use crate::tap::Tap;
 use crate::verdict::Discard;
 use base::{Instant, PortId, Slab, address};
 use std::collections::BTreeMap;
@@ -73,6 +74,8 @@ pub struct Media {
     /// Handshakes, a few steps a turn.
     pub(crate) lane: Lane,
     pub(crate) sweep: Sweep,
+    /// What tapped legs sent in this turn.
+    pub(crate) tap: Tap,
     pub(crate) secrets: Secrets,
 }
 
@@ -97,6 +100,7 @@ impl Media {
             bindings: (now, 0),
             lane: Lane::new(),
             sweep: Sweep::new(now, ports.len()),
+            tap: Tap::default(),
             slot_by_address: (0u32..).zip(&ports).map(|(slot, p)| (p.address, slot)).collect(),
             slots: ports,
             ports_by_id,
@@ -152,7 +156,8 @@ impl Media {
 
     /// Replaces an endpoint's plan; a dead key is ignored. What was learned stays while the remote
     /// addresses stay (a hold, a changed direction) and is forgotten when they change; the learning
-    /// window and the patience for silence start anew. Targets nothing may be sent to are dropped.
+    /// window and the patience for silence start anew. Targets nothing may be sent to are dropped. A plan
+    /// that differs by `tap` alone changes nothing else.
     pub fn program(&mut self, now: Instant, key: EndKey, mut plan: Plan) {
         let Some(end) = self.ends.get_mut(key) else {
             return;
@@ -165,6 +170,17 @@ impl Media {
                 *target = None;
                 self.counters.targets_refused.add(1);
             }
+        }
+        if plan.tap {
+            self.tap.make_room();
+            end.is_noted = true;
+        }
+        if let Some(old) = &mut end.plan
+            && old.tap != plan.tap
+            && *old == (Plan { tap: old.tap, ..plan.clone() })
+        {
+            old.tap = plan.tap;
+            return;
         }
         let remotes = |p: &Plan| (p.remote_rtp, p.remote_rtcp);
         if end.plan.as_ref().map(remotes) != Some(remotes(&plan)) {

@@ -63,6 +63,9 @@ pub struct Plan {
     /// Anybody may ask where he comes from by a Binding request without a password (RFC 8489 §11), so many a
     /// second.
     pub stun: bool,
+    /// Every RTP, RTCP and T.38 packet of this leg that is not discarded is copied for whoever captures its
+    /// call ([`crate::Media::take_copies`]). Not in records: after a start nobody does.
+    pub tap: bool,
     /// What the endpoint's interface allows beyond ordinary unicast targets.
     pub allow: Allow,
 }
@@ -275,6 +278,7 @@ impl Plain for Plan {
             events: Plain::take(from)?,
             ice: Plain::take(from)?,
             stun: Plain::take(from)?,
+            tap: false,
             allow: Plain::take(from)?,
         })
     }

@@ -50,6 +50,16 @@ enum Heard {
     Dtls,
 }
 
+impl Heard {
+    #[inline(always)]
+    fn is_media(&self) -> bool {
+        match self {
+            Heard::Rtp | Heard::Event | Heard::Rtcp(_) | Heard::Fax => true,
+            Heard::Keepalive | Heard::Check | Heard::Binding(_) | Heard::Dtls => false,
+        }
+    }
+}
+
 impl Media {
     /// Decides about one datagram and queues it in `out` if it is to be relayed. The bytes stay where
     /// they are in the pool until the driver has sent them.
@@ -63,6 +73,7 @@ impl Media {
         out: &mut Vec<PacketSend>,
     ) -> Verdict {
         self.relay(now.mono, port, source, bytes, pool, out).unwrap_or_else(|reason| {
+            self.tap.take_back(bytes);
             self.blame(port, reason);
             Verdict::Discard(reason)
         })
@@ -83,14 +94,12 @@ impl Media {
         let end = self.ends.get_mut(key).ok_or(Discard::IdlePort)?;
         let arrival = Arrival { component, source: address::canonical_socket(source), now };
         let heard = end.hear(&arrival, &mut bytes, pool, &self.counters)?;
-        if end.news == News::Fresh {
-            // Queued once until told, so the queue never outgrows the endpoints.
-            end.news = News::Queued;
-            self.latched.push(key);
+        let (peer, receives) = (end.peer, end.receives());
+        if end.is_noted {
+            self.note(key, &arrival, heard.is_media(), bytes, pool);
         }
-        let peer = end.peer;
         match heard {
-            Heard::Rtp | Heard::Event | Heard::Fax if !end.receives() => Err(Discard::NotReceiving),
+            Heard::Rtp | Heard::Event | Heard::Fax if !receives => Err(Discard::NotReceiving),
             Heard::Rtp => self.pass_rtp(key, peer, (bytes, pool), now, out),
             Heard::Event => self.pass_event(key, peer, (bytes, pool), now, out),
             Heard::Rtcp(compound) => self.pass_rtcp(key, peer, &compound, (bytes, pool), now, out),
@@ -107,6 +116,24 @@ impl Media {
                 out.push(PacketSend { port, to: source, bytes });
                 Ok(Verdict::Answer)
             }
+        }
+    }
+
+    /// Looks after a leg that has a new address, or is tapped: what it sent is copied before it is changed for
+    /// the other leg, and the copy is taken back if it is discarded after all.
+    #[cold]
+    #[inline(never)]
+    fn note(&mut self, key: EndKey, arrival: &Arrival, is_media: bool, bytes: Bytes, pool: &Pool) {
+        let Some(end) = self.ends.get_mut(key) else { return };
+        if end.news == News::Fresh {
+            // Queued once until told, so the queue never outgrows the endpoints.
+            end.news = News::Queued;
+            self.latched.push(key);
+        }
+        end.is_noted = end.is_tapped();
+        if end.is_noted && is_media {
+            let path = (arrival.source, end.local().of(arrival.component));
+            self.tap.take(key, path, (bytes, pool), &self.counters);
         }
     }
 
@@ -370,8 +397,8 @@ impl End {
         counters.checks_answered.add(1);
         let is_new =
             message == stun::Message::Check(true) && self.latch.nominate(plan, component, source);
-        if is_new && component == Component::Rtp && self.news == News::Told {
-            self.news = News::Fresh;
+        if is_new && component == Component::Rtp {
+            self.note_address();
         }
         Ok(Heard::Check)
     }
@@ -414,8 +441,8 @@ impl End {
             Source::Learned => {
                 counters.latches.add(1);
                 let moved = component == Component::Rtp && plan.remote_rtp != Some(source);
-                if moved && self.news == News::Told {
-                    self.news = News::Fresh;
+                if moved {
+                    self.note_address();
                 }
             }
             Source::Stranger => return Err(Discard::WrongSource),

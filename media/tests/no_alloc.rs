@@ -211,6 +211,31 @@ fn media_that_comes_back_to_us_takes_no_memory() {
 }
 
 #[test]
+fn a_tapped_leg_takes_no_memory() {
+    let mut w = World::new();
+    let (alice, bob) = (w.alice, w.bob);
+    for end in [alice, bob] {
+        w.program(end, |plan| plan.tap = true);
+    }
+    w.program(bob, |plan| plan.security = keys(Suite::AesCm128HmacSha1_80));
+    let packets: Vec<Vec<u8>> = (0..2_000).map(voice).collect();
+    let (reports, before, mut copies) = (report(1, 1, 0), TAKEN.with(Cell::get), 0);
+    for (i, packet) in packets.iter().enumerate() {
+        assert!(matches!(w.rtp(alice, BOB, packet), Verdict::Discard(_)));
+        assert_eq!(w.rtp(alice, ALICE, packet), Verdict::Forward);
+        assert_eq!(w.rtcp(alice, "192.0.2.1:4001", &reports), Verdict::Forward);
+        w.out.clear();
+        // First turns that are short, then one that all the room is not enough for.
+        if i < 500 {
+            w.media.take_copies(|copied| copies += usize::from(copied.payload.is_some()));
+        }
+    }
+    assert_eq!(TAKEN.with(Cell::get) - before, 0);
+    assert_eq!(copies, 1_000);
+    assert!(w.media.counters.tap_dropped.get() > 0);
+}
+
+#[test]
 fn a_fax_takes_no_memory() {
     let mut w = World::new();
     let (alice, bob) = (w.alice, w.bob);
