@@ -199,6 +199,23 @@ pub struct Endpoint {
     pub answered_us: Option<u32>,
 }
 
+/// A packet of media that a leg of a captured call sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// Which call.
+    pub id: CallId,
+    /// Whether the caller sent it, or another leg did.
+    pub is_callers: bool,
+    /// Wall time of the turn it was received in, ns since the epoch.
+    pub at: u64,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// The bound address of the port it arrived on.
+    pub to: SocketAddr,
+    /// The UDP payload, without its protection.
+    pub payload: Box<[u8]>,
+}
+
 /// What happened on a shard.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -224,6 +241,15 @@ pub enum Event {
     Sampled(Sampled),
     /// An endpoint was asked whether it is there.
     Endpoint(Endpoint),
+    /// A packet of a call that is captured.
+    Captured(Box<Captured>),
+    /// A call is captured no more.
+    Uncaptured {
+        /// Which call.
+        id: CallId,
+        /// Packets that its legs sent meanwhile, whether there was room for them or not.
+        packets: u64,
+    },
     /// The answer to `Command::Resync` is complete.
     Synced,
     /// The shard holds no call any more and takes none.

@@ -69,6 +69,19 @@ pub enum Op {
         /// Its id.
         call: String,
     },
+    /// Copy the media of a call to this client, as events `capture.packet`, until one `capture.ended`.
+    Capture {
+        /// Its id.
+        call: String,
+        /// For how long at most, 1..=600 seconds; 60 unless told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<u32>,
+    },
+    /// Stop capturing a call, whoever asked for it.
+    Uncapture {
+        /// Its id.
+        call: String,
+    },
     /// Release a call.
     Hangup {
         /// Its id.
@@ -156,7 +169,7 @@ pub enum Answer {
         seq: u64,
         /// What: `call.trying`, `call.answered`, …
         ev: String,
-        /// The call it is about; not of an `endpoint`.
+        /// The call it is about; not of an `endpoint`, nor of a `capture`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         call: Option<Box<CallLine>>,
         /// The key, of a `dtmf`.
@@ -171,6 +184,12 @@ pub enum Answer {
         /// What went in or out, of an `endpoint`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         endpoint: Option<Box<EndpointLine>>,
+        /// The packet, of a `capture.packet`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        packet: Option<Box<PacketLine>>,
+        /// What there was, of a `capture.ended`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        capture: Option<Box<CaptureLine>>,
     },
     /// Events were left out because the client was slow: `snap` tells where things stand.
     Gap {
@@ -271,6 +290,40 @@ pub struct DtmfLine {
     pub digit: String,
     /// For how long, in milliseconds.
     pub duration_ms: u32,
+}
+
+/// A packet of media that a leg of a captured call sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PacketLine {
+    /// Id of the call.
+    pub call: String,
+    /// Who sent it: `caller` or `callee`.
+    pub from: String,
+    /// When the engine received it, to about a millisecond; nanoseconds since the Unix epoch.
+    pub at_ns: u64,
+    /// Address and port that it came from.
+    pub source: String,
+    /// Ours that it arrived at.
+    pub to: String,
+    /// The UDP payload (RTP, RTCP or UDPTL) in hexadecimal, without the protection of SRTP.
+    pub payload: String,
+}
+
+/// How a capture ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CaptureLine {
+    /// Id of the call.
+    pub call: String,
+    /// Why: `time` is over, the `call` is over, it was `stopped`, or reached its greatest `size`.
+    pub ended: String,
+    /// Packets that the client was sent.
+    pub packets: u64,
+    /// Octets of UDP payload in them.
+    pub octets: u64,
+    /// Packets that there was no room for on the way to the client.
+    pub dropped: u64,
 }
 
 /// What one side of a call sent within the last window of some seconds, rated (G.107).
@@ -524,6 +577,8 @@ mod tests {
             quality: Some(Box::new(MediaLine { from: "callee".into(), ..MediaLine::default() })),
             trunk: Some("carrier-a".into()),
             endpoint: Some(Box::new(EndpointLine { state: "down".into(), ..Default::default() })),
+            packet: Some(Box::new(PacketLine { payload: "80c8".into(), ..Default::default() })),
+            capture: Some(Box::new(CaptureLine { ended: "time".into(), ..Default::default() })),
         };
         let text = line(&answer);
         assert!(text.ends_with('\n') && text.len() < MAX_LINE);

@@ -26,6 +26,8 @@ pub fn schema() -> Value {
         "snap": named::<Snap>(&mut types),
         "hangup": named::<Released>(&mut types),
         "anchor": { "const": null },
+        "capture": { "const": null },
+        "uncapture": { "const": null },
         "drain": { "const": null },
         "explain": { "type": "array", "items": { "type": "string" } },
         "reload": named::<ReloadLine>(&mut types),

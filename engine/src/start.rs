@@ -160,6 +160,7 @@ pub fn run(mut config: Config, file: &Path) -> Result<(), Fault> {
         names: Arc::default(),
         quality: Arc::default(),
         porting: Arc::default(),
+        captures: Arc::default(),
         standing,
         sounds,
         seen,

@@ -40,6 +40,7 @@ fn exposition() -> Exposition {
         seen: tokio::sync::watch::channel(Arc::from([seen])).1,
         quality: Arc::default(),
         porting: Arc::default(),
+        captures: Arc::default(),
         standing: tokio::sync::watch::channel(Arc::new(standing)).1,
         sounds: tokio::sync::watch::channel(Arc::from([sound])).1,
         scribe: Arc::new(ScribeCounters::default()),

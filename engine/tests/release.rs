@@ -82,6 +82,9 @@ fn media_goes_from_peer_to_peer_and_comes_back_when_it_is_ordered() {
     let show = || node.ask(json!({"op": "get", "what": "call", "call": id})).unwrap();
     assert_eq!(show()["released"], true, "{}", show());
 
+    let refused = node.ask(json!({"op": "capture", "call": id})).unwrap_err();
+    assert!(refused.contains("it goes past us"), "{refused}");
+
     node.ask(json!({"op": "anchor", "call": id})).unwrap();
     let mut ours = Vec::new();
     for (sip, media) in [(&caller, &a), (&callee, &b)] {

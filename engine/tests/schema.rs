@@ -131,6 +131,10 @@ fn what_a_running_node_says_fits_the_schema() {
         let reply = talk.ask(command);
         assert_eq!(reply["ok"], true, "{reply}");
     }
+    // It is captured once it is back.
+    let capture = json!({"op": "capture", "call": other, "seconds": 60});
+    within(LONG, || (talk.ask(capture.clone())["ok"] == true).then_some(())).unwrap();
+    assert_eq!(talk.ask(json!({"op": "uncapture", "call": other}))["ok"], true);
     assert!(talk.events >= 12, "three calls, three states each, and a snapshot: {}", talk.events);
     assert_eq!(talk.ask(json!({"op": "get", "what": "call"}))["ok"], false);
     assert_eq!(talk.ask(json!({"op": "hangup", "call": "0-0-0"}))["ok"], false);

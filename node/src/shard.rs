@@ -152,6 +152,7 @@ impl Shard {
         self.notice(now, room, outbox);
         let (signal, mut turn) = self.turn(now, outbox, room);
         signal.expire(&mut turn);
+        signal.tell_captured(&mut turn);
         let mut moves = Vec::new();
         signal.deliver(&mut turn, |shard, letter| moves.push((shard, letter)));
         for (shard, letter) in moves {

@@ -314,6 +314,7 @@ fn rows(limits: &Limits, topology: &Topology) -> Vec<(&'static str, u64, u64)> {
         ("messages retained, 32 s", sum(|l| u64::from(l.transactions)), RETAINED),
         ("errands, subscriptions", sum(|l| u64::from(l.records)), ERRAND_COST),
         ("DTLS datagrams waiting", media::dtls::MOST_IN_ALL as u64 * shards, DTLS_COST),
+        ("packets captured in a turn", media::tap::MOST as u64 * shards, media::tap::COST as u64),
         ("journal bytes", sum(|l| l.journal_size as u64), 1),
         ("letters between shards", letters, size_of::<Letter>() as u64),
         ("events to the gate", limits.events as u64 * shards, size_of::<control::Event>() as u64),

@@ -5,7 +5,9 @@
 
 use super::socket::event_name;
 use control::event::Key;
-use control::frame::{Answer, CallLine, DtmfLine, EndpointLine, MediaLine, line};
+use control::frame::{
+    Answer, CallLine, CaptureLine, DtmfLine, EndpointLine, MediaLine, PacketLine, line,
+};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use tokio::io::AsyncWriteExt;
@@ -38,11 +40,18 @@ struct About {
     quality: Option<Box<MediaLine>>,
     trunk: Option<String>,
     endpoint: Option<Box<EndpointLine>>,
+    packet: Option<Box<PacketLine>>,
+    capture: Option<Box<CaptureLine>>,
 }
 
 impl About {
     fn call(call: &CallLine) -> About {
         About { call: Some(Box::new(call.clone())), ..About::default() }
+    }
+
+    fn line(self, seq: u64, ev: String) -> String {
+        let About { call, dtmf, quality, trunk, endpoint, packet, capture } = self;
+        line(&Answer::Ev { seq, ev, call, dtmf, quality, trunk, endpoint, packet, capture })
     }
 }
 
@@ -121,6 +130,24 @@ impl Client {
         }
     }
 
+    /// Queues a packet of a call that the client captures; whether there was room for it.
+    pub(crate) fn captured(&self, packet: PacketLine) -> bool {
+        let packet = Some(Box::new(packet));
+        self.push("capture.packet".to_owned(), About { packet, ..About::default() })
+    }
+
+    /// Queues that a capture of the client's is over. It waits for that, so it takes the room of a reply.
+    pub(crate) fn uncaptured(&self, capture: CaptureLine) {
+        let seq = self.seq.get();
+        if let Some(from) = self.gap_from.take() {
+            self.send(&line(&Answer::Gap { from, to: seq }));
+        }
+        self.seq.set(seq + 1);
+        let capture = Some(Box::new(capture));
+        let about = About { capture, ..About::default() };
+        self.send(&about.line(seq + 1, "capture.ended".to_owned()));
+    }
+
     fn wants(&self, name: &str) -> bool {
         let begins = |w: &String| name.starts_with(w.trim_end_matches('*').trim_end_matches('.'));
         self.wanted.borrow().iter().any(begins)
@@ -145,21 +172,20 @@ impl Client {
         }
     }
 
-    fn push(&self, ev: String, about: About) {
+    /// Whether there was room for it.
+    fn push(&self, ev: String, about: About) -> bool {
         let seq = self.seq.get() + 1;
         self.seq.set(seq);
         let out = self.out.borrow();
-        let Some(out) = out.as_ref() else { return };
+        let Some(out) = out.as_ref() else { return false };
         if out.capacity() <= RESERVE {
             self.gap_from.set(Some(self.gap_from.get().unwrap_or(seq)));
-            return;
+            return false;
         }
         if let Some(from) = self.gap_from.take() {
             let _told = out.try_send(line(&Answer::Gap { from, to: seq - 1 }));
         }
-        let About { call, dtmf, quality, trunk, endpoint } = about;
-        let event = Answer::Ev { seq, ev, call, dtmf, quality, trunk, endpoint };
-        let _sent = out.try_send(line(&event));
+        out.try_send(about.line(seq, ev)).is_ok()
     }
 }
 

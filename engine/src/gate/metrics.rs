@@ -1,5 +1,6 @@
 //! Prometheus exposition: every counter of every shard, from the declarations they were made with.
 
+use super::capture::CaptureCounters;
 use super::certificates::CertificateCounters;
 use super::fault;
 use super::health::Seen;
@@ -109,6 +110,8 @@ pub struct Exposition {
     pub quality: Arc<QualityCounters>,
     /// Of asking about numbers.
     pub porting: Arc<PortingCounters>,
+    /// Of captures of calls.
+    pub captures: Arc<CaptureCounters>,
     /// What is known about trunks.
     pub standing: watch::Receiver<Arc<Standing>>,
     /// How trunks sound now.
@@ -243,12 +246,13 @@ impl Exposition {
                 group.visit(&mut |metric, value| visit(metric, Some(number), value));
             }
         }
-        let groups: [&dyn Group; 6] = [
+        let groups: [&dyn Group; 7] = [
             &*self.scribe,
             &*self.reloads,
             &*self.names,
             &*self.quality,
             &*self.porting,
+            &*self.captures,
             &*self.certificates,
         ];
         for group in groups {

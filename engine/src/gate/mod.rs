@@ -3,6 +3,7 @@
 //! Control socket, metrics, name resolution, signals. It speaks to shards through the mesh only, keeps
 //! its own picture of the calls from their events, and never waits for a shard, as no shard waits for it.
 
+mod capture;
 mod certificates;
 mod client;
 mod health;
@@ -15,6 +16,7 @@ mod quality;
 mod reload;
 mod socket;
 
+pub use capture::CaptureCounters;
 pub use certificates::CertificateCounters;
 pub use health::Seen;
 pub use heard::Sound;
@@ -131,6 +133,7 @@ pub(crate) struct State {
     pub(crate) heard: heard::Heard,
     pub(crate) health: health::Health,
     pub(crate) porting: porting::Porting,
+    captures: capture::Captures,
 }
 
 /// The state as tasks hold it. Never borrowed across an await.
@@ -147,6 +150,7 @@ impl Gate {
     async fn run(self) -> Result<(), Fault> {
         let shards = self.exposition.shards.len();
         let model = Model::new(&self.config.image);
+        let captures = capture::Captures::new(self.exposition.captures.clone());
         let counters = self.exposition.quality.clone();
         let quality = quality::Quality::new(&self.config.image, self.rate, counters);
         let state = Rc::new(RefCell::new(State {
@@ -175,6 +179,7 @@ impl Gate {
             heard: heard::Heard::new(self.sound),
             health: health::Health::new(self.see),
             porting: porting::Porting::default(),
+            captures,
             mesh: self.mesh,
         }));
         let listener = UnixListener::from_std(self.doors.control);
@@ -228,6 +233,7 @@ async fn tick(state: Shared) {
         let mut state = state.borrow_mut();
         let state = &mut *state;
         state.agree_with_the_rest();
+        state.look_at_captures();
         state.model.tick(&state.exposition);
         state.clients.iter().for_each(|c| c.tell_gap());
         state.rate_trunks();
@@ -304,7 +310,7 @@ impl State {
         let mut wanted = Vec::new();
         let (model, drained) = (&mut self.model, &mut self.drained);
         let (quality, whys, heard) = (&mut self.quality, &mut self.whys, &mut self.heard);
-        let (clients, health) = (&self.clients, &mut self.health);
+        let (clients, health, captures) = (&self.clients, &mut self.health, &mut self.captures);
         self.mesh.events(|shard, event| match event {
             Event::Call(view) => {
                 let line = model.hear(&view);
@@ -337,9 +343,12 @@ impl State {
                     clients.iter().for_each(|c| c.turned(&trunk, &line));
                 }
             }
+            Event::Captured(packet) => captures.hear(&packet),
+            Event::Uncaptured { id, packets } => captures.over(id, packets),
             Event::Synced => {}
             Event::Drained => drained[usize::from(shard.0)] = true,
         });
+        self.end_captures();
         self.clients.retain(|c| c.is_open());
         wanted
     }

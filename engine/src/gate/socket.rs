@@ -59,11 +59,11 @@ pub(crate) async fn accept(listener: UnixListener, state: Shared) {
         if state.borrow().clients.len() >= MAX_CLIENTS {
             continue;
         }
-        let role = role(&stream);
+        let who = who(&stream);
         let (read, write) = stream.into_split();
         let client = Client::start(write);
         state.borrow_mut().clients.push(client.clone());
-        tokio::task::spawn_local(serve(read, client, role, state.clone(), memory.clone()));
+        tokio::task::spawn_local(serve(read, client, who, state.clone(), memory.clone()));
     }
 }
 
@@ -93,19 +93,25 @@ enum Role {
     Admin,
 }
 
+/// Who is on the other side, by the kernel's word.
+#[derive(Copy, Clone)]
+struct Who {
+    role: Role,
+    uid: Option<u32>,
+}
+
 /// Root and the engine's own user may change things; others who can open the socket may look.
-fn role(stream: &UnixStream) -> Role {
+fn who(stream: &UnixStream) -> Who {
     let own = std::fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m)).ok();
-    match stream.peer_cred() {
-        Ok(peer) if peer.uid() == 0 || Some(peer.uid()) == own => Role::Admin,
-        _ => Role::Observe,
-    }
+    let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+    let is_admin = uid.is_some() && (uid == Some(0) || uid == own);
+    Who { role: if is_admin { Role::Admin } else { Role::Observe }, uid }
 }
 
 async fn serve(
     read: OwnedReadHalf,
     client: Rc<Client>,
-    role: Role,
+    who: Who,
     state: Shared,
     memory: Rc<std::cell::RefCell<Memory>>,
 ) {
@@ -126,7 +132,7 @@ async fn serve(
             continue;
         }
         let answer = match serde_json::from_slice(&text) {
-            Ok(request) => obey(request, &client, role, &state, &memory).await,
+            Ok(request) => obey(request, &client, who, &state, &memory).await,
             Err(e) => refused("", &format!("not a request: {e}")),
         };
         client.send(&line(&answer));
@@ -145,7 +151,7 @@ fn done(id: &str, result: Value) -> Answer {
 async fn obey(
     request: Request,
     client: &Rc<Client>,
-    role: Role,
+    who: Who,
     state: &Shared,
     memory: &Rc<std::cell::RefCell<Memory>>,
 ) -> Answer {
@@ -155,14 +161,14 @@ async fn obey(
         }
         Request::Hello { .. } => {
             let state = state.borrow();
-            let role = if role == Role::Admin { "admin" } else { "observe" }.to_owned();
+            let role = if who.role == Role::Admin { "admin" } else { "observe" }.to_owned();
             Answer::Welcome { proto: PROTO, epoch: state.epoch, shards: state.shards, role }
         }
         Request::C { id, idem, op } => {
             if let Some(answer) = idem.as_ref().and_then(|key| memory.borrow_mut().recall(key)) {
                 return answer;
             }
-            let answer = match act(&id, op, client, role, state).await {
+            let answer = match act(&id, op, client, who, state).await {
                 Ok(result) => done(&id, result),
                 Err(error) => refused(&id, &error),
             };
@@ -178,16 +184,15 @@ async fn act(
     id: &str,
     op: Op,
     client: &Rc<Client>,
-    role: Role,
+    who: Who,
     state: &Shared,
 ) -> Result<Value, String> {
-    let changes =
-        matches!(op, Op::Hangup { .. } | Op::Anchor { .. } | Op::Drain | Op::Reload { .. });
-    if changes && role != Role::Admin {
-        return Err("this needs the engine's own user or root".to_owned());
-    }
-    if changes {
-        eprintln!("sbcd: control: {op:?} (command {id})");
+    if needs_admin(&op) {
+        if who.role != Role::Admin {
+            return Err("this needs the engine's own user or root".to_owned());
+        }
+        let uid = who.uid.map_or_else(String::new, |uid| format!(", uid {uid}"));
+        eprintln!("sbcd: control: {op:?} (command {id}{uid})");
     }
     match op {
         Op::Ping => Ok(json!("pong")),
@@ -222,6 +227,21 @@ async fn act(
             state.borrow_mut().anchor(id);
             Ok(Value::Null)
         }
+        Op::Capture { call, seconds } => {
+            let mut state = state.borrow_mut();
+            let id = known_call(&state, &call)?;
+            if state.model.call(id).is_some_and(|call| call.released) {
+                return Err(format!(
+                    "the media of call {call} is released: it goes past us, until `anchor` brings it back"
+                ));
+            }
+            state.capture(id, seconds, client)?;
+            Ok(Value::Null)
+        }
+        Op::Uncapture { call } => {
+            state.borrow_mut().uncapture(call_id(&call)?)?;
+            Ok(Value::Null)
+        }
         Op::Drain => {
             drain(state);
             Ok(Value::Null)
@@ -246,6 +266,25 @@ async fn act(
         Op::Reload { check } => {
             value(&reload(state, check).await.map_err(|error| fitting(&error))?)
         }
+    }
+}
+
+/// Whether a command changes something, or shows what people say.
+fn needs_admin(op: &Op) -> bool {
+    match op {
+        Op::Hangup { .. }
+        | Op::Anchor { .. }
+        | Op::Capture { .. }
+        | Op::Uncapture { .. }
+        | Op::Drain
+        | Op::Reload { .. } => true,
+        Op::Ping
+        | Op::Get { .. }
+        | Op::Sub { .. }
+        | Op::Unsub
+        | Op::Snap
+        | Op::Explain { .. }
+        | Op::Why { .. } => false,
     }
 }
 

@@ -68,6 +68,8 @@ base::counters! {
         letters_dropped: counter "tandem_io_letters_dropped_total",
         /// Events to the gate dropped because the ring was full.
         events_dropped: counter "tandem_io_events_dropped_total",
+        /// Packets of captured calls that the gate was not given, because the ring was half full.
+        captured_dropped: counter "tandem_io_captured_dropped_total",
         /// Journal frames that waited in memory because the region was full.
         journal_delayed: counter "tandem_io_journal_delayed_total",
         /// Journal frames lost: the region and the memory behind it were full.
@@ -330,8 +332,12 @@ impl ShardMesh {
         if events.is_empty() {
             return;
         }
+        let half = self.events.buffer().capacity() / 2;
         for event in events.drain(..) {
-            if self.events.push(event).is_err() {
+            if matches!(event, Event::Captured(_)) && self.events.slots() <= half {
+                // What calls do comes first: a capture takes no room that they may need.
+                self.counters.captured_dropped.add(1);
+            } else if self.events.push(event).is_err() {
                 self.counters.events_dropped.add(1);
             }
         }
@@ -480,6 +486,30 @@ mod tests {
         assert_eq!(seen, vec![(ShardId(1), Event::Synced); 4]);
         assert_eq!((gate.lost(ShardId(0)), gate.lost(ShardId(1))), (0, 3));
         assert!(!readable(gate.wakes().as_raw_fd(), 0));
+    }
+
+    #[test]
+    fn captures_leave_room_for_what_calls_do() {
+        let (mut shards, mut gate) = Mesh::new(&limits(1)).unwrap();
+        let at = "192.0.2.1:4000".parse().unwrap();
+        let captured = Event::Captured(Box::new(control::event::Captured {
+            id: Default::default(),
+            is_callers: true,
+            at: 0,
+            source: at,
+            to: at,
+            payload: Box::from([0x80]),
+        }));
+        let mut events = vec![captured; 7];
+        events.extend([Event::Synced, Event::Synced]);
+        shards[0].give(&mut Vec::new(), &mut events);
+        let (mut all, mut others) = (0, 0);
+        gate.events(|_, event| {
+            all += 1;
+            others += usize::from(event == Event::Synced);
+        });
+        assert_eq!((all, others), (4, 2), "of four places two are theirs");
+        assert_eq!((gate.lost(ShardId(0)), gate.counters()[0].captured_dropped.get()), (0, 5));
     }
 
     #[test]

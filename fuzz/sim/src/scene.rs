@@ -2,8 +2,11 @@
 
 use crate::wire::{self, Text};
 use crate::world::{Options, World};
-use base::Prefix;
 use base::random::Random;
+use base::{Home, Prefix};
+use control::Command;
+use control::event::CallId;
+use node::Letter;
 use routing_trie::{Builder, Digits, Rewrite};
 use sbc::policy::plan::Routing;
 use sbc::policy::{Image, Interface, Refers, Route, RouteTarget, Source, Target, Trunk};
@@ -102,6 +105,13 @@ pub fn call_on(shard: u8, name: &str) -> String {
         home.seat(2).0 == shard
     };
     (1..).map(|n| format!("{name}{n}s{shard}")).find(is_there).expect("a name")
+}
+
+/// The id of a call, by its 200 to the caller.
+pub fn call_id(ok: &Text) -> CallId {
+    let tag = ok.tag("To");
+    let hex = |at: core::ops::Range<usize>| u32::from_str_radix(&tag[at], 16).expect("hex");
+    CallId { home: hex(0..2) as u8, index: hex(2..10), generation: hex(10..18) }
 }
 
 /// The Replaces that names the dialog of a 200 to the caller, as it stands in a URI.
@@ -261,6 +271,12 @@ impl Scene {
     /// Media endpoints in use, of all shards.
     pub fn held(&self) -> usize {
         self.world.shards().iter().map(|shard| shard.media().in_use()).sum()
+    }
+
+    /// An operator's order about a call reaches its shard.
+    pub fn order(&mut self, order: fn(CallId) -> Command, id: CallId) {
+        let shard = usize::from(Home(id.home).seat(2).0);
+        self.world.post(shard, Letter::Command(order(id)));
     }
 
     /// What went over the wire so far.

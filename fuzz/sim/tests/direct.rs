@@ -1,12 +1,12 @@
 //! Media that goes past us (`media_release`): who is told what, what is held, and how it comes back.
 
-use control::Command;
-use control::event::CallId;
-use node::Letter;
+use control::{Command, Event};
 use sbc::dialog::session_timer::{Mode, Terms};
 use sbc::policy::{Image, MediaRelease};
 use sim::Text;
-use sim::scene::{CALLEE, CALLEE_MEDIA, CALLER, CALLER_MEDIA, SECOND, Scene, executing, image};
+use sim::scene::{
+    CALLEE, CALLEE_MEDIA, CALLER, CALLER_MEDIA, SECOND, Scene, call_id, executing, image,
+};
 use sim::wire;
 use sim::world::Options;
 use std::net::SocketAddr;
@@ -164,11 +164,9 @@ fn a_route_that_fails_leads_to_one_that_does_not_allow_it() {
 fn an_operator_brings_it_back() {
     let mut s = scene(releasing(image()));
     let (_, ok) = s.establish("c1");
-    let tag = ok.tag("To").to_owned();
-    let hex = |at: core::ops::Range<usize>| u32::from_str_radix(&tag[at], 16).expect("hex");
-    let id = CallId { home: hex(0..2) as u8, index: hex(2..10), generation: hex(10..18) };
-    let shard = usize::from(base::Home(id.home).seat(2).0);
-    s.world.post(shard, Letter::Command(Command::Anchor(id)));
+    // Who captures it meanwhile hears nothing until it is back.
+    s.order(Command::Capture, call_id(&ok));
+    s.order(Command::Anchor, call_id(&ok));
     let caller = s.caller;
     let to_caller = readdressed(&mut s, caller, CALLER_MEDIA, CALLER);
     let callee = s.callee;
@@ -178,6 +176,7 @@ fn an_operator_brings_it_back() {
     s.assert_media_flows(&to_caller, &to_callee);
     s.finish(&ok);
     assert!(s.world.cdrs()[0].media[0].packets > 0 && s.world.cdrs()[0].marks.released);
+    assert!(s.world.events.contains(&Event::Uncaptured { id: call_id(&ok), packets: 2 }));
 }
 
 #[test]

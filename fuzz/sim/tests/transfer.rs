@@ -1,10 +1,11 @@
 //! Transfers that the node executes: what each of the three sides sees, and what is left when something
 //! goes wrong between any two messages.
 
+use control::{Command, Event};
 use sbc::policy::{Image, Refers};
 use sim::fault::Cut;
 use sim::scene::{
-    CALLEE, CALLEE_MEDIA, CALLER, CALLER_MEDIA, NODE, SECOND, Scene, executing, image,
+    CALLEE, CALLEE_MEDIA, CALLER, CALLER_MEDIA, NODE, SECOND, Scene, call_id, executing, image,
 };
 use sim::wire::{self, Text};
 use sim::world::Options;
@@ -101,6 +102,26 @@ fn the_caller_transfers_the_callee() {
     let answered: Vec<_> = cdr.attempts.iter().map(|a| cdr.answered_ms_of(a).is_some()).collect();
     assert_eq!((answered, cdr.attempts_of(Some(0)).len()), (vec![true, true], 1));
     assert_eq!(cdr.media[1].packets, 1, "the callee's media is the callee's");
+}
+
+#[test]
+fn a_capture_goes_on_with_whom_the_call_is_transferred_to() {
+    let mut s = scene();
+    let (first, ok) = s.establish("c1");
+    s.order(Command::Capture, call_id(&ok));
+    let (invite, again) = transferred(&mut s, &ok);
+    assert_joined(&mut s, [(CALLEE_MEDIA, &again), (SECOND_MEDIA, &invite)]);
+    let sources = s.world.events.iter().filter_map(|event| {
+        let Event::Captured(packet) = event else { return None };
+        Some(packet.source.to_string())
+    });
+    assert_eq!(sources.collect::<Vec<_>>(), [CALLEE_MEDIA, SECOND_MEDIA]);
+    let bye = s.from_callee("BYE", 1, &first, "b", "");
+    s.world.send(s.callee, s.node, bye);
+    s.expect_status(s.callee, 200);
+    s.let_go(s.second, "");
+    s.assert_clean(1);
+    assert!(s.world.events.contains(&Event::Uncaptured { id: call_id(&ok), packets: 2 }));
 }
 
 /// Two NOTIFYs on their way together could pass each other: the next waits until the one before it is answered.

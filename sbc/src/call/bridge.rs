@@ -221,11 +221,12 @@ fn asks_for_metrics(line: &Media) -> bool {
 /// Programs a leg's endpoint with the plan the leg has.
 pub(crate) fn apply(leg: &mut Leg, turn: &mut Turn) {
     leg.planned_at = turn.now.mono;
+    execute(leg, turn);
+}
+
+fn execute(leg: &Leg, turn: &mut Turn) {
     if let (Some(end), Some(plan)) = (leg.media, &leg.plan) {
-        let heard = !leg.aside.muted;
-        let (send, receive) = (plan.send && heard, plan.receive && heard);
-        let plan = Plan { send, receive, ..plan.clone() };
-        turn.media.program(turn.now.mono, end, plan);
+        turn.media.program(turn.now.mono, end, leg.aside.terms().put_upon(plan));
     }
     streams::apply_all(leg, turn);
 }
@@ -234,6 +235,14 @@ pub(crate) fn apply(leg: &mut Leg, turn: &mut Turn) {
 pub(crate) fn mute(leg: &mut Leg, turn: &mut Turn, muted: bool) {
     if core::mem::replace(&mut leg.aside.muted, muted) != muted {
         apply(leg, turn);
+    }
+}
+
+/// Has what the legs of a call send copied, or not; nothing else changes for them.
+pub(crate) fn tap(call: &mut Call, turn: &mut Turn, tapped: bool) {
+    for leg in call.legs.iter_mut().filter(|leg| leg.aside.tapped != tapped) {
+        leg.aside.tapped = tapped;
+        execute(leg, turn);
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) struct Aside {
     pub(crate) muted: bool,
     /// It was told last where the other side itself listens.
     pub(crate) direct: bool,
+    /// What it sends is copied for whoever captures its call. Not written: after a start nobody does.
+    pub(crate) tapped: bool,
     /// Its further media lines.
     pub(crate) streams: Vec<Stream>,
 }
@@ -65,7 +67,28 @@ impl Plain for Aside {
             return Err(Unreadable::Value);
         }
         let streams = (0..count).map(|_| Stream::take(from)).collect::<Result<_, _>>()?;
-        Ok(Aside { muted: flags & 1 != 0, direct: flags >> 7 != 0, streams })
+        let (muted, direct) = (flags & 1 != 0, flags >> 7 != 0);
+        Ok(Aside { muted, direct, tapped: false, streams })
+    }
+}
+
+/// What a leg adds to the plans of all its endpoints.
+#[derive(Copy, Clone)]
+pub(super) struct Terms {
+    muted: bool,
+    tapped: bool,
+}
+
+impl Aside {
+    pub(super) fn terms(&self) -> Terms {
+        Terms { muted: self.muted, tapped: self.tapped }
+    }
+}
+
+impl Terms {
+    pub(super) fn put_upon(self, plan: &Plan) -> Plan {
+        let (send, receive) = (plan.send && !self.muted, plan.receive && !self.muted);
+        Plan { send, receive, tap: self.tapped, ..plan.clone() }
     }
 }
 
@@ -196,7 +219,7 @@ fn program(
     let Some(leg) = call.leg(place) else { return Ok(()) };
     let Some(trunk) = core.image.trunk(leg.trunk) else { return Ok(()) };
     let Some(interface) = core.image.interface_of(leg.port) else { return Ok(()) };
-    let (arrived, muted) = ((leg.trunk, leg.port), leg.aside.muted);
+    let (arrived, terms) = ((leg.trunk, leg.port), leg.aside.terms());
     let peer = leg.dialog.peer.ip();
     let stream = leg.aside.streams.iter_mut().find(|stream| usize::from(stream.at) == at);
     let Some(stream) = stream else { return Ok(()) };
@@ -228,23 +251,21 @@ fn program(
     }
     if stream.plan.as_ref() != Some(&plan) {
         stream.plan = Some(plan);
-        apply(stream, muted, turn);
+        apply(stream, terms, turn);
     }
     call.cdr.marks.kinds = call.cdr.marks.kinds.with(line.kind);
     Ok(())
 }
 
-fn apply(stream: &Stream, muted: bool, turn: &mut Turn) {
+fn apply(stream: &Stream, terms: Terms, turn: &mut Turn) {
     if let Some(plan) = &stream.plan {
-        let (send, receive) = (plan.send && !muted, plan.receive && !muted);
-        let plan = Plan { send, receive, ..plan.clone() };
-        turn.media.program(turn.now.mono, stream.media, plan);
+        turn.media.program(turn.now.mono, stream.media, terms.put_upon(plan));
     }
 }
 
 /// Programs a leg's further endpoints with the plans the leg has.
 pub(crate) fn apply_all(leg: &Leg, turn: &mut Turn) {
-    leg.aside.streams.iter().for_each(|stream| apply(stream, leg.aside.muted, turn));
+    leg.aside.streams.iter().for_each(|stream| apply(stream, leg.aside.terms(), turn));
 }
 
 /// Joins what the two sides have in the same place.

@@ -119,6 +119,8 @@ impl Signal {
                 let _refused = direct::anchor(call, &mut self.core, turn);
                 self.settle(turn, key);
             }
+            Command::Capture(id) => self.capture(turn, id),
+            Command::Uncapture(id) => self.uncapture(turn, id),
             Command::ReleaseAll => self.each(turn, |call, core, turn| {
                 release::release(call, core, turn, Refusal::Operator);
             }),
@@ -290,6 +292,6 @@ fn unsecured(call: &mut Call, core: &mut Core, turn: &mut Turn, why: Failure) {
     }
 }
 
-fn key_of(id: CallId) -> Key {
+pub(super) fn key_of(id: CallId) -> Key {
     Key { index: id.index, generation: id.generation }
 }

@@ -3,6 +3,7 @@
 //! `receive` takes a datagram; `heard`, `answer`, `command` and `expire` take everything else that can
 //! happen. All of them act upon one call, and `settle` then looks after its timer, its record and its end.
 
+mod capture;
 mod errand;
 mod event;
 mod join;
@@ -94,6 +95,7 @@ pub struct Signal {
     dirty: Vec<Key>,
     freed: Vec<u32>,
     fired: Vec<Alarm>,
+    captures: Vec<capture::Capture>,
     /// The call the input at hand is about.
     at_work: Option<Key>,
 }
@@ -141,6 +143,7 @@ impl Signal {
             dirty: Vec::new(),
             freed: Vec::new(),
             fired: Vec::new(),
+            captures: Vec::new(),
             at_work: None,
         };
         signal.look_at_keepalives(now);

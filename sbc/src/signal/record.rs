@@ -4,7 +4,7 @@ use super::Signal;
 use crate::billing::{Cdr, Moment, Stamp};
 use crate::call::record::{self, CallRecord};
 use crate::call::setup::MERGED_FOR;
-use crate::call::{join, release};
+use crate::call::{bridge, join, release};
 use crate::core::{Alarm, Turn};
 use crate::errand;
 use crate::policy::Image;
@@ -25,6 +25,7 @@ impl Signal {
     /// Ends a call that has nothing left to do; sets its timer, marks its record, tells the gate.
     pub(super) fn settle(&mut self, turn: &mut Turn, key: Key) {
         let Some(call) = self.calls.get_mut(key) else { return };
+        bridge::tap(call, turn, self.captures.iter().any(|capture| capture.is_of(key)));
         let now_reported = (call.state, call.callee);
         if call.reported != Some(now_reported) {
             call.reported = Some(now_reported);
