@@ -132,6 +132,21 @@ pub(crate) enum CallCommand {
         /// Its id, as `sbcctl calls` prints it
         id: String,
     },
+    /// Write the media of one call into a file for Wireshark, as each side sends it to us
+    Capture {
+        /// Its id, as `sbcctl calls` prints it
+        id: String,
+        /// The file, which must not be there yet; - is standard output
+        #[arg(long, value_name = "FILE", required_unless_present = "stop")]
+        to: Option<PathBuf>,
+        /// For how long at most
+        #[arg(long, value_name = "S", default_value_t = 60)]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=600))]
+        seconds: u32,
+        /// Stop a capture of it instead, whoever began that
+        #[arg(long, conflicts_with_all = ["to", "seconds"])]
+        stop: bool,
+    },
     /// Release one call at once: BYE or CANCEL to both sides
     Hangup {
         /// Its id, as `sbcctl calls` prints it

@@ -8,6 +8,7 @@ mod engine;
 mod format;
 mod judge;
 mod paint;
+mod pcap;
 mod problem;
 mod progress;
 #[cfg(test)]

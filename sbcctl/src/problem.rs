@@ -31,6 +31,8 @@ pub(crate) enum Problem {
     NoCdrs(PathBuf),
     /// A file cannot be read.
     File(PathBuf, io::Error),
+    /// A file cannot be written.
+    Unwritable(PathBuf, io::Error),
     /// The terminal, or whoever reads our output, failed.
     Output(io::Error),
     /// The command line makes no sense.
@@ -66,7 +68,10 @@ impl Problem {
     /// Exit code: 1 the engine's word, 2 usage, 3 not reached.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Problem::Refused(_) | Problem::File(..) | Problem::Output(_) => 1,
+            Problem::Refused(_)
+            | Problem::File(..)
+            | Problem::Unwritable(..)
+            | Problem::Output(_) => 1,
             Problem::Usage(_) => 2,
             Problem::NotRunning { .. }
             | Problem::Forbidden(_)
@@ -124,6 +129,9 @@ impl fmt::Display for Problem {
                 dir.display()
             ),
             Problem::File(path, error) => write!(f, "cannot read {}: {error}", path.display()),
+            Problem::Unwritable(path, error) => {
+                write!(f, "cannot write {}: {error}", path.display())
+            }
             Problem::Output(error) => write!(f, "cannot write the output: {error}"),
             Problem::Usage(what) => f.write_str(what),
         }
@@ -149,6 +157,7 @@ mod tests {
             Problem::Refused("there is no call 7f-1-2: it has ended, or never was".into()),
             Problem::NoCdrs("/run/tandem/cdr".into()),
             Problem::File("/run/tandem/cdr/x".into(), io::ErrorKind::PermissionDenied.into()),
+            Problem::Unwritable("call.pcap".into(), io::ErrorKind::AlreadyExists.into()),
         ];
         let text: Vec<_> = all.iter().map(|p| format!("sbcctl: {p}")).collect();
         crate::samples::golden("problems", &text.join("\n\n"));

@@ -2,6 +2,7 @@
 
 mod call;
 mod calls;
+mod capture;
 mod cdr;
 mod completions;
 mod config;
@@ -43,6 +44,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Problem> {
         Command::Call(CallCommand::Show { id }) => call::show(&context, id),
         Command::Call(CallCommand::Why { id }) => why::run(&context, id),
         Command::Call(CallCommand::Anchor { id }) => call::anchor(&context, id),
+        Command::Call(CallCommand::Capture { id, to, seconds, .. }) => match to {
+            Some(to) => capture::run(&context, id, to, *seconds),
+            None => capture::stop(&context, id),
+        },
         Command::Call(CallCommand::Hangup { id }) => call::hangup(&context, id),
         Command::Trunks { quality, health } => trunks::run(&context, *quality, *health),
         Command::Shards => shards::run(&context),

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 /// Bytes before a payload that the headers may take.
-pub(crate) const ROOM: usize = 48;
+pub const ROOM: usize = 48;
 
 const UDP: u8 = 17;
 const HOPS: u8 = 64;
@@ -13,7 +13,7 @@ const HOPS: u8 = 64;
 ///
 /// The IPv4 checksum and identification are left to the kernel (raw(7)); the datagram may not be
 /// fragmented. `None` when the addresses are of two families or the payload is too long for one.
-pub(crate) fn write(
+pub fn write(
     datagram: &mut [u8],
     from: SocketAddr,
     to: SocketAddr,

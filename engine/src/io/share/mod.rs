@@ -9,7 +9,7 @@
 
 mod assembler;
 mod bpf;
-mod header;
+pub mod header;
 mod program;
 
 pub(crate) use header::{ROOM, write as write_header};
