@@ -1,15 +1,16 @@
-//! Digits between SIPp, which sends and wants INFO, and baresip, which knows telephone events alone.
+//! Digits between SIPp, which sends and wants INFO or plays recordings, and baresip, which knows telephone events
+//! alone.
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod common;
 
-use common::process::{Running, need};
+use common::process::{Running, need, need_root};
 use common::{LONG, Lab, Node, Setup, within};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -79,7 +80,7 @@ impl Told {
 }
 
 /// A baresip that answers, and its remote control.
-fn telephone(lab: &Lab, listen: std::net::SocketAddr) -> (Running, Remote) {
+fn telephone(lab: &Lab, listen: SocketAddr) -> (Running, Remote) {
     need("baresip", "baresip-core");
     let modules = ["/usr/lib/baresip/modules", "/usr/lib/x86_64-linux-gnu/baresip/modules"];
     let modules = modules.into_iter().find(|path| Path::new(path).join("ctrl_tcp.so").exists());
@@ -109,9 +110,55 @@ fn telephone(lab: &Lab, listen: std::net::SocketAddr) -> (Running, Remote) {
     (process, Remote { stream, heard: Vec::new() })
 }
 
+fn scenario(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/sipp/{name}.xml"))
+}
+
+/// One call of a SIPp that sends back what it hears: to a node, or to itself.
+fn sipp(lab: &Lab, name: &str, scenario: &Path, me: SocketAddr, to: Option<SocketAddr>) -> Running {
+    need("sipp", "sip-tester");
+    let (ip, port, media) = (me.ip().to_string(), me.port().to_string(), lab.media().to_string());
+    let mut sipp = Command::new("sipp");
+    sipp.args(["-nostdin", "-i", &ip, "-p", &port, "-mi", &ip, "-mp", &media, "-m", "1"]);
+    sipp.args(["-timeout", "50s", "-timeout_error", "-s", "442079460000", "-rtp_echo"]);
+    sipp.args(["-trace_err", "-error_file"]).arg(lab.file(&format!("{name}.err")));
+    sipp.arg("-sf").arg(scenario).args(to.map(|to| to.to_string()));
+    sipp.current_dir(&lab.dir).env("TERM", "dumb");
+    Running::start(sipp, &lab.file(&format!("{name}.log")))
+}
+
+/// Speech and a digit as SIPp brings them along, each with a source of its own.
+#[test]
+fn a_recorded_digit_is_an_info_to_who_knows_no_telephone_events() {
+    need_root("SIPp plays recordings by a raw socket");
+    let lab = Lab::new("recorded");
+    let listen = lab.udp();
+    let mut setup = Setup::new(&lab, listen);
+    setup.caller = "report_digits = true\n".into();
+    setup.trunks[0].2 = "dtmf = \"info-relay\"\n".into();
+    let mut node = Node::start(&lab, &setup);
+    let mut told = Told::of(&node);
+    let text = std::fs::read_to_string(scenario("uac-pcap")).unwrap();
+    let caller = lab.write("uac-pcap.xml", &text.replace("RECORDINGS", "/usr/share/sip-tester"));
+    let mut callee = sipp(&lab, "callee", &scenario("uas-digits"), listen, None);
+    let mut caller = sipp(&lab, "caller", &caller, lab.udp(), Some(setup.sip));
+    let ended = (caller.wait(LONG), callee.wait(LONG));
+    let errors = ["caller.err", "callee.err"].map(|file| std::fs::read_to_string(lab.file(file)));
+    assert_eq!(ended, (Some(0), Some(0)), "{errors:?}\n{}", node.process.log());
+    let key = told.next();
+    assert_eq!(
+        (&key["dtmf"]["from"], &key["dtmf"]["digit"]),
+        (&json!("caller"), &json!("5")),
+        "{key}"
+    );
+    let record = &node.await_records(1)[0];
+    assert!(record["media"]["caller"]["packets"].as_u64() >= Some(60), "{record}");
+    assert_eq!(node.metric("tandem_media_digits_heard_total"), 1, "{}", node.page());
+    assert_eq!(node.drain(), Some(0));
+}
+
 #[test]
 fn info_and_telephone_events_understand_each_other() {
-    need("sipp", "sip-tester");
     let mut lab = Lab::new("digits");
     lab.ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let listen = lab.udp();
@@ -123,17 +170,7 @@ fn info_and_telephone_events_understand_each_other() {
     setup.caller = "dtmf = \"info-relay\"\nreport_digits = true\n".into();
     let mut node = Node::start(&lab, &setup);
     let mut told = Told::of(&node);
-    let me = lab.udp();
-    let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sipp/uac-digits.xml");
-    let mut sipp = Command::new("sipp");
-    sipp.args(["-nostdin", "-i", "127.0.0.1", "-p", &me.port().to_string(), "-m", "1"]);
-    sipp.args(["-mp", &lab.media().to_string(), "-timeout", "50s", "-timeout_error"]);
-    sipp.args(["-s", "442079460000", "-rtp_echo", "-trace_err", "-error_file"])
-        .arg(lab.file("sipp.err"))
-        .arg("-sf")
-        .arg(scenario);
-    sipp.arg(setup.sip.to_string()).current_dir(&lab.dir).env("TERM", "dumb");
-    let mut sipp = Running::start(sipp, &lab.file("sipp.log"));
+    let mut sipp = sipp(&lab, "sipp", &scenario("uac-digits"), lab.udp(), Some(setup.sip));
     // SIPp sends back what it hears. Its INFO is a key that is pressed here, ...
     let pressed = remote.await_event("CALL_DTMF_START");
     let log = || std::fs::read_to_string(lab.file("telephone.log")).unwrap();
