@@ -161,7 +161,7 @@ fn a_recorded_digit_is_an_info_to_who_knows_no_telephone_events() {
 fn info_and_telephone_events_understand_each_other() {
     let mut lab = Lab::new("digits");
     lab.ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let listen = lab.udp();
+    let listen = lab.telephone();
     let (_telephone, mut remote) = telephone(&lab, listen);
     let mut setup = Setup::new(&lab, listen);
     setup.sip = lab.udp();

@@ -74,6 +74,22 @@ impl Lab {
         }
     }
 
+    /// A port of this lab's address for a telephone: free for UDP and TCP, and so is the next. They are none that the
+    /// kernel gives to anybody who asks for any.
+    pub(crate) fn telephone(&self) -> SocketAddr {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let is_free = |port| {
+            let at = (self.ip, port);
+            UdpSocket::bind(at).is_ok() && TcpListener::bind(at).is_ok()
+        };
+        loop {
+            let port = 8_000 + NEXT.fetch_add(2, Ordering::Relaxed) % 1_900;
+            if is_free(port) && is_free(port + 1) {
+                return SocketAddr::new(self.ip, port);
+            }
+        }
+    }
+
     pub(crate) fn tcp(&self) -> SocketAddr {
         TcpListener::bind((self.ip, 0)).unwrap().local_addr().unwrap()
     }

@@ -23,7 +23,7 @@ impl Telephone {
         first_port: u16,
         (encryption, command): (&str, Option<&str>),
     ) -> Telephone {
-        let at = (lab.udp(), String::new());
+        let at = (lab.telephone(), String::new());
         Telephone::start_at(lab, name, hertz, first_port, at, (encryption, "", command))
     }
 
@@ -44,13 +44,7 @@ impl Telephone {
         let both = [chain, key].map(|file| std::fs::read_to_string(file).unwrap()).concat();
         let own = lab.write(&format!("{name}-both.pem"), &both);
         // It listens for TLS one port further on.
-        let listen = loop {
-            let at = lab.udp();
-            let next = SocketAddr::new(at.ip(), at.port().saturating_add(1));
-            if TcpListener::bind(next).is_ok() {
-                break at;
-            }
-        };
+        let listen = lab.telephone();
         let more = format!("sip_certificate {}\nsip_cafile {}\n", own.display(), ca.display());
         let account = (account, ";transport=tls", command);
         let mut telephone =
