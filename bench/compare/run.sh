@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Ourselves and the peers on the same load, in the same minutes, on this machine: rtpengine for media,
 # Kamailio for signalling. Prints tables and appends JSON lines to target/compare/results.jsonl.
-# Needs root and two cores; takes about five minutes. QUICK=1 shortens every run to a look,
+# Needs root and two cores; takes about a quarter of an hour. QUICK=1 shortens every run to a look,
 # PARTS="media srtp secured signalling transports tls handshakes" does what it names. AHEAD=1 lets it go ahead
 # of everything else the machine does, by priority within sessions and between them.
 set -euo pipefail
