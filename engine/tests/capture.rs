@@ -4,7 +4,7 @@
 mod common;
 
 use common::process::{Running, need, need_root};
-use common::wire::{Peer, respond, sdp};
+use common::wire::{Peer, respond, sdp, speech, voice};
 use common::{LONG, Lab, Node, Setup, program, within};
 use serde_json::json;
 use std::net::SocketAddr;
@@ -15,23 +15,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Packets that each side sends.
 const PACKETS: u16 = 50;
-
-/// Where a description wants speech.
-fn speech(message: &str) -> SocketAddr {
-    let line = |kind: &str| message.lines().rev().find_map(|line| line.strip_prefix(kind)).unwrap();
-    let port = line("m=audio ").split(' ').next().unwrap();
-    format!("{}:{port}", line("c=IN IP4 ")).parse().unwrap()
-}
-
-/// G.711 of one sound.
-fn voice(sequence: u16, sound: u8) -> Vec<u8> {
-    let mut bytes = vec![0x80, 0];
-    bytes.extend_from_slice(&sequence.to_be_bytes());
-    bytes.extend_from_slice(&(u32::from(sequence) * 160).to_be_bytes());
-    bytes.extend_from_slice(&[0, 0, 0, sound]);
-    bytes.extend_from_slice(&[sound; 160]);
-    bytes
-}
 
 /// A call between two peers of the lab, each with a socket for its media and where that is to send to.
 struct Talk {
@@ -44,6 +27,8 @@ struct Talk {
 
 impl Talk {
     fn begin(lab: &Lab, node: &Node, callee: Peer) -> Talk {
+        // It may have to be built, and a call does not wait for that.
+        program("sbcctl");
         let peer = || Peer::bind((lab.ip, 0).into());
         let (caller, a, b) = (peer(), peer(), peer());
         let of = |media: &Peer| sdp(media.address.ip(), media.address.port());

@@ -8,7 +8,7 @@ use base::Instant;
 use common::authority::Authority;
 use common::process::{Running, need};
 use common::rtpengine::Rtpengine;
-use common::wire::{Peer, header, respond};
+use common::wire::{Peer, header, respond, voice};
 use common::{LONG, Lab, Node, Setup, within};
 use media::dtls::{Association, Certificate, Event, Identity, Library, Provider, Role};
 use media::srtp::Keys;
@@ -167,16 +167,6 @@ impl End {
     fn says(&self) -> String {
         common::wire::sdp(self.media.address.ip(), self.media.address.port())
     }
-}
-
-/// G.711 of one sound.
-fn voice(sequence: u16, sound: u8) -> Vec<u8> {
-    let mut bytes = vec![0x80, 0];
-    bytes.extend_from_slice(&sequence.to_be_bytes());
-    bytes.extend_from_slice(&(u32::from(sequence) * 160).to_be_bytes());
-    bytes.extend_from_slice(&[0, 0, 0, sound]);
-    bytes.extend_from_slice(&[sound; 160]);
-    bytes
 }
 
 fn body(text: &str) -> &str {

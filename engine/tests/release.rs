@@ -4,30 +4,13 @@
 
 mod common;
 
-use common::wire::{Peer, header, respond, sdp};
+use common::wire::{Peer, header, respond, sdp, speech, voice};
 use common::{LONG, Lab, Node, Setup, within};
 use serde_json::json;
 use std::net::SocketAddr;
 
 fn body(text: &str) -> &str {
     text.split_once("\r\n\r\n").map_or("", |(_, body)| body)
-}
-
-/// Where a description wants speech.
-fn speech(sdp: &str) -> SocketAddr {
-    let line = |kind: &str| sdp.lines().rev().find_map(|line| line.strip_prefix(kind)).unwrap();
-    let port = line("m=audio ").split(' ').next().unwrap();
-    format!("{}:{port}", line("c=IN IP4 ")).parse().unwrap()
-}
-
-/// G.711 of one sound.
-fn voice(sequence: u16, sound: u8) -> Vec<u8> {
-    let mut bytes = vec![0x80, 0];
-    bytes.extend_from_slice(&sequence.to_be_bytes());
-    bytes.extend_from_slice(&(u32::from(sequence) * 160).to_be_bytes());
-    bytes.extend_from_slice(&[0, 0, 0, sound]);
-    bytes.extend_from_slice(&[sound; 160]);
-    bytes
 }
 
 /// Each speaks to where it was told, until it has heard the other ten times; where that came from.

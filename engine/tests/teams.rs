@@ -7,7 +7,7 @@ mod common;
 use common::authority::Authority;
 use common::rtpengine::Rtpengine;
 use common::teams::{PROXY, ROUTE, Said, TARGET, Talk, Teams};
-use common::wire::{Peer, header, respond, sdp};
+use common::wire::{Peer, header, respond, sdp, voice};
 use common::{LONG, Lab, Node, within};
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -214,16 +214,6 @@ impl User {
         );
         port(&plain)
     }
-}
-
-/// G.711 of one sound.
-fn voice(sequence: u16, sound: u8) -> Vec<u8> {
-    let mut bytes = vec![0x80, 0];
-    bytes.extend_from_slice(&sequence.to_be_bytes());
-    bytes.extend_from_slice(&(u32::from(sequence) * 160).to_be_bytes());
-    bytes.extend_from_slice(&[0, 0, 0, sound]);
-    bytes.extend_from_slice(&[sound; 160]);
-    bytes
 }
 
 /// Each speaks until it has heard the other.

@@ -174,3 +174,20 @@ impl Drop for BadLine {
         }
     }
 }
+
+/// Where the description of a message wants speech.
+pub(crate) fn speech(message: &str) -> SocketAddr {
+    let line = |kind: &str| message.lines().rev().find_map(|line| line.strip_prefix(kind)).unwrap();
+    let port = line("m=audio ").split(' ').next().unwrap();
+    format!("{}:{port}", line("c=IN IP4 ")).parse().unwrap()
+}
+
+/// G.711 of one sound.
+pub(crate) fn voice(sequence: u16, sound: u8) -> Vec<u8> {
+    let mut bytes = vec![0x80, 0];
+    bytes.extend_from_slice(&sequence.to_be_bytes());
+    bytes.extend_from_slice(&(u32::from(sequence) * 160).to_be_bytes());
+    bytes.extend_from_slice(&[0, 0, 0, sound]);
+    bytes.extend_from_slice(&[sound; 160]);
+    bytes
+}
