@@ -103,7 +103,7 @@ fn main() {
     let mut peers: Vec<Peer> = Vec::new();
     for (i, leg) in (0..).zip(&legs) {
         let mut plan = Plan::towards(address(i));
-        plan.security = Security::Dtls(Box::new(terms));
+        (plan.security, plan.rtcp_mux) = (Security::Dtls(Box::new(terms)), true);
         bench.media.program(bench.now(), *leg, plan);
         let association = theirs.begin(Role::Active, bench.now());
         peers.push(Peer { association, address: address(i), leg: *leg });

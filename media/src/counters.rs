@@ -35,10 +35,12 @@ base::counters! {
         checks_answered: counter "tandem_media_stun_checks_answered_total",
         /// Binding requests without a password that were answered (`stun_server`).
         bindings_answered: counter "tandem_media_stun_bindings_answered_total",
-        /// DTLS handshakes that gave a leg its keys (RFC 5764).
+        /// DTLS handshakes that gave a leg keys (RFC 5764): one, or one more where RTCP has a port of its own.
         dtls_handshakes: counter "tandem_media_dtls_handshakes_total",
         /// DTLS handshakes that failed, by reason.
         dtls_failures: counter "tandem_media_dtls_failures_total" of Failure by "reason",
+        /// Legs that go without RTCP: it has a port of its own, and no DTLS handshake gave it keys.
+        dtls_without_rtcp: counter "tandem_media_dtls_without_rtcp_total",
         /// DTLS datagrams that wait for their turn.
         dtls_waiting: gauge "tandem_media_dtls_waiting",
         /// Packets dropped, by reason.

@@ -3,12 +3,17 @@
 use crate::verdict::Discard;
 
 /// Which port of an endpoint a datagram arrived on.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Component {
     /// The RTP port.
     Rtp,
     /// The RTCP port.
     Rtcp,
+}
+
+impl Component {
+    /// Both.
+    pub(crate) const ALL: [Component; 2] = [Component::Rtp, Component::Rtcp];
 }
 
 /// What a datagram claims to be.

@@ -153,7 +153,7 @@ impl End {
             is_noted: false,
             reception: Reception::default(),
             ssrc: None,
-            guard: Guard::Open,
+            guard: Guard::default(),
             egress: None,
             keys: None,
             reporter: None,
@@ -230,7 +230,8 @@ impl End {
         now: Instant,
     ) -> Option<(&mut End, (PortId, SocketAddr))> {
         let plan = self.plan.as_ref()?;
-        let to = self.latch.target(plan, Component::Rtcp)?;
+        let target = self.latch.target(plan, Component::Rtcp);
+        let to = target.filter(|_| self.guard.has_rtcp())?;
         if let Some(sent) = compound.sent {
             self.round_trip.report_relayed(sent, now);
         }

@@ -4,6 +4,7 @@
 //! otherwise. Everything else (the look-up by port, the walk of the sweep) is derived.
 
 use crate::EndKey;
+use crate::demux::Component;
 use crate::egress;
 use crate::end::{End, Sent};
 use crate::guard::Guard;
@@ -43,32 +44,36 @@ base::plain!(struct EndRecord { local, peer, plan, programmed, latch, reception,
     discarded, rtcp_received, round_trip, heard_by_leg, last_heard, tail });
 
 /// What most legs have nothing of: one byte for those.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Tail {
     silence_told: bool,
     sampling: Option<Sampling>,
+    /// The keys of its RTCP, where those are not its RTP's.
+    rtcp_shield: Option<Box<ShieldRecord>>,
 }
 
 impl Plain for Tail {
     fn put(&self, out: &mut Vec<u8>) {
-        out.push(u8::from(self.silence_told) | u8::from(self.sampling.is_some()) << 1);
-        if let Some(sampling) = self.sampling {
-            sampling.put(out);
-        }
+        let Tail { silence_told, sampling, rtcp_shield } = self;
+        let sampled = u8::from(sampling.is_some()) << 1;
+        out.push(u8::from(*silence_told) | sampled | u8::from(rtcp_shield.is_some()) << 2);
+        sampling.iter().for_each(|sampling| sampling.put(out));
+        rtcp_shield.iter().for_each(|shield| shield.put(out));
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
         let flags = u8::take(from)?;
-        if flags > 3 {
+        if flags > 7 {
             return Err(Unreadable::Value);
         }
         let sampling = if flags & 2 != 0 { Some(Plain::take(from)?) } else { None };
-        Ok(Tail { silence_told: flags & 1 != 0, sampling })
+        let rtcp_shield = if flags & 4 != 0 { Some(Plain::take(from)?) } else { None };
+        Ok(Tail { silence_told: flags & 1 != 0, sampling, rtcp_shield })
     }
 }
 
 impl EndRecord {
     /// The most bytes a record takes, without the header of [`base::record::seal`].
-    pub const MAX_LEN: usize = 941;
+    pub const MAX_LEN: usize = 1_172;
 }
 
 base::cases! {
@@ -95,7 +100,7 @@ impl Media {
             latch: end.latch,
             reception: end.reception,
             ssrc: end.ssrc,
-            shield: end.guard.freeze(),
+            shield: end.guard.freeze(Component::Rtp),
             sent: end.sent,
             discarded: end.discarded,
             rtcp_received: end.rtcp_received,
@@ -105,6 +110,7 @@ impl Media {
             tail: Tail {
                 silence_told: end.silence_told,
                 sampling: Some(end.sampling).filter(|sampling| !sampling.is_empty()),
+                rtcp_shield: end.guard.freeze(Component::Rtcp),
             },
         })
     }
@@ -128,7 +134,8 @@ impl Media {
         }
         end.begin_keys();
         end.latch = record.latch;
-        end.guard = Guard::thaw(end.plan.as_ref(), record.shield, now);
+        let shields = [record.shield, record.tail.rtcp_shield];
+        end.guard = Guard::thaw(end.plan.as_ref(), shields, now);
         end.reception = record.reception;
         end.sent = record.sent;
         end.discarded = record.discarded;
@@ -154,7 +161,7 @@ impl Media {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::srtp::Keys;
+    use crate::dtls::{Fingerprint, Hash, Role, Terms};
     use crate::{Learn, List, MediaPort, Security};
     use base::{Now, Pool, PortId, Wall};
     use core::time::Duration;
@@ -185,11 +192,14 @@ mod tests {
         let rtcp = base::Bytes { at: 0, len: 8 };
         media.receive(now, PortId(1), leg.parse().unwrap(), rtcp, &mut pool, &mut Vec::new());
         plan.ice = Some(media.draw_ice());
-        plan.security = Security::Keys(Box::new(Keys::longest()));
+        let fingerprint = Fingerprint::new(Hash::Sha512, &[7; 64]).unwrap();
+        let terms = Terms { role: Role::Active, fingerprint, tls_id: 9, ours: 7 };
+        plan.security = Security::Dtls(Box::new(terms));
         plan.sources = List::from_slice(&["2001:db8::/32".parse().unwrap(); 8]).unwrap();
         media.program(start, end, plan);
         let mut record = media.freeze(end).unwrap();
         record.shield = Some(Box::new(ShieldRecord::fullest()));
+        record.tail.rtcp_shield = record.shield.clone();
         record.peer = Some(end);
         record.heard_by_leg = Some(Block::default());
         record.tail.sampling = Some(Sampling::default());

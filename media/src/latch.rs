@@ -99,7 +99,8 @@ impl Latch {
         self.rtp
     }
 
-    fn pinned(&self, component: Component) -> Option<SocketAddr> {
+    /// The address of a component that was learned.
+    pub(crate) fn pinned(&self, component: Component) -> Option<SocketAddr> {
         match component {
             Component::Rtp => self.rtp,
             Component::Rtcp => self.rtcp,

@@ -5,7 +5,6 @@ use crate::counters::Counters;
 use crate::demux::Component;
 use crate::dtls::Lane;
 use crate::end::{End, Local, Report};
-use crate::guard::Guard;
 use crate::latch::Latch;
 use crate::notice::Notice;
 use crate::plan::Plan;
@@ -35,6 +34,15 @@ pub struct MediaPort {
     pub address: SocketAddr,
     /// Index of its interface in the configuration.
     pub interface: u16,
+}
+
+impl MediaPort {
+    pub(crate) fn of(self, component: Component) -> PortId {
+        match component {
+            Component::Rtp => self.rtp,
+            Component::Rtcp => self.rtcp,
+        }
+    }
 }
 
 /// Who a local port belongs to now.
@@ -195,9 +203,7 @@ impl Media {
         end.begin_reports(&mut self.secrets, now);
         end.programmed = now;
         end.silence_told = false;
-        if matches!(end.guard, Guard::Keying(_)) {
-            self.attend(key);
-        }
+        self.attend(key);
     }
 
     /// Joins two endpoints: what one leg sends goes to the other. Parts them from others first. Dead

@@ -1,6 +1,7 @@
 //! Packets that we make ourselves, in between those of the other leg.
 
 use crate::EndKey;
+use crate::demux::Component;
 use crate::media::Media;
 use crate::rtp;
 use crate::verdict::Discard;
@@ -37,7 +38,7 @@ impl Media {
     ) -> Result<(), Discard> {
         let end = self.ends.get_mut(end).ok_or(Discard::NoPeer)?;
         let to = end.rtp_target()?;
-        if !end.guard.is_ready() {
+        if !end.guard.is_ready(Component::Rtp) {
             return Err(Discard::NoKeys);
         }
         let egress = end.egress.as_mut().ok_or(Discard::NoPlan)?;

@@ -110,7 +110,7 @@ impl Media {
                 out.push(PacketSend { port, to: source, bytes });
                 Ok(Verdict::Answer)
             }
-            Heard::Dtls => self.queue(key, pool.get(bytes)).map(|()| Verdict::Absorb),
+            Heard::Dtls => self.queue((key, component), pool.get(bytes)).map(|()| Verdict::Absorb),
             Heard::Check => {
                 self.attend(key);
                 out.push(PacketSend { port, to: source, bytes });

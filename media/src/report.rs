@@ -183,7 +183,8 @@ impl Media {
             let spoken = self.peer(key).and_then(|peer| self.ends.get(peer));
             let payload_type = spoken.map(|peer| peer.reception.payload_type());
             let Some(end) = self.ends.get_mut(key) else { continue };
-            let Some(plan) = end.plan.as_ref().filter(|_| end.guard.is_ready()) else { continue };
+            let is_ready = end.guard.is_ready(Component::Rtcp);
+            let Some(plan) = end.plan.as_ref().filter(|_| is_ready) else { continue };
             let Some(to) = end.latch.target(plan, Component::Rtcp) else { continue };
             let from = if plan.rtcp_mux { end.ports.rtp } else { end.ports.rtcp };
             out.push(from, to, |out| {

@@ -1,10 +1,10 @@
-//! One leg whose keys come out of a DTLS handshake: what waits for its turn, and how far it is.
+//! One leg whose keys come out of a DTLS handshake: what waits for its turn, and how far it is. A leg whose
+//! RTCP has a port of its own has two.
 
 use super::flight::{Flight, Kept};
 use super::{Association, Failure, Role, Terms};
 use crate::demux::Component;
 use crate::end::End;
-use crate::guard::Guard;
 use crate::latch::Source;
 use crate::plan::Learn;
 use crate::srtp::Shield;
@@ -26,6 +26,8 @@ pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// A leg that shakes hands, or did so lately.
 pub(crate) struct Keying {
+    /// Between which ports.
+    pub(super) component: Component,
     pub(super) terms: Terms,
     /// The keys in force: of this handshake, or until then those before it.
     pub(super) shield: Option<Shield>,
@@ -54,9 +56,15 @@ pub(crate) struct Keying {
 }
 
 impl Keying {
-    /// Nothing has begun; `shield` has the keys before, if any.
-    pub(crate) fn new(terms: Terms, shield: Option<Shield>, now: Instant) -> Keying {
+    /// Nothing has begun; `shield` has the keys before, if any. Of RTCP we begin when RTP has its keys.
+    pub(crate) fn new(
+        component: Component,
+        terms: Terms,
+        shield: Option<Shield>,
+        now: Instant,
+    ) -> Keying {
         Keying {
+            component,
             terms,
             shield,
             association: None,
@@ -65,12 +73,21 @@ impl Keying {
             source: None,
             is_certified: false,
             is_agreed: false,
-            due: (terms.role == Role::Active).then_some(now),
+            due: (component == Component::Rtp && terms.role == Role::Active).then_some(now),
             until: now + PATIENCE,
             failed: None,
             timed: None,
             is_listed: false,
         }
+    }
+
+    pub(crate) fn component(&self) -> Component {
+        self.component
+    }
+
+    /// Whether the keys in force are those that were to be agreed upon.
+    pub(crate) fn has_agreed(&self) -> bool {
+        self.is_agreed
     }
 
     /// The keys in force.
@@ -86,6 +103,13 @@ impl Keying {
     /// The keys, where the rest is not needed any more.
     pub(crate) fn into_shield(self) -> Option<Shield> {
         self.shield
+    }
+
+    /// The peer has a while more, if there are no keys yet.
+    pub(crate) fn wait(&mut self, now: Instant) {
+        if !self.is_agreed {
+            self.until = now + PATIENCE;
+        }
     }
 
     /// There are keys: of the rest goes what nobody needs any more.
@@ -112,7 +136,7 @@ impl Keying {
 }
 
 impl End {
-    /// Whether a datagram of DTLS may be taken in: it is for the leg's RTP port, and from where the leg is
+    /// Whether a datagram of DTLS may be taken in: it is for a port with a handshake, and from where the leg is
     /// known to be (RFC 5763 §6.7.1 leaves it open; who may come first here could be anybody).
     #[cold]
     #[inline(never)]
@@ -123,10 +147,7 @@ impl End {
         now: Instant,
     ) -> Result<(), Discard> {
         let plan = self.plan.as_ref().ok_or(Discard::NoPlan)?;
-        let Guard::Keying(keying) = &mut self.guard else { return Err(Discard::Dtls) };
-        if component == Component::Rtcp {
-            return Err(Discard::Dtls);
-        }
+        let keying = self.guard.keying(component).ok_or(Discard::Dtls)?;
         let judged = self.latch.judge(plan, self.programmed, component, source, now);
         let is_valid = match judged {
             Source::Known => true,
@@ -140,13 +161,13 @@ impl End {
         Ok(())
     }
 
-    /// Where a handshake is sent: to where the peer's last datagram came from, else where media goes. With
-    /// ICE there is no such place before the peer has nominated one.
+    /// Where a handshake is sent: to where the peer's last datagram came from, else where its component goes.
+    /// With ICE there is no such place before the peer has nominated one.
     pub(super) fn dtls_target(&self, keying: &Keying) -> Option<SocketAddr> {
         let plan = self.plan.as_ref()?;
         let target = || match plan.ice {
-            Some(_) => self.latch.learned(),
-            None => self.latch.target(plan, Component::Rtp),
+            Some(_) => self.latch.pinned(keying.component),
+            None => self.latch.target(plan, keying.component),
         };
         keying.source.map(|(source, _)| source).or_else(target)
     }

@@ -9,8 +9,8 @@ use super::flight::Kept;
 use super::keying::{Keying, LINGER, MOST_WAITING, PATIENCE};
 use super::{Certificate, Event, Failure, Provider, Role};
 use crate::EndKey;
+use crate::demux::Component;
 use crate::end::{End, News};
-use crate::guard::Guard;
 use crate::latch::Source;
 use crate::media::Media;
 use crate::notice::Notice;
@@ -29,15 +29,18 @@ pub const MOST_IN_ALL: usize = 4_096;
 /// Room for what an association hands out: the largest is the peer's certificate.
 const ROOM: usize = 8_192;
 
+/// Whose handshake: a leg's, between which of its ports.
+type Who = (EndKey, Component);
+
 /// Handshakes of a shard.
 pub(crate) struct Lane {
     /// What shakes hands: one for each kind of certificate that we have.
     providers: Vec<Arc<dyn Provider>>,
-    /// Legs whose turn comes, each once: those that have an association, and the others.
-    begun: VecDeque<EndKey>,
-    ready: VecDeque<EndKey>,
+    /// Whose turn comes, each once: those that have an association, and the others.
+    begun: VecDeque<Who>,
+    ready: VecDeque<Who>,
     /// When others have something to do; one that has moved is passed over.
-    timers: BinaryHeap<Reverse<(Instant, EndKey)>>,
+    timers: BinaryHeap<Reverse<(Instant, Who)>>,
     /// Datagrams that wait.
     waiting: usize,
     room: Vec<u8>,
@@ -83,12 +86,13 @@ impl Lane {
     fn list(&mut self, key: EndKey, keying: &mut Keying) {
         if !core::mem::replace(&mut keying.is_listed, true) {
             let has_begun = keying.association.is_some();
-            if has_begun { &mut self.begun } else { &mut self.ready }.push_back(key);
+            if has_begun { &mut self.begun } else { &mut self.ready }
+                .push_back((key, keying.component));
         }
     }
 
     /// Whose turn it is in this step of a turn.
-    fn next(&mut self, step: usize) -> Option<EndKey> {
+    fn next(&mut self, step: usize) -> Option<Who> {
         let (first, second) = match step {
             0 => (&mut self.ready, &mut self.begun),
             _ => (&mut self.begun, &mut self.ready),
@@ -99,7 +103,7 @@ impl Lane {
     fn time(&mut self, key: EndKey, keying: &mut Keying) {
         let deadline = keying.deadline();
         if keying.timed.replace(deadline) != Some(deadline) {
-            self.timers.push(Reverse((deadline, key)));
+            self.timers.push(Reverse((deadline, (key, keying.component))));
         }
     }
 }
@@ -120,9 +124,9 @@ impl Media {
     /// Takes in a datagram of DTLS from where its leg may be: its turn comes.
     #[cold]
     #[inline(never)]
-    pub(crate) fn queue(&mut self, key: EndKey, datagram: &[u8]) -> Result<(), Discard> {
+    pub(crate) fn queue(&mut self, (key, component): Who, datagram: &[u8]) -> Result<(), Discard> {
         let end = self.ends.get_mut(key).ok_or(Discard::NoPlan)?;
-        let Guard::Keying(keying) = &mut end.guard else { return Err(Discard::Dtls) };
+        let keying = end.guard.keying(component).ok_or(Discard::Dtls)?;
         if keying.waiting.len() >= MOST_WAITING || self.lane.waiting >= MOST_IN_ALL {
             return Err(Discard::DtlsBusy);
         }
@@ -133,15 +137,18 @@ impl Media {
     }
 
     /// A leg has a new plan, is back from its record, or has nominated an address: a handshake that is for us
-    /// to begin may begin.
+    /// to begin may begin. That of its RTCP waits until RTP has keys, so that it is known whether anybody is
+    /// there.
     #[cold]
     #[inline(never)]
     pub(crate) fn attend(&mut self, key: EndKey) {
         let Some(end) = self.ends.get_mut(key) else { return };
-        if let Guard::Keying(keying) = &mut end.guard {
+        for component in Component::ALL {
+            let may_begin = component == Component::Rtp || end.guard.has_agreed();
+            let Some(keying) = end.guard.keying(component) else { continue };
             let is_idle = keying.association.is_none() && !keying.is_agreed;
             let is_stale = self.lane.provider(keying.terms.ours).is_none();
-            if is_idle && (keying.terms.role == Role::Active || is_stale) {
+            if may_begin && is_idle && (keying.terms.role == Role::Active || is_stale) {
                 keying.due = Some(Instant(0));
                 self.lane.list(key, keying);
             }
@@ -151,12 +158,12 @@ impl Media {
 
     /// Goes on with handshakes, as far as one turn may.
     pub fn shake(&mut self, now: Instant, out: &mut Texts, notices: &mut Vec<Notice>) {
-        while let Some(&Reverse((at, key))) = self.lane.timers.peek()
+        while let Some(&Reverse((at, (key, component)))) = self.lane.timers.peek()
             && at <= now
         {
             self.lane.timers.pop();
             let Some(end) = self.ends.get_mut(key) else { continue };
-            if let Guard::Keying(keying) = &mut end.guard
+            if let Some(keying) = end.guard.keying(component)
                 && keying.timed == Some(at)
             {
                 keying.timed = None;
@@ -164,23 +171,23 @@ impl Media {
             }
         }
         for step in 0..STEPS {
-            let Some(key) = self.lane.next(step) else { break };
-            self.turn_of(key, now, out, notices);
+            let Some(who) = self.lane.next(step) else { break };
+            self.turn_of(who, now, out, notices);
         }
         self.counters.dtls_waiting.set(self.lane.waiting as u64);
     }
 
-    /// One step of a leg.
-    fn turn_of(&mut self, key: EndKey, now: Instant, out: &mut Texts, notices: &mut Vec<Notice>) {
+    /// One step of a handshake.
+    fn turn_of(&mut self, who: Who, now: Instant, out: &mut Texts, notices: &mut Vec<Notice>) {
+        let (key, component) = who;
         let Some(end) = self.ends.get_mut(key) else { return };
-        let Guard::Keying(mut keying) = core::mem::replace(&mut end.guard, Guard::Closed) else {
-            return;
-        };
+        let Some(mut keying) = end.guard.take_keying(component) else { return };
         keying.is_listed = false;
         let had = keying.waiting.len();
         let provider = self.lane.provider(keying.terms.ours).cloned();
         let step = end.step(&mut keying, provider.as_deref(), now, &mut self.lane.room, out);
         self.lane.waiting -= had - keying.waiting.len();
+        let is_rtps = component == Component::Rtp;
         match step {
             Step::Nothing => {}
             Step::Agreed => {
@@ -192,37 +199,44 @@ impl Media {
             }
             Step::Failed(why) => {
                 self.counters.dtls_failures.add(why.index());
-                if matches!(why, Failure::Fingerprint | Failure::Restart) {
+                if why == Failure::Fingerprint || (is_rtps && why == Failure::Restart) {
                     notices.push(Notice::Unsecured { end: key, why });
                 }
             }
         }
         if keying.until <= now {
             if keying.is_agreed {
-                end.guard = keying
-                    .into_shield()
-                    .map_or(Guard::Closed, |shield| Guard::Sealed(Box::new(shield)));
-                return;
+                self.lane.waiting -= keying.waiting.len();
+                return end.guard.conclude(*keying);
             }
-            let why = keying.failed.unwrap_or(Failure::Timeout);
-            notices.push(Notice::Unsecured { end: key, why });
+            if !is_rtps && end.guard.has_agreed() {
+                // It costs the leg its RTCP, and nobody the call.
+                self.lane.waiting -= keying.waiting.len();
+                return self.counters.dtls_without_rtcp.add(1);
+            }
+            if is_rtps {
+                let why = keying.failed.unwrap_or(Failure::Timeout);
+                notices.push(Notice::Unsecured { end: key, why });
+            }
             keying.until = now + PATIENCE;
         }
         if !keying.waiting.is_empty() {
             self.lane.list(key, &mut keying);
         }
         self.lane.time(key, &mut keying);
-        end.guard = Guard::Keying(keying);
+        end.guard.give_back(keying);
+        if is_rtps && matches!(step, Step::Agreed) {
+            end.guard.wait_for_rtcp(now);
+            self.attend(key);
+        }
     }
 }
 
 impl End {
     /// Datagrams of DTLS that wait for their turn.
-    pub(crate) fn waiting(&self) -> usize {
-        match &self.guard {
-            Guard::Keying(keying) => keying.waiting.len(),
-            Guard::Open | Guard::Closed | Guard::Sealed(_) | Guard::Fax => 0,
-        }
+    pub(crate) fn waiting(&mut self) -> usize {
+        let of = |component| self.guard.keying(component).map_or(0, |keying| keying.waiting.len());
+        Component::ALL.into_iter().map(of).sum()
     }
 
     /// Feeds an association what is next, and sees what comes of it.
@@ -242,14 +256,17 @@ impl End {
             // The peer expects the certificate of another life of the process.
             keying.due = None;
             keying.failed = Some(Failure::Restart);
+            if keying.component == Component::Rtcp {
+                keying.until = now;
+            }
             return Step::Failed(Failure::Restart);
         };
-        let to = self.dtls_target(keying);
+        let (from, to) = (self.ports.of(keying.component), self.dtls_target(keying));
         let is_due = keying.due.is_some_and(|due| due <= now);
         if keying.association.is_none() {
             if let (Some(flight), Some(datagram), Some(to)) = (&mut keying.flight, &datagram, to) {
                 for bytes in flight.again(datagram, now) {
-                    out.push(self.ports.rtp, to, |out| out.extend_from_slice(bytes));
+                    out.push(from, to, |out| out.extend_from_slice(bytes));
                 }
             }
             if keying.is_agreed || (datagram.is_none() && !is_due) {
@@ -311,13 +328,14 @@ impl End {
         out: &mut Texts,
     ) -> Step {
         let (mut step, first) = (Step::Nothing, out.sends.len());
+        let from = self.ports.of(keying.component);
         room.resize(ROOM, 0);
         let Some(mut association) = keying.association.take() else { return step };
         loop {
             match association.next(room) {
                 Event::Send(bytes) => {
                     if let Some(to) = to {
-                        out.push(self.ports.rtp, to, |out| out.extend_from_slice(bytes));
+                        out.push(from, to, |out| out.extend_from_slice(bytes));
                     }
                 }
                 Event::Certificate(der) => {
@@ -349,6 +367,7 @@ impl End {
         match &mut keying.shield {
             Some(shield) => {
                 if shield.rekey(keys, now) == Some(true)
+                    && keying.component == Component::Rtp
                     && let Some(egress) = &mut self.egress
                 {
                     egress.rekey();
@@ -366,8 +385,9 @@ impl End {
         let (Some((source, Source::Learned)), Some(plan)) = (keying.source, &self.plan) else {
             return false;
         };
-        let is_new = self.latch.nominate(plan, crate::demux::Component::Rtp, source);
-        let is_news = is_new && self.news == News::Told;
+        let is_new = self.latch.nominate(plan, keying.component, source);
+        let is_of_rtp = keying.component == Component::Rtp;
+        let is_news = is_new && is_of_rtp && self.news == News::Told;
         if is_news {
             self.news = News::Queued;
         }

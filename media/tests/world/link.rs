@@ -1,9 +1,10 @@
 //! Two relays in a row that agree upon keys by DTLS: they shake hands with each other.
 
 use super::{ALICE, BOB, World, at};
-use base::{Instant, Texts};
+use base::{Instant, PortId, Texts};
 use media::dtls::{Certificate, Fingerprint, Hash, Identity, Library, Role, Terms};
 use media::{Discard, Media, Notice, Security, Verdict};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Alice — plain — near — DTLS — far — plain — Bob. Both worlds know the other as `BOB` and `ALICE`.
@@ -14,6 +15,16 @@ pub struct Link {
     pub notices: Vec<Notice>,
     /// What both shake hands under.
     pub certificate: Certificate,
+    /// Whether RTCP shares the port.
+    pub rtcp_mux: bool,
+    /// Nothing arrives on the ports beside those of RTP.
+    pub is_deaf: bool,
+}
+
+/// Where the RTCP of a leg is.
+pub fn beside(leg: &str) -> SocketAddr {
+    let rtp = at(leg);
+    SocketAddr::new(rtp.ip(), rtp.port() + 1)
 }
 
 #[allow(
@@ -40,6 +51,8 @@ impl Link {
             texts: Texts::default(),
             notices: Vec::new(),
             certificate: Certificate::Ecdsa,
+            rtcp_mux: true,
+            is_deaf: false,
         };
         for world in [&mut link.near, &mut link.far] {
             world.media.set_dtls(library());
@@ -63,8 +76,10 @@ impl Link {
         let towards_far = Terms { tls_id, ..terms(near, kind, far_media, near_media) };
         let towards_near = Terms { tls_id, ..terms(far, kind, near_media, far_media) };
         let (bob, alice) = (self.near.bob, self.far.alice);
-        self.near.program(bob, |plan| plan.security = Security::Dtls(Box::new(towards_far)));
-        self.far.program(alice, |plan| plan.security = Security::Dtls(Box::new(towards_near)));
+        let near = (Security::Dtls(Box::new(towards_far)), self.rtcp_mux);
+        let far = (Security::Dtls(Box::new(towards_near)), self.rtcp_mux);
+        self.near.program(bob, |plan| (plan.security, plan.rtcp_mux) = near);
+        self.far.program(alice, |plan| (plan.security, plan.rtcp_mux) = far);
     }
 
     /// Lets both go on until nobody has anything to do now; every datagram that arrives passes `lost`.
@@ -78,14 +93,19 @@ impl Link {
                 };
                 from.media.shake(from.now.mono, &mut self.texts, &mut self.notices);
                 from.media.sweep(from.now.mono, &mut self.notices);
-                let (end, source) = if is_near { (to.alice, ALICE) } else { (to.bob, BOB) };
+                let (end, source, target) =
+                    if is_near { (to.alice, ALICE, BOB) } else { (to.bob, BOB, ALICE) };
                 for send in &self.texts.sends {
                     moved = true;
                     let bytes = self.texts.get(send.bytes);
-                    assert_eq!(send.to, at(if is_near { BOB } else { ALICE }));
-                    if !lost(bytes) {
-                        assert_eq!(to.rtp(end, source, bytes), Verdict::Absorb);
+                    let is_rtcps = send.port.0 % 2 == 1;
+                    assert_eq!(send.to, if is_rtcps { beside(target) } else { at(target) });
+                    if lost(bytes) || (is_rtcps && self.is_deaf) {
+                        continue;
                     }
+                    let source = if is_rtcps { beside(source) } else { at(source) };
+                    let port = PortId(2 * end.index + u32::from(is_rtcps));
+                    assert_eq!(to.arrive(port, &source.to_string(), bytes), Verdict::Absorb);
                 }
                 self.texts.clear();
             }
@@ -120,6 +140,56 @@ impl Link {
             Verdict::Discard(reason) => Err(reason),
             Verdict::Absorb | Verdict::Answer => panic!("RTP goes on or is dropped"),
         }
+    }
+
+    /// A report of Alice's, or else of Bob's, as it goes from one relay to the other.
+    pub fn sealed_report(&mut self, is_alices: bool, report: &[u8]) -> Result<Vec<u8>, Discard> {
+        let (end, world, from, to) = match is_alices {
+            true => (self.near.alice, &mut self.near, ALICE, BOB),
+            false => (self.far.bob, &mut self.far, BOB, ALICE),
+        };
+        match world.rtcp(end, &beside(from).to_string(), report) {
+            Verdict::Forward => {}
+            Verdict::Discard(reason) => return Err(reason),
+            Verdict::Absorb | Verdict::Answer => panic!("nobody is sent RTCP"),
+        }
+        let sent = world.out.pop().expect("it was forwarded");
+        let is_shared = self.rtcp_mux;
+        assert_eq!(sent.port.0 % 2 == 0, is_shared, "from the port of its own, if it has one");
+        assert_eq!(sent.to, if is_shared { at(to) } else { beside(to) });
+        Ok(world.pool.get(sent.bytes).to_vec())
+    }
+
+    /// What the other relay makes of it.
+    pub fn opened_report(&mut self, is_alices: bool, sealed: &[u8]) -> Result<Vec<u8>, Discard> {
+        let (end, world, from) = match is_alices {
+            true => (self.far.alice, &mut self.far, ALICE),
+            false => (self.near.bob, &mut self.near, BOB),
+        };
+        let verdict = match self.rtcp_mux {
+            true => world.rtp(end, from, sealed),
+            false => world.rtcp(end, &beside(from).to_string(), sealed),
+        };
+        match verdict {
+            Verdict::Forward => {
+                let sent = world.out.pop().expect("it was forwarded");
+                Ok(world.pool.get(sent.bytes).to_vec())
+            }
+            Verdict::Discard(reason) => Err(reason),
+            Verdict::Absorb | Verdict::Answer => panic!("nobody is sent RTCP"),
+        }
+    }
+
+    /// Reports go both ways, hidden.
+    pub fn exchange_reports(&mut self) -> Result<(), Discard> {
+        for is_alices in [true, false] {
+            let report = super::report(7, 0, 0);
+            let sealed = self.sealed_report(is_alices, &report)?;
+            assert_ne!(sealed[8..report.len()], report[8..], "it is hidden");
+            // The source is ours, and the clock of the stream; the time of day is as it was.
+            assert_eq!(self.opened_report(is_alices, &sealed)?[8..16], report[8..16]);
+        }
+        Ok(())
     }
 
     pub fn secured(&mut self) -> usize {
