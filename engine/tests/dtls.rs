@@ -159,14 +159,35 @@ fn openssl_with_rsa_alone_comes_to_the_same_keys() {
 /// One end of a call: a socket with plain RTP, and rtpengine between it and us.
 struct End {
     media: Peer,
+    rtcp: UdpSocket,
     /// What rtpengine calls the call, and the tags in it.
     call: &'static str,
 }
 
 impl End {
+    fn new(ip: IpAddr, call: &'static str) -> End {
+        let pair = within(LONG, || {
+            let media = Peer::bind((ip, 0).into());
+            let rtcp = UdpSocket::bind((ip, media.address.port().checked_add(1)?)).ok()?;
+            Some((media, rtcp))
+        });
+        let (media, rtcp) = pair.unwrap();
+        rtcp.set_nonblocking(true).unwrap();
+        End { media, rtcp, call }
+    }
+
     fn says(&self) -> String {
         common::wire::sdp(self.media.address.ip(), self.media.address.port())
     }
+}
+
+/// A sender report and a name; `sound` tells whose.
+fn report(sound: u8) -> Vec<u8> {
+    let mut bytes = vec![0x80, 200, 0, 6, 0, 0, 0, 42];
+    bytes.extend_from_slice(&[sound; 8]);
+    bytes.extend_from_slice(&[0, 0, 0, 160, 0, 0, 0, 1, 0, 0, 0, 160]);
+    bytes.extend_from_slice(&[0x81, 202, 0, 3, 0, 0, 0, 42, 1, 2, sound, sound, 0, 0, 0, 0]);
+    bytes
 }
 
 fn body(text: &str) -> &str {
@@ -179,12 +200,15 @@ fn port(sdp: &str) -> u16 {
 }
 
 /// How one side has its keys.
+#[derive(Copy, Clone)]
 struct How {
     trunk: &'static str,
     /// What rtpengine is told of the transport towards us, and of ICE and roles.
     transport: &'static str,
     ice: &'static str,
     dtls: &'static str,
+    /// Whether RTCP shares the port.
+    rtcp_mux: bool,
 }
 
 /// What rtpengine is told of its certificate where it is to have RSA alone.
@@ -195,15 +219,17 @@ const DTLS: How = How {
     transport: "UDP/TLS/RTP/SAVP",
     ice: "remove",
     dtls: "active",
+    rtcp_mux: true,
 };
 const SDES: How = How {
     trunk: "srtp = \"required\"\nsrtp_over_plain_sip = true\n",
     transport: "RTP/SAVP",
     ice: "remove",
     dtls: "off",
+    rtcp_mux: true,
 };
 
-/// A call between two sides, each behind rtpengine, and both are heard.
+/// A call between two sides, each behind rtpengine, and both are heard, and their reports.
 fn call(name: &str, ports: u16, near: How, far: How) {
     let mut lab = Lab::new(name);
     lab.ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -216,10 +242,7 @@ fn call(name: &str, ports: u16, near: How, far: How) {
     setup.caller = near.trunk.into();
     setup.trunks[0].2 = far.trunk.into();
     let mut node = Node::start(&lab, &setup);
-    let (a, b) = (
-        End { media: Peer::bind((lab.ip, 0).into()), call: "near" },
-        End { media: Peer::bind((lab.ip, 0).into()), call: "far" },
-    );
+    let (a, b) = (End::new(lab.ip, "near"), End::new(lab.ip, "far"));
     // The caller's rtpengine offers to us.
     let offer = rtpengine.ask(
         &[
@@ -231,7 +254,10 @@ fn call(name: &str, ports: u16, near: How, far: How) {
             ("ICE", near.ice),
             ("DTLS", near.dtls),
         ],
-        &[("replace", &["origin"]), ("rtcp-mux", &["offer", "require"])],
+        &[
+            ("replace", &["origin"]),
+            ("rtcp-mux", if near.rtcp_mux { &["offer", "require"] } else { &["demux"] }),
+        ],
     );
     let mut invite = caller.invite(node.sip, "c1", "");
     let (head, _) = invite.split_once("Content-Length:").unwrap();
@@ -249,7 +275,7 @@ fn call(name: &str, ports: u16, near: How, far: How) {
             ("ICE", "remove"),
             ("DTLS", if far.dtls == "off" { "passive" } else { far.dtls }),
         ],
-        &[("rtcp-mux", &["demux", "accept"])],
+        &[("rtcp-mux", if far.rtcp_mux { &["demux", "accept"] } else { &["demux", "reject"] })],
     );
     let answer = rtpengine.ask(
         &[
@@ -260,7 +286,7 @@ fn call(name: &str, ports: u16, near: How, far: How) {
             ("sdp", &b.says()),
             ("ICE", far.ice),
         ],
-        &[("rtcp-mux", &["accept"])],
+        &[("rtcp-mux", if far.rtcp_mux { &["accept"] } else { &["reject"] })],
     );
     let contact = format!("Contact: <sip:{}>\r\nContent-Type: application/sdp\r\n", callee.address);
     callee.send(node.sip, respond(&ours, "200 OK", &contact, &answer).as_bytes());
@@ -281,7 +307,7 @@ fn call(name: &str, ports: u16, near: How, far: How) {
     );
     // Each speaks until it has heard the other.
     let ends = [(&a, port(&for_a), b'a'), (&b, port(&plain), b'b')];
-    let mut heard = [0; 2];
+    let (mut heard, mut reports) = ([0; 2], [0; 2]);
     let mut sequence = 0;
     let all = within(LONG, || {
         sequence += 1;
@@ -293,12 +319,25 @@ fn call(name: &str, ports: u16, near: How, far: How) {
                 let is_theirs = len == 172 && buffer[12..len].iter().all(|byte| *byte == other);
                 heard[place] += usize::from(is_theirs);
             }
+            let _sent = end.rtcp.send_to(&report(*sound), (lab.ip, *port + 1));
+            while let Ok((len, _)) = end.rtcp.recv_from(&mut buffer) {
+                let is_theirs = len >= 28 && buffer[1] == 200 && buffer[8..16] == [other; 8];
+                reports[place] += usize::from(is_theirs);
+            }
         }
-        (heard[0] > 20 && heard[1] > 20).then_some(())
+        let is_enough = heard.iter().chain(&reports).all(|count| *count > 20);
+        is_enough.then_some(())
     });
     let logs = || format!("{}\n{}\n{}", node.process.log(), rtpengine.log(), node.page());
-    assert!(all.is_some(), "{heard:?}\n{offer}\n{}\n{answer}\n{}", body(&ok), logs());
-    let handshakes = [&near, &far].iter().filter(|side| side.dtls != "off").count() as u64;
+    assert!(all.is_some(), "{heard:?} {reports:?}\n{offer}\n{}\n{answer}\n{}", body(&ok), logs());
+    let muxes = |sdp: &str| sdp.contains("a=rtcp-mux\r\n");
+    assert_eq!((muxes(&offer), muxes(&answer)), (near.rtcp_mux, far.rtcp_mux), "{offer}\n{answer}");
+    let handshakes = |side: &How| match (side.dtls, side.rtcp_mux) {
+        ("off", _) => 0,
+        (_, true) => 1,
+        (_, false) => 2,
+    };
+    let handshakes = handshakes(&near) + handshakes(&far);
     assert_eq!(node.metric("tandem_media_dtls_handshakes_total"), handshakes);
     let checks = node.metric("tandem_media_stun_checks_answered_total");
     assert_eq!(checks > 0, near.ice == "force" || far.ice == "force", "{checks} checks");
@@ -310,6 +349,13 @@ fn call(name: &str, ports: u16, near: How, far: How) {
 #[test]
 fn rtpengine_at_both_ends_by_handshakes() {
     call("dtls-dtls", 20_000, DTLS, How { dtls: "passive", ..DTLS });
+}
+
+#[test]
+fn rtpengine_with_a_handshake_for_each_of_two_ports() {
+    let apart = How { rtcp_mux: false, ..DTLS };
+    call("apart-apart", 18_400, apart, How { dtls: "passive", ..apart });
+    call("mux-apart", 18_800, How { dtls: "passive", ..DTLS }, apart);
 }
 
 #[test]
@@ -325,7 +371,9 @@ fn rtpengine_with_ice_and_a_handshake() {
         ice: "force",
         ..DTLS
     };
+    let apart = How { rtcp_mux: false, ..ice };
     call("ice-dtls", 21_200, ice, DTLS);
+    call("ice-apart", 19_200, apart, DTLS);
 }
 
 #[test]

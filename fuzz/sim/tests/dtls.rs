@@ -45,6 +45,13 @@ struct Peer {
     address: SocketAddr,
     plain: EndKey,
     wire: EndKey,
+    /// Whether its RTCP shares the port.
+    rtcp_mux: bool,
+}
+
+/// Where RTCP is that does not share the port.
+fn beside(at: SocketAddr) -> SocketAddr {
+    SocketAddr::new(at.ip(), at.port() + 1)
 }
 
 impl Peer {
@@ -63,7 +70,14 @@ impl Peer {
         media.program(now, plain, Plan::towards(INSIDE.parse().expect("an address")));
         media.join(plain, wire);
         let address = address.parse().expect("an address");
-        Peer { media, twin, pool: Pool::new(4_096), address, plain, wire }
+        Peer { media, twin, pool: Pool::new(4_096), address, plain, wire, rtcp_mux: true }
+    }
+
+    /// One whose RTCP has a port of its own.
+    fn apart(s: &mut Scene, address: &str, seed: u8) -> Peer {
+        let peer = Peer { rtcp_mux: false, ..Peer::new(s, address, seed) };
+        s.world.peer(&beside(peer.address).to_string());
+        peer
     }
 
     /// Its description, in this role.
@@ -87,7 +101,7 @@ impl Peer {
         let fingerprint = said.fingerprint;
         let terms = Terms { role, fingerprint, tls_id: 0, ours: self.twin.certificate() };
         let mut plan = Plan::towards(line.rtp().expect("our address"));
-        plan.security = Security::Dtls(Box::new(terms));
+        (plan.security, plan.rtcp_mux) = (Security::Dtls(Box::new(terms)), self.rtcp_mux);
         self.media.program(s.world.now(), self.wire, plan);
     }
 
@@ -97,12 +111,20 @@ impl Peer {
             let (mut texts, mut notices) = (Texts::default(), Vec::new());
             self.media.shake(s.world.now(), &mut texts, &mut notices);
             for send in &texts.sends {
-                s.world.send(self.address, send.to, texts.get(send.bytes));
+                s.world.send(self.of(send.port), send.to, texts.get(send.bytes));
             }
-            if let Some(arrived) = s.world.wait(self.address, Duration::from_millis(30)) {
-                self.arrive(s, arrived.from, &arrived.bytes);
+            for port in 0..if self.rtcp_mux { 1 } else { 2 } {
+                let port = 2 * self.wire.index + port;
+                let arrived = s.world.wait(self.of(PortId(port)), Duration::from_millis(30));
+                if let Some(arrived) = arrived {
+                    self.pass(s, port, arrived.from, &arrived.bytes);
+                }
             }
         }
+    }
+
+    fn of(&self, port: PortId) -> SocketAddr {
+        if port.0.is_multiple_of(2) { self.address } else { beside(self.address) }
     }
 
     fn arrive(&mut self, s: &Scene, from: SocketAddr, bytes: &[u8]) -> Option<Vec<u8>> {
@@ -353,33 +375,106 @@ fn hands_are_shaken_again_after_a_fax() {
     s.finish(&ok);
 }
 
+/// RTCP crosses between a peer whose RTCP has a port of its own and a plain one, hidden on the one side.
+fn reports_cross(s: &mut Scene, peer: &mut Peer, plain: SocketAddr, ours: SocketAddr) {
+    let second = Duration::from_secs(1);
+    s.world.send(beside(plain), beside(ours), wire::rtcp(9));
+    let arrived = s.world.wait(beside(peer.address), second).expect("it has RTCP");
+    assert!(arrived.bytes.len() > wire::rtcp(9).len(), "it is hidden");
+    let port = 2 * peer.wire.index + 1;
+    assert!(peer.pass(s, port, arrived.from, &arrived.bytes).is_some(), "and it can open it");
+    let inside = beside(INSIDE.parse().expect("an address"));
+    let sealed = peer.pass(s, 2 * peer.plain.index + 1, inside, &wire::rtcp(7));
+    s.world.send(beside(peer.address), arrived.from, sealed.expect("there are keys"));
+    assert!(s.world.wait(beside(plain), second).is_some(), "it was opened");
+    // In the clear nothing gets in.
+    s.world.send(beside(peer.address), arrived.from, wire::rtcp(7));
+    assert!(s.world.wait(beside(plain), second).is_none());
+}
+
 #[test]
-fn a_peer_that_does_not_share_its_port_has_media_and_no_rtcp() {
+fn a_caller_that_does_not_share_its_port_has_a_handshake_for_each() {
+    for (says, role) in [(Setup::ActPass, Role::Active), (Setup::Passive, Role::Passive)] {
+        let mut s = world((Srtp::Required, &[Keying::Dtls]), (Srtp::Off, &[Keying::Sdes]));
+        let mut caller = Peer::apart(&mut s, CALLER_MEDIA, 5);
+        let callee: SocketAddr = CALLEE_MEDIA.parse().expect("an address");
+        s.world.peer(&beside(callee).to_string());
+        let offer = caller.says(DTLS, says, "");
+        let (invite, ok) = call(&mut s, &offer, |_| plain(CALLEE_MEDIA));
+        assert!(!ok.body().contains("a=rtcp-mux"), "{}", ok.raw);
+        caller.hears(&s, &ok, role);
+        caller.shake(&mut s);
+        caller.sends(&mut s, &wire::rtp(1, 1, b'm'));
+        assert!(s.world.wait(callee, Duration::from_secs(1)).is_some());
+        let ours = invite.media().expect("our address");
+        reports_cross(&mut s, &mut caller, callee, ours);
+        s.world.hand_over(0);
+        reports_cross(&mut s, &mut caller, callee, ours);
+        // Another description has it share the port: the keys of speech are for both.
+        caller.rtcp_mux = true;
+        let muxed = offer.clone() + "a=rtcp-mux\r\n";
+        let (_, told) = change(&mut s, 2, &ok, &muxed, &plain(CALLEE_MEDIA));
+        assert!(told.body().contains("a=rtcp-mux"), "{}", told.raw);
+        s.world.send(beside(callee), beside(ours), wire::rtcp(9));
+        assert!(s.world.wait(caller.address, Duration::from_secs(1)).is_some());
+        s.finish(&ok);
+    }
+}
+
+#[test]
+fn a_callee_that_refuses_to_share_its_port_has_a_handshake_for_each() {
+    for (says, role) in [(Setup::Active, Role::Active), (Setup::Passive, Role::Passive)] {
+        let mut s = world((Srtp::Off, &[Keying::Sdes]), (Srtp::Required, &[Keying::Dtls]));
+        let mut callee = Peer::apart(&mut s, CALLEE_MEDIA, 6);
+        let caller: SocketAddr = CALLER_MEDIA.parse().expect("an address");
+        s.world.peer(&beside(caller).to_string());
+        let answer = callee.says("UDP/TLS/RTP/SAVP", says, "");
+        let (invite, ok) = call(&mut s, &plain(CALLER_MEDIA), |_| answer.clone());
+        assert!(invite.body().contains("a=rtcp-mux\r\n"), "{}", invite.raw);
+        callee.hears(&s, &invite, role);
+        callee.shake(&mut s);
+        let ours = ok.media().expect("our address");
+        reports_cross(&mut s, &mut callee, caller, ours);
+        s.finish(&ok);
+    }
+}
+
+#[test]
+fn a_call_outlives_a_handshake_that_never_comes_to_its_other_port() {
+    for (says, role) in [(Setup::ActPass, Role::Active), (Setup::Passive, Role::Passive)] {
+        let mut s = world((Srtp::Required, &[Keying::Dtls]), (Srtp::Off, &[Keying::Sdes]));
+        let mut caller = Peer::new(&s, CALLER_MEDIA, 5);
+        let callee: SocketAddr = CALLEE_MEDIA.parse().expect("an address");
+        let offer = caller.says(DTLS, says, "");
+        let (_, ok) = call(&mut s, &offer, |_| plain(CALLEE_MEDIA));
+        caller.hears(&s, &ok, role);
+        caller.shake(&mut s);
+        s.world.run(Duration::from_secs(120));
+        caller.sends(&mut s, &wire::rtp(1, 1, b'm'));
+        assert!(s.world.wait(callee, Duration::from_secs(1)).is_some(), "it has its media");
+        s.finish(&ok);
+    }
+}
+
+#[test]
+fn a_certificate_that_was_not_promised_on_the_other_port_ends_the_call() {
     let mut s = world((Srtp::Required, &[Keying::Dtls]), (Srtp::Off, &[Keying::Sdes]));
-    let mut caller = Peer::new(&s, CALLER_MEDIA, 5);
-    let callee: SocketAddr = CALLEE_MEDIA.parse().expect("an address");
-    let offer = caller.says(DTLS, Setup::ActPass, "");
-    let (invite, ok) = call(&mut s, &offer, |_| plain(CALLEE_MEDIA));
-    assert!(!ok.body().contains("a=rtcp-mux"), "{}", ok.raw);
-    caller.hears(&s, &ok, Role::Active);
-    caller.shake(&mut s);
-    caller.sends(&mut s, &wire::rtp(1, 1, b'm'));
-    assert!(s.world.wait(callee, Duration::from_secs(1)).is_some());
-    // The keys are for one port: what the callee reports goes to none of the two, least of all in the clear.
-    let beside = |at: SocketAddr| SocketAddr::new(at.ip(), at.port() + 1);
-    for at in [callee, caller.address] {
-        s.world.peer(&beside(at).to_string());
+    let mut promised = Peer::new(&s, CALLER_MEDIA, 5);
+    let mut comes = Peer::apart(&mut s, CALLER_MEDIA, 7);
+    let offer = promised.says(DTLS, Setup::Passive, "");
+    let (_, ok) = call(&mut s, &offer, |_| plain(CALLEE_MEDIA));
+    promised.hears(&s, &ok, Role::Passive);
+    promised.shake(&mut s);
+    comes.hears(&s, &ok, Role::Passive);
+    comes.shake(&mut s);
+    s.world.run(Duration::from_secs(1));
+    for peer in [s.caller, s.callee] {
+        let bye = s.expect(peer, "BYE");
+        assert!(bye.get("Reason").contains("dtls_fingerprint"), "{}", bye.raw);
+        s.world.send(peer, s.node, bye.reply(200, "", "", ""));
     }
-    let to = beside(invite.media().expect("our address"));
-    s.world.send(beside(callee), to, wire::rtcp(9));
-    for at in [caller.address, beside(caller.address)] {
-        assert!(s.world.wait(at, Duration::from_millis(300)).is_none(), "{at}");
-    }
-    // Nor does what is not protected get in by the other port.
-    let to = beside(ok.media().expect("our address"));
-    s.world.send(beside(caller.address), to, wire::rtcp(9));
-    assert!(s.world.wait(beside(callee), Duration::from_millis(300)).is_none());
-    s.finish(&ok);
+    s.world.run(Duration::from_secs(40));
+    assert_eq!(*s.world.cdrs()[0].reason, *b"dtls_fingerprint");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::policy::{Rtcp, Trunk};
 use crate::refusal::Refusal;
 use crate::sdp::{self, Kind, Lines, Local, Media, Origin, Protocol, Session};
 use base::PortId;
-use media::{Carries, Events, Learn, Plan, Reports, Security};
+use media::{Carries, Events, Learn, Plan, Reports};
 use std::net::SocketAddr;
 
 /// The media line that every call has: of the audio lines over RTP that are not refused the first one, or
@@ -139,11 +139,9 @@ pub(crate) fn program(
     };
     // Who proves that he is the peer need not be guessed.
     let learn = if ice.is_some() { Learn::Off } else { learn };
-    // The keys of a handshake are for one port: RTCP on another has none.
-    let is_rtcp_keyed = line.rtcp_mux || !matches!(security, Security::Dtls(_));
     let mut plan = Plan {
         remote_rtp: line.rtp(),
-        remote_rtcp: line.rtcp().filter(|_| is_rtcp_keyed),
+        remote_rtcp: line.rtcp(),
         rtcp_mux: line.rtcp_mux,
         send: receives && !held,
         receive: sends,

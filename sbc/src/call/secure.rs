@@ -245,7 +245,7 @@ pub(crate) fn offer(secure: &Secure, turn: &Turn, policy: &MediaSecurity, from: 
     let dtls = secure.dtls.as_deref();
     attributes.extend(dtls.into_iter().flat_map(|dtls| dtls::told(dtls, turn, Said::Offer)));
     let sources = !attributes.is_empty();
-    // A handshake is good for one port (RFC 5764 §3), so RTCP is to share it.
+    // A handshake is good for one port (RFC 5764 §4.2): RTCP is to share it, and be spared another.
     Lines { protocol: protocol.to_vec(), attributes, sources, rtcp_mux: dtls.map(|_| true) }
 }
 

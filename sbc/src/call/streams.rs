@@ -20,7 +20,7 @@ use crate::refusal::Refusal;
 use crate::sdp::{Local, Media, Protocol, Session};
 use base::record::{Plain, Unreadable};
 use base::{Key, plain};
-use media::{Carries, Learn, Plan, Security};
+use media::{Carries, Learn, Plan};
 use std::net::{IpAddr, SocketAddr};
 
 /// The most of a leg: each has ports of its own.
@@ -225,15 +225,13 @@ fn program(
     let Some(stream) = stream else { return Ok(()) };
     let chosen = secure::judge(core, arrived, &stream.secure, (session, line), said)?;
     let security = secure::take(&mut stream.secure, turn, line, said, chosen);
-    // The keys of a handshake are for one port: RTCP on another has none.
-    let is_rtcp_keyed = line.rtcp_mux || !matches!(security, Security::Dtls(_));
     let learn = match trunk.learn {
         Learn::First { window, .. } => Learn::First { window, same_ip: Some(peer) },
         Learn::Off => Learn::Off,
     };
     let mut plan = Plan {
         remote_rtp: line.rtp(),
-        remote_rtcp: line.rtcp().filter(|_| is_rtcp_keyed),
+        remote_rtcp: line.rtcp(),
         rtcp_mux: line.rtcp_mux,
         send: line.direction.receives() && !line.is_held_by_address(),
         receive: line.direction.sends(),
