@@ -145,6 +145,8 @@ pub(crate) struct Core {
     /// Whose media endpoint is whose, by place.
     pub(crate) ends: Vec<Option<Owner>>,
     pub(crate) wheel: Wheel<Alarm>,
+    /// What has fired, and what is due without the wheel.
+    pub(crate) due: VecDeque<Alarm>,
     pub(crate) counters: Arc<Counters>,
     /// Where a decision is listened to.
     pub(crate) heard: Kept,
@@ -313,7 +315,7 @@ impl Core {
             tx.request = request;
         }
         self.transactions.keep(key, turn.texts.get(sent.bytes));
-        self.rearm(key);
+        self.rearm(key, turn.now.mono);
     }
 
     /// Answers a request other than INVITE at once, and remembers the answer for its retransmissions.
@@ -345,7 +347,7 @@ impl Core {
         // Without room the answer has gone out all the same; a retransmission is answered anew.
         if let Some(key) = inserted {
             self.transactions.keep(key, turn.texts.get(sent.bytes));
-            self.rearm(key);
+            self.rearm(key, turn.now.mono);
         }
     }
 
@@ -356,17 +358,17 @@ impl Core {
             && let Machine::ServerInvite(machine) = &mut tx.machine
         {
             machine.expect_prack(turn.now.mono, &timers);
-            self.rearm(key);
+            self.rearm(key, turn.now.mono);
         }
     }
 
     /// Its PRACK has arrived.
-    pub(crate) fn pracked(&mut self, key: Key) {
+    pub(crate) fn pracked(&mut self, turn: &Turn, key: Key) {
         if let Some(tx) = self.transactions.get_mut(key)
             && let Machine::ServerInvite(machine) = &mut tx.machine
         {
             machine.pracked();
-            self.rearm(key);
+            self.rearm(key, turn.now.mono);
         }
     }
 
@@ -403,7 +405,7 @@ impl Core {
         }
         self.counters.transactions.add(1);
         self.counters.requests_out.add(method_case(method).index());
-        self.rearm(key);
+        self.rearm(key, turn.now.mono);
         Some(key)
     }
 
@@ -429,7 +431,7 @@ impl Core {
         Core::send_text(turn, port, tx.peer, &text);
         (tx.port, tx.machine) = (port, machine);
         self.transactions.keep(key, &text);
-        self.rearm(key);
+        self.rearm(key, turn.now.mono);
     }
 
     /// A client transaction over a port, about to begin.
@@ -442,14 +444,17 @@ impl Core {
         }
     }
 
-    /// Schedules a transaction's timer anew.
-    pub(crate) fn rearm(&mut self, key: Key) {
+    /// Schedules a transaction's timer anew. What is due already, as the end of one over a reliable transport is,
+    /// comes at the end of the step: the wheel would take a turn of its own for it.
+    pub(crate) fn rearm(&mut self, key: Key, now: base::Instant) {
         let Some(tx) = self.transactions.get_mut(key) else { return };
         if let Some(timer) = tx.timer.take() {
             self.wheel.cancel(timer);
         }
         let due = tx.deadline();
-        if due != base::Instant::NEVER {
+        if due <= now {
+            self.due.push_back(Alarm::Transaction(key));
+        } else if due != base::Instant::NEVER {
             tx.timer = Some(self.wheel.schedule(due, Alarm::Transaction(key)));
         }
     }
@@ -461,7 +466,7 @@ impl Core {
             && let Machine::ClientInvite(machine) = &mut tx.machine
         {
             machine.abandoned(turn.now.mono, &timers);
-            self.rearm(key);
+            self.rearm(key, turn.now.mono);
         }
     }
 

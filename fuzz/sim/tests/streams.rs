@@ -103,6 +103,26 @@ fn nothing_is_repeated_over_a_connection_but_a_2xx() {
 }
 
 #[test]
+fn an_answer_over_a_connection_is_the_end_of_its_transaction() {
+    let mut s = dialled_in();
+    let options = s.request("OPTIONS", "o", "", "", "").replace("sip:@", "sip:");
+    // Between two ticks of the wheel.
+    s.world.run(Duration::from_micros(10_300));
+    s.world.send(s.caller, s.node, options);
+    let answer = loop {
+        let next = s.world.next_event().expect("an answer");
+        s.world.advance_to(next);
+        // Between two steps there is none: it would want a step of its own to end.
+        let held = s.world.shards().iter().map(|shard| shard.signal().transactions());
+        assert_eq!(held.sum::<usize>(), 0);
+        if let Some(arrived) = s.world.take(s.caller) {
+            break arrived;
+        }
+    };
+    assert!(answer.bytes.starts_with(b"SIP/2.0 200 "));
+}
+
+#[test]
 fn a_failure_is_not_repeated_and_its_transaction_is_gone_at_once() {
     let mut s = dialled_in();
     s.invite("c1");

@@ -170,7 +170,7 @@ pub(crate) fn heard(
     let Some(tx) = core.transactions.get_mut(key) else { return };
     let Machine::ClientInvite(machine) = &mut tx.machine else { return };
     let heard = machine.receive(status, turn.now.mono, &timers);
-    core.rearm(key);
+    core.rearm(key, turn.now.mono);
     if call.exchange.as_ref().is_some_and(|e| e.to == place && e.sent == key) {
         return exchange::heard(call, core, turn, (place, key), heard, message);
     }

@@ -347,7 +347,7 @@ pub(crate) fn send_cancel(
         tx.cancel = sent;
     }
     leg.others.extend(sent);
-    core.rearm(invite);
+    core.rearm(invite, turn.now.mono);
 }
 
 /// What stands in the Reason of a CANCEL.

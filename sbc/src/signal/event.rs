@@ -152,9 +152,11 @@ impl Signal {
 
     /// Time has passed.
     pub fn expire(&mut self, turn: &mut Turn) {
-        let mut fired = core::mem::take(&mut self.fired);
-        self.core.wheel.turn(turn.now.mono, |alarm| fired.push(alarm));
-        for alarm in fired.drain(..) {
+        let Core { wheel, due, .. } = &mut self.core;
+        wheel.turn(turn.now.mono, |alarm| due.push_back(alarm));
+        // What one makes due waits for the next turn, so that a turn ends.
+        for _ in 0..self.core.due.len() {
+            let Some(alarm) = self.core.due.pop_front() else { return };
             match alarm {
                 Alarm::Transaction(key) => self.transaction_due(turn, key),
                 Alarm::Call(key) => self.call_due(turn, key),
@@ -172,7 +174,6 @@ impl Signal {
                 Alarm::Probe(generation) => self.probe(turn, generation),
             }
         }
-        self.fired = fired;
     }
 
     fn transaction_due(&mut self, turn: &mut Turn, key: Key) {
@@ -181,10 +182,10 @@ impl Signal {
         tx.timer = None;
         let (owner, due) = (tx.owner, tx.expire(turn.now.mono, &timers));
         match due {
-            Due::Nothing => self.core.rearm(key),
+            Due::Nothing => self.core.rearm(key, turn.now.mono),
             Due::Retransmit => {
                 self.core.send_again(turn, key);
-                self.core.rearm(key);
+                self.core.rearm(key, turn.now.mono);
             }
             Due::Ended => self.core.forget(key),
             Due::Unconfirmed => {

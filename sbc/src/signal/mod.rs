@@ -22,7 +22,7 @@ pub use keepalive::PING;
 pub(crate) use probe::Prober;
 
 use crate::call::{Call, release, setup};
-use crate::core::{Alarm, Core, Reply, Turn, respond_stateless};
+use crate::core::{Core, Reply, Turn, respond_stateless};
 use crate::counters::{Counters, Dropped};
 use crate::dialog::Tag;
 use crate::errand::Errand;
@@ -37,6 +37,7 @@ use base::page::Page;
 use base::random::{HashedMap, Random};
 use base::wheel::Wheel;
 use base::{Instant, Key, PortId, ShardId, Slab};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -94,7 +95,6 @@ pub struct Signal {
     shards: usize,
     dirty: Vec<Key>,
     freed: Vec<u32>,
-    fired: Vec<Alarm>,
     captures: Vec<capture::Capture>,
     /// The call the input at hand is about.
     at_work: Option<Key>,
@@ -124,6 +124,7 @@ impl Signal {
             waiting: Vec::new(),
             ends: Vec::new(),
             wheel: Wheel::new(now),
+            due: VecDeque::new(),
             counters: Arc::new(counters),
             heard: Default::default(),
             index: Index::new(),
@@ -142,7 +143,6 @@ impl Signal {
             shards: setup.shards,
             dirty: Vec::new(),
             freed: Vec::new(),
-            fired: Vec::new(),
             captures: Vec::new(),
             at_work: None,
         };
@@ -196,7 +196,7 @@ impl Signal {
 
     /// When `expire` wants to be called.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.core.wheel.next_deadline()
+        if self.core.due.is_empty() { self.core.wheel.next_deadline() } else { Some(Instant(0)) }
     }
 
     /// Routes by another configuration from now on; calls keep what they have decided.

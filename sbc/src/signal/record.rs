@@ -127,7 +127,7 @@ impl Signal {
         for (tx_key, mut tx) in transactions {
             tx.cancel = tx.cancel.filter(|key| left.contains(key));
             if self.core.transactions.restore(tx_key, tx) {
-                self.core.rearm(tx_key);
+                self.core.rearm(tx_key, turn.now.mono);
             }
         }
         for (end, record) in ends {

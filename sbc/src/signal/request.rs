@@ -227,7 +227,7 @@ impl Signal {
                 }
                 if machine.acknowledge(turn.now.mono, &timers) {
                     self.core.transactions.keep(key, b"");
-                    self.core.rearm(key);
+                    self.core.rearm(key, turn.now.mono);
                 }
                 self.settle_owner(turn, owner);
             }
@@ -311,7 +311,7 @@ impl Signal {
         }
         machine.acknowledge(turn.now.mono, &timers);
         self.core.transactions.keep(invite, b"");
-        self.core.rearm(invite);
+        self.core.rearm(invite, turn.now.mono);
         exchange::acknowledged(call, &mut self.core, turn, place, message);
         release::pay_bye(call, &mut self.core, turn, place);
         self.settle(turn, key);

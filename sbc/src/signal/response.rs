@@ -22,7 +22,7 @@ impl Signal {
         match &mut tx.machine {
             Machine::ClientOther(machine) => {
                 let is_final = machine.receive(status, turn.now.mono, &timers);
-                self.core.rearm(key);
+                self.core.rearm(key, turn.now.mono);
                 if let Some(owner) = owner.filter(|owner| owner.leg == probe::PROBE) {
                     if is_final {
                         self.probed(turn, (owner, peer), key, Ok(status));

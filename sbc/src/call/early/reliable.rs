@@ -91,7 +91,7 @@ pub(crate) fn confirmed(
     leg.peer.learn(message);
     let (invite, offer) = (leg.invite, leg.offer);
     if let Some(invite) = invite {
-        core.pracked(invite);
+        core.pracked(turn, invite);
     }
     let callee = call.callee.filter(|_| !call.has_ended());
     let owed = callee.and_then(|c| Some((c, call.leg(c)?.prack_owed.take()?)));
