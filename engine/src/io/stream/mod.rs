@@ -40,6 +40,7 @@ use ring::Ring;
 use sbc::policy::Transport;
 use sbc::signal::PING;
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::Range;
@@ -90,7 +91,7 @@ pub(crate) struct Streams {
     bounds: Bounds,
     epoll: OwnedFd,
     listeners: Vec<Listener>,
-    connections: HashMap<u32, Connection>,
+    connections: HashMap<u32, Connection, BuildHasherDefault<Spread>>,
     by_peer: HashMap<(PortId, SocketAddr), u32>,
     per_address: HashMap<IpAddr, usize>,
     next: u32,
@@ -124,6 +125,22 @@ pub(crate) struct Streams {
     counted: Counted,
     /// Trunks on whose connections something waited at the last sweep.
     burdened: Vec<u16>,
+}
+
+/// Spreads the numbers of connections over a map. They are ours, so nobody can choose them to meet.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
 }
 
 /// A socket that connections come to.
@@ -189,7 +206,7 @@ impl Streams {
             bounds: BOUNDS,
             epoll,
             listeners,
-            connections: HashMap::new(),
+            connections: HashMap::default(),
             by_peer: HashMap::new(),
             per_address: HashMap::new(),
             next: 0,
@@ -292,17 +309,19 @@ impl Streams {
         counters: &IoCounters,
     ) -> Option<(ShardId, SocketAddr)> {
         let (mut to, mut its) = (to, owner(to, self.shards));
+        let mut known = self.by_peer.get(&(port, to)).copied();
         if its == self.own
-            && !self.by_peer.contains_key(&(port, to))
+            && known.is_none()
             && let Some(peer) = self.aliased(port, to)
         {
             counters.streams_aliased.add(1);
             (to, its) = (peer, owner(peer, self.shards));
+            known = self.by_peer.get(&(port, to)).copied();
         }
         if its != self.own {
             return Some((ShardId(its as u8), to));
         }
-        let Some(id) = self.reach(port, to, now, counters) else {
+        let Some(id) = self.reach((port, to, known), now, counters) else {
             self.letters.push(unsent(bytes));
             return None;
         };
@@ -342,20 +361,19 @@ impl Streams {
         self.listed = listed;
     }
 
-    /// The connection to a far end, or one begun now.
+    /// The connection to a far end, which may be `known`, or one begun now.
     fn reach(
         &mut self,
-        port: PortId,
-        to: SocketAddr,
+        (port, to, known): (PortId, SocketAddr, Option<u32>),
         now: Instant,
         counters: &IoCounters,
     ) -> Option<u32> {
-        if let Some(id) = self.by_peer.get(&(port, to)) {
-            // RFC 5923 5: a connection is used again only for names it has proved.
-            let proved = self.connections.get(id).is_some_and(|c| c.bears(&self.terms, to));
-            if proved {
-                return Some(*id);
-            }
+        // RFC 5923 5: a connection is used again only for names it has proved.
+        let proved = |id: &u32| {
+            self.connections.get(id).is_some_and(|connection| connection.bears(&self.terms, to))
+        };
+        if let Some(id) = known.filter(proved) {
+            return Some(id);
         }
         match self.dial(port, to, now) {
             Ok(id) => {
