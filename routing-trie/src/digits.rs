@@ -64,6 +64,21 @@ fn ascii_of_eight(packed: u32) -> [u8; 8] {
     (bytes + 0x3030_3030_3030_3030 - 0x10 * above_nine - 8 * is_eleven).to_le_bytes()
 }
 
+/// Eight ASCII digits 0-9 as symbols, packed; `None` where anything else is among them.
+#[inline]
+fn eight_of_ascii(ascii: u64) -> Option<u32> {
+    // A digit has a high half of 3, and keeps it when 6 is added.
+    let high = 0xf0f0_f0f0_f0f0_f0f0;
+    let beyond = ascii.wrapping_add(0x0606_0606_0606_0606);
+    if (ascii & high | (beyond & high) >> 4) != 0x3333_3333_3333_3333 {
+        return None;
+    }
+    let mut bytes = ascii & 0x0f0f_0f0f_0f0f_0f0f;
+    bytes = (bytes | bytes >> 4) & 0x00ff_00ff_00ff_00ff;
+    bytes = (bytes | bytes >> 8) & 0x0000_ffff_0000_ffff;
+    Some((bytes | bytes >> 16) as u32)
+}
+
 /// Digits while they are read, a half of them at hand: a shift of 64 bits is one instruction.
 #[derive(Default)]
 pub(crate) struct Packer {
@@ -100,6 +115,8 @@ impl Packer {
 }
 
 impl Digits {
+    /// Where the length is in [`Digits::to_bits`]: behind the digits.
+    const LEN_AT: u32 = 4 * MAX_DIGITS as u32;
     /// No digits.
     pub const EMPTY: Digits = Digits { packed: 0, len: 0 };
 
@@ -110,6 +127,33 @@ impl Digits {
             packer.push(symbol(byte).ok_or(NotDigits::Symbol(at))?)?;
         }
         Ok(packer.digits())
+    }
+
+    /// Reads up to 16 digits 0-9 all at once; `None` where there are more, or anything else.
+    #[inline]
+    pub(crate) fn decimal(text: &[u8]) -> Option<Digits> {
+        let mut ascii = [b'0'; 16];
+        ascii.get_mut(..text.len())?.copy_from_slice(text);
+        let ascii = u128::from_le_bytes(ascii);
+        let (first, second) =
+            (eight_of_ascii(ascii as u64)?, eight_of_ascii((ascii >> 64) as u64)?);
+        let packed = u128::from(first) | u128::from(second) << 32;
+        Some(Digits { packed, len: text.len() as u8 })
+    }
+
+    /// All of it as a number: the length in the highest eight bits.
+    pub fn to_bits(self) -> u128 {
+        self.packed | u128::from(self.len) << Digits::LEN_AT
+    }
+
+    /// What [`Digits::to_bits`] gave; `None` for anything else.
+    pub fn from_bits(bits: u128) -> Option<Digits> {
+        let len = (bits >> Digits::LEN_AT) as u8;
+        let packed = bits & ((1 << Digits::LEN_AT) - 1);
+        let is_within = usize::from(len) <= MAX_DIGITS && packed >> (4 * u32::from(len)) == 0;
+        let digits = Digits { packed, len: if is_within { len } else { 0 } };
+        let are_symbols = digits.symbols().all(|symbol| usize::from(symbol) < SYMBOLS);
+        (is_within && are_symbols).then_some(digits)
     }
 
     /// Appends a symbol 0..=11; false, and nothing changes, when it is none or there is no room.
@@ -240,6 +284,7 @@ impl PartialOrd for Digits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn d(text: &str) -> Digits {
         text.parse().unwrap()
@@ -260,6 +305,18 @@ mod tests {
     }
 
     #[test]
+    fn bits_read_back_and_nothing_else_is_read() {
+        for text in ["", "0", "*21#", "491711234567", &"#".repeat(MAX_DIGITS)] {
+            assert_eq!(Digits::from_bits(d(text).to_bits()), Some(d(text)), "{text}");
+        }
+        let one = d("1").to_bits();
+        let longer = one + (30 << Digits::LEN_AT);
+        for bits in [one | 12, one | 1 << 4, longer, one << 8, u128::MAX] {
+            assert_eq!(Digits::from_bits(bits), None, "{bits:x}");
+        }
+    }
+
+    #[test]
     fn parts_and_order_are_those_of_the_text() {
         let number = d("0049171");
         assert_eq!((number.prefix(2), number.skip(2)), (d("00"), d("49171")));
@@ -272,5 +329,20 @@ mod tests {
         let mut all = [d("2"), d("10"), d("1"), d("*1"), d("")];
         all.sort();
         assert_eq!(all, [d(""), d("1"), d("10"), d("2"), d("*1")]);
+    }
+
+    proptest! {
+        #[test]
+        fn eight_at_once_are_read_as_one_by_one(
+            text in prop_oneof!["[0-9]{0,18}", "[0-9*#]{0,18}", "[0-9]{0,16}[/:-]", ".{0,17}"],
+        ) {
+            let mut packer = Packer::default();
+            let slowly = text.bytes().try_for_each(|byte| {
+                let symbol = symbol(byte).filter(|symbol| *symbol < 10)?;
+                packer.push(symbol).ok()
+            });
+            let slowly = slowly.map(|()| packer.digits()).filter(|_| text.len() <= 16);
+            prop_assert_eq!(Digits::decimal(text.as_bytes()), slowly);
+        }
     }
 }

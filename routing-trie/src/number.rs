@@ -52,16 +52,10 @@ impl DialPlan {
             Some(rest) => (true, rest),
             None => (false, text),
         };
-        let mut dialled = Packer::default();
-        for (at, &byte) in rest.iter().enumerate() {
-            if matches!(byte, b'-' | b'.' | b'(' | b')') {
-                continue;
-            }
-            let at = at + usize::from(plus);
-            let symbol = crate::digits::symbol(byte).ok_or(NotDigits::Symbol(at))?;
-            dialled.push(symbol)?;
-        }
-        let dialled = dialled.digits();
+        let dialled = match Digits::decimal(rest) {
+            Some(dialled) => dialled,
+            None => spelt(rest, usize::from(plus))?,
+        };
         if plus {
             return Ok(Number { digits: dialled, kind: Kind::International });
         }
@@ -85,6 +79,19 @@ impl DialPlan {
         }
         Ok(Number { digits: dialled, kind: Kind::AsDialled })
     }
+}
+
+/// Digits of any kind, with separators among them, which begin at a place of the text.
+#[cold]
+fn spelt(text: &[u8], begin: usize) -> Result<Digits, NotDigits> {
+    let mut dialled = Packer::default();
+    for (at, &byte) in (begin..).zip(text) {
+        if matches!(byte, b'-' | b'.' | b'(' | b')') {
+            continue;
+        }
+        dialled.push(crate::digits::symbol(byte).ok_or(NotDigits::Symbol(at))?)?;
+    }
+    Ok(dialled.digits())
 }
 
 /// A rule that changes how a number begins: `strip` digits go, `prepend` comes.
