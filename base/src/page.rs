@@ -61,11 +61,16 @@ impl Page {
 
     /// Whether `pace` would admit an event; admits none.
     pub fn would_pace(&self, word: usize, per_second: u32, now: Instant) -> bool {
-        let Some(step) = 1_000_000_000u32.checked_div(per_second) else { return false };
-        let ahead = u64::from(1_000_000_000 - step);
-        self.words
-            .get(word)
-            .is_some_and(|w| w.load(Ordering::Acquire) <= now.0.saturating_add(ahead))
+        let Some(due) = self.words.get(word).map(|w| w.load(Ordering::Acquire)) else {
+            return false;
+        };
+        // Mostly the last is long ago, and nothing need be divided.
+        let ahead = due.saturating_sub(now.0);
+        if ahead == 0 {
+            return per_second > 0;
+        }
+        let step = 1_000_000_000u32.checked_div(per_second);
+        step.is_some_and(|step| ahead <= u64::from(1_000_000_000 - step))
     }
 
     /// Admits one event on `word` when at most `per_second` pass, with bursts of up to a second's worth.
