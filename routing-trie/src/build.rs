@@ -5,6 +5,10 @@
 
 use crate::digits::{Digits, SYMBOLS};
 use crate::image::{Image, MAX_NODES, NONE, Node as Laid};
+use std::collections::VecDeque;
+
+/// Levels that are laid breadth first.
+const BROAD: usize = 4;
 
 /// A trie being filled.
 #[derive(Clone, Debug)]
@@ -95,21 +99,28 @@ impl Builder {
         self.prefixes == 0
     }
 
-    /// The image of everything inserted. Nodes are laid breadth first, so that the siblings a number
-    /// passes through lie together and the first levels stay in cache.
+    /// The image of everything inserted. The first levels are laid breadth first: they are few, and stay in
+    /// cache. What is behind them is laid depth first, so that the end of a walk, which nobody may have
+    /// taken lately, is in one place.
     pub fn build(&self) -> Image {
         let mut laid = Vec::with_capacity(self.nodes.len());
-        let mut queue = Vec::with_capacity(self.nodes.len());
-        queue.push(0);
-        while let Some(&index) = queue.get(laid.len()) {
+        laid.push(Laid { value: self.nodes[0].value, ..Laid::LEAF });
+        let mut next = VecDeque::from([(0, 0, 0)]);
+        while let Some((place, index, depth)) = next.pop_front() {
             let node: &Node = &self.nodes[index];
-            let first_child = queue.len() as u32;
+            let first = laid.len();
             let mut symbols = 0;
             for (symbol, &child) in node.children.iter().enumerate().filter(|&(_, &c)| c != 0) {
                 symbols |= 1 << symbol;
-                queue.push(child as usize);
+                laid.push(Laid { value: self.nodes[child as usize].value, ..Laid::LEAF });
+                next.push_back((laid.len() - 1, child as usize, depth + 1));
             }
-            laid.push(Laid { symbols, first_child, value: node.value });
+            if symbols != 0 {
+                (laid[place].symbols, laid[place].first_child) = (symbols, first as u32);
+            }
+            if depth >= BROAD {
+                next.rotate_right(laid.len() - first);
+            }
         }
         Image::seal(&laid)
     }

@@ -1,8 +1,8 @@
 //! The immutable image of a trie: one flat run of little-endian words that is its own file format.
 //!
 //! Header (24 bytes): magic, version, node count, prefix count, checksum (64 bits). Then 12 bytes per
-//! node, breadth first: which symbols go on (a bit each), the first child, the value. Children of a
-//! node lie together in symbol order, so a child is the first one plus the number of lower bits set.
+//! node: which symbols go on (a bit each), the first child (0 without one), the value. Children of a node lie
+//! together behind it in symbol order, so a child is the first one plus the number of lower bits set.
 //!
 //! An image read from bytes is validated whole before it is used, its structure included: whatever a
 //! disk or a network did to it, a look-up ends and stays within it. The checksum is FNV-1a over 32-bit
@@ -16,7 +16,7 @@ pub(crate) const NONE: u32 = u32::MAX;
 pub(crate) const MAX_NODES: usize = 1 << 28;
 
 const MAGIC: u32 = 0x5449_4454;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = 24;
 /// Bytes of a node.
 pub(crate) const NODE: usize = 12;
@@ -66,6 +66,9 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// Nothing goes on, and nothing ends here.
+    pub(crate) const LEAF: Node = Node { symbols: 0, first_child: 0, value: NONE };
+
     #[inline]
     pub(crate) fn read(bytes: &[u8; NODE]) -> Node {
         let [s0, s1, s2, s3, c0, c1, c2, c3, v0, v1, v2, v3] = *bytes;
@@ -98,7 +101,7 @@ static BITS_SET: [u8; 1 << SYMBOLS] = {
 };
 
 impl Image {
-    /// Lays nodes, which the builder made in breadth-first order, behind a header.
+    /// Lays nodes, which the builder put in order, behind a header.
     pub(crate) fn seal(nodes: &[Node]) -> Image {
         let prefixes = nodes.iter().filter(|n| n.value != NONE).count() as u32;
         let mut bytes = Vec::with_capacity(HEADER + nodes.len() * NODE);
@@ -188,20 +191,21 @@ fn validate(bytes: &[u8]) -> Result<u32, NotAnImage> {
     if checksum(bytes) != sum {
         return Err(NotAnImage::Damaged);
     }
-    // Breadth first, each node's children follow all earlier children: one pass proves that the nodes
-    // form one tree, that every index is within it, and that every path ends.
-    let (mut next, mut valued) = (1, 0);
+    // Children follow their parent, and each has one: so the nodes form one tree, every index is within it, and
+    // every path ends.
+    let (mut has_parent, mut valued, mut children) = (vec![false; count], 0, 0);
     for (at, node) in nodes(bytes).iter().map(Node::read).enumerate() {
-        if node.symbols >> crate::digits::SYMBOLS != 0
-            || node.first_child as usize != next
-            || next <= at
-        {
+        let (first, many) = (node.first_child as usize, node.symbols.count_ones() as usize);
+        let is_placed = if many == 0 { first == 0 } else { first > at };
+        let family = has_parent.get_mut(first..first + many).ok_or(NotAnImage::Structure)?;
+        if node.symbols >> crate::digits::SYMBOLS != 0 || !is_placed || family.contains(&true) {
             return Err(NotAnImage::Structure);
         }
-        next += node.symbols.count_ones() as usize;
+        family.fill(true);
+        children += many;
         valued += u32::from(node.value != NONE);
     }
-    if next != count || valued != prefixes {
+    if 1 + children != count || valued != prefixes {
         return Err(NotAnImage::Structure);
     }
     Ok(prefixes)
