@@ -22,8 +22,8 @@ use core::ops::Range;
 
 /// The most vendors of a market.
 pub const MAX_VENDORS: usize = 1_024;
-/// Offers a list holds.
-pub const LIST: usize = 8;
+/// Offers a list holds: so many that hours, full trunks and margins hardly ever leave too few of them.
+pub const LIST: usize = 12;
 /// Marks an offer's last alternative, among the bits of its profile.
 const LAST: u16 = 1 << 15;
 /// A rate that is none: blocked.
