@@ -16,9 +16,11 @@ use routing_trie::Digits;
 use std::sync::Arc;
 
 /// Version of a record's layout.
-const VERSION: u16 = 2;
-/// Room for a step and its name, mostly.
-const ROOM: usize = 40;
+const VERSION: u16 = 3;
+/// Room for a name, mostly.
+const ROOM: usize = 24;
+/// Bytes of a step.
+const STEP: usize = size_of::<Packed>();
 /// The most steps a call keeps.
 const MOST: usize = 96;
 
@@ -214,8 +216,8 @@ impl Sink for NoTrace {
 pub struct Heard<const ALL: bool> {
     /// The numbers.
     pub numbers: Numbers,
-    /// The steps, in order.
-    pub steps: Vec<Step>,
+    /// The steps, in order, as they are written.
+    steps: Vec<u8>,
 }
 
 /// What a call keeps of its decision.
@@ -226,11 +228,13 @@ pub type Trace = Heard<true>;
 impl<const ALL: bool> Sink for Heard<ALL> {
     const LISTENS: bool = true;
     const ALL: bool = ALL;
+    #[inline(always)]
     fn step(&mut self, step: Step) {
-        if ALL || self.steps.len() < MOST {
-            self.steps.push(step);
+        if ALL || self.steps.len() < MOST * STEP {
+            self.steps.extend_from_slice(&step.pack().0.to_le_bytes());
         }
     }
+    #[inline]
     fn numbers(&mut self, numbers: Numbers) {
         self.numbers = numbers;
     }
@@ -245,31 +249,44 @@ impl<const ALL: bool> Heard<ALL> {
 
     /// With the names it means.
     pub fn record(&self, image: &Image) -> Record {
-        let named = |step: &Step| (*step, step.means(image).into());
-        Record {
-            numbers: self.numbers,
-            currency: image.routing.currency,
-            steps: self.steps.iter().map(named).collect(),
-        }
+        let name = |step: Packed| step.subject().map_or("", |subject| subject.name(image));
+        let steps =
+            self.steps.as_chunks().0.iter().map(|bytes| Packed(u128::from_le_bytes(*bytes)));
+        let named = steps.filter_map(|step| Some((step.unpack().ok()?, name(step).into())));
+        Record { numbers: self.numbers, currency: image.routing.currency, steps: named.collect() }
     }
 
     /// The same as bytes: see [`Record::open`]. They are written in `scratch`, behind what is there.
     pub fn seal(&self, image: &Image, scratch: &mut Vec<u8>) -> Arc<[u8]> {
         let at = scratch.len();
         record::seal_with(VERSION, scratch, |out| {
-            (self.numbers, image.routing.currency).put(out);
-            (self.steps.len() as u32).put(out);
-            out.reserve(self.steps.len() * ROOM);
-            for step in &self.steps {
-                step.put(out);
-                let name = step.means(image).as_bytes();
-                (name.len() as u32).put(out);
-                out.extend_from_slice(name);
-            }
+            let head = (self.numbers, image.routing.currency);
+            write(head, &self.steps, |_, subject| subject.name(image), out);
         });
         let sealed = scratch.get(at..).unwrap_or_default().into();
         scratch.truncate(at);
         sealed
+    }
+}
+
+/// Writes a record: the steps, and behind them the name each of them brings.
+fn write<'n>(
+    head: (Numbers, Currency),
+    steps: &[u8],
+    name: impl Fn(usize, Subject) -> &'n str,
+    out: &mut Vec<u8>,
+) {
+    let (each, _) = steps.as_chunks::<STEP>();
+    out.reserve(steps.len() + each.len() * ROOM);
+    head.put(out);
+    (each.len() as u32).put(out);
+    out.extend_from_slice(steps);
+    for (place, step) in each.iter().enumerate() {
+        if let Some(subject) = Packed(u128::from_le_bytes(*step)).brings() {
+            let name = name(place, subject).as_bytes();
+            (name.len() as u32).put(out);
+            out.extend_from_slice(name);
+        }
     }
 }
 
@@ -391,41 +408,49 @@ impl Routing {
     }
 }
 
-impl Step {
-    /// The name of what it is about.
-    fn means<'i>(&self, image: &'i Image) -> &'i str {
-        let routing = &image.routing;
-        let found = match *self {
-            Step::Trunk { trunk, .. } | Step::Measured { trunk, .. } => {
-                image.trunk(trunk).map(|t| &*t.name)
-            }
-            Step::Rule { plan, .. } => routing.plans.get(usize::from(plan)).map(|p| &*p.name),
-            Step::Price { customer, .. } => {
-                routing.customers.get(usize::from(customer)).map(|c| &*c.name)
-            }
-            Step::Vendor { vendor, .. } | Step::Place { vendor, .. } => {
-                routing.vendors.get(usize::from(vendor)).map(|v| &*v.name)
-            }
-            Step::Number
-            | Step::Route { .. }
-            | Step::Ported { .. }
-            | Step::Told { .. }
-            | Step::Jurisdiction { .. }
-            | Step::Unsold
-            | Step::Guard { .. }
-            | Step::LastResort
-            | Step::Refused { .. } => None,
-        };
-        found.unwrap_or("")
+impl Plain for Numbers {
+    fn put(&self, out: &mut Vec<u8>) {
+        let all = [self.called, self.calling, self.routed];
+        all.iter().for_each(|digits| digits.to_bits().put(out));
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        let mut digits = || Digits::from_bits(u128::take(from)?).ok_or(Unreadable::Value);
+        Ok(Numbers { called: digits()?, calling: digits()?, routed: digits()? })
     }
 }
 
-base::plain!(struct Numbers { called, calling, routed });
-base::plain!(struct Record { numbers, currency, steps });
+impl Plain for Record {
+    fn put(&self, out: &mut Vec<u8>) {
+        let bytes = |(step, _): &(Step, Box<str>)| step.pack().0.to_le_bytes();
+        let steps: Vec<u8> = self.steps.iter().flat_map(bytes).collect();
+        let name = |place, _| self.steps.get(place).map_or("", |(_, name): &(_, Box<str>)| name);
+        write((self.numbers, self.currency), &steps, name, out);
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        let (numbers, currency) = Plain::take(from)?;
+        let packed: Vec<Packed> = Plain::take(from)?;
+        let mut brought: Vec<(Subject, Box<str>)> = Vec::new();
+        let mut steps = Vec::new();
+        for step in packed {
+            if let Some(subject) = step.brings() {
+                brought.push((subject, Plain::take(from)?));
+            }
+            let of = |subject| brought.iter().rfind(|(brought, _)| *brought == subject);
+            let name = step.subject().and_then(of).map(|(_, name)| name.clone());
+            steps.push((step.unpack()?, name.unwrap_or_default()));
+        }
+        Ok(Record { numbers, currency, steps })
+    }
+}
 
-/// A step as it is written: what it is, and what it holds, in places of one size. So it is put down at once.
+/// A step as it is kept and written, in places of one size: a byte that says what it is, one of a few cases, two
+/// for an index, four, and eight for an amount.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+struct Packed(u128);
+
+/// What is in the places.
 #[derive(Copy, Clone, Default)]
-struct Packed {
+struct Places {
     kind: u8,
     tiny: u8,
     short: u16,
@@ -433,6 +458,8 @@ struct Packed {
     long: u64,
 }
 
+/// The kind of a place in the order.
+const PLACE: u8 = 9;
 /// No depth, and no case.
 const NONE: u8 = u8::MAX;
 /// Beside a depth: the step has an amount; it is a probe.
@@ -459,56 +486,63 @@ fn flag(tiny: u8) -> Result<bool, Unreadable> {
 }
 
 impl Step {
+    #[inline(always)]
     fn pack(self) -> Packed {
-        let none = Packed::default();
-        match self {
+        let none = Places::default();
+        let Places { kind, tiny, short, word, long } = match self {
             Step::Trunk { trunk, calls, capacity, cps } => {
                 let long = u64::from(capacity) | u64::from(cps) << 32;
-                Packed { kind: 0, short: trunk, word: calls, long, ..none }
+                Places { kind: 0, short: trunk, word: calls, long, ..none }
             }
-            Step::Number => Packed { kind: 1, ..none },
+            Step::Number => Places { kind: 1, ..none },
             Step::Route { depth, planned } => {
-                Packed { kind: 2, tiny: depth, short: planned.into(), ..none }
+                Places { kind: 2, tiny: depth, short: planned.into(), ..none }
             }
             Step::Rule { plan, rule, unfit } => {
                 let tiny = place(unfit.map(Unfit::index));
-                Packed { kind: 3, tiny, short: plan, word: rule.into(), ..none }
+                Places { kind: 3, tiny, short: plan, word: rule.into(), ..none }
             }
             Step::Price { customer, depth, nano } => {
-                Packed { kind: 4, tiny: depth, short: customer, long: nano, ..none }
+                Places { kind: 4, tiny: depth, short: customer, long: nano, ..none }
             }
-            Step::Unsold => Packed { kind: 5, ..none },
+            Step::Unsold => Places { kind: 5, ..none },
             Step::Guard { ceiling } => {
                 let (tiny, long) = (ceiling.is_some().into(), ceiling.unwrap_or_default());
-                Packed { kind: 6, tiny, long, ..none }
+                Places { kind: 6, tiny, long, ..none }
             }
             Step::Measured { trunk, measure, value, calls } => {
                 let tiny = measure.index() as u8;
-                Packed { kind: 7, tiny, short: trunk, word: value, long: calls.into() }
+                Places { kind: 7, tiny, short: trunk, word: value, long: calls.into() }
             }
             Step::Vendor { vendor, depth, nano, lost, probe } => {
                 let amount = if nano.is_some() { HAS_AMOUNT } else { 0 };
                 let probe = if probe { IS_PROBE } else { 0 };
                 let word = u32::from(depth.unwrap_or(NONE)) | amount | probe;
                 let (tiny, long) = (place(lost.map(Lost::index)), nano.unwrap_or_default());
-                Packed { kind: 8, tiny, short: vendor, word, long }
+                Places { kind: 8, tiny, short: vendor, word, long }
             }
             Step::Place { vendor, place, nano, outbid } => {
                 let word = u32::from(place) | if outbid { IS_OUTBID } else { 0 };
-                Packed { kind: 9, short: vendor, word, long: nano, ..none }
+                Places { kind: PLACE, short: vendor, word, long: nano, ..none }
             }
-            Step::Refused { why } => Packed { kind: 10, tiny: why.index() as u8, ..none },
+            Step::Refused { why } => Places { kind: 10, tiny: why.index() as u8, ..none },
             Step::Ported { ported } => {
-                Packed { kind: 11, tiny: place(ported.map(usize::from)), ..none }
+                Places { kind: 11, tiny: place(ported.map(usize::from)), ..none }
             }
-            Step::Jurisdiction { place } => Packed { kind: 12, tiny: place, ..none },
-            Step::Told { ported } => Packed { kind: 13, tiny: ported.into(), ..none },
-            Step::LastResort => Packed { kind: 14, ..none },
-        }
+            Step::Jurisdiction { place } => Places { kind: 12, tiny: place, ..none },
+            Step::Told { ported } => Places { kind: 13, tiny: ported.into(), ..none },
+            Step::LastResort => Places { kind: 14, ..none },
+        };
+        let half = u64::from(kind) | u64::from(tiny) << 8 | u64::from(short) << 16;
+        Packed(u128::from(half | u64::from(word) << 32) | u128::from(long) << 64)
     }
+}
 
-    fn unpack(packed: Packed) -> Result<Step, Unreadable> {
-        let Packed { kind, tiny, short, word, long } = packed;
+impl Packed {
+    fn unpack(self) -> Result<Step, Unreadable> {
+        let (half, long) = (self.0 as u64, (self.0 >> 64) as u64);
+        let (kind, tiny) = (half as u8, (half >> 8) as u8);
+        let (short, word) = ((half >> 16) as u16, (half >> 32) as u32);
         Ok(match kind {
             0 => {
                 let (capacity, cps) = (long as u32, (long >> 32) as u32);
@@ -534,7 +568,7 @@ impl Step {
                 lost: some_case(Lost::ALL, tiny)?,
                 probe: word & IS_PROBE != 0,
             },
-            9 => {
+            PLACE => {
                 let outbid = word & IS_OUTBID != 0;
                 Step::Place { vendor: short, place: word as u16, nano: long, outbid }
             }
@@ -546,22 +580,50 @@ impl Step {
             _ => return Err(Unreadable::Value),
         })
     }
-}
 
-impl Plain for Step {
-    fn put(&self, out: &mut Vec<u8>) {
-        let Packed { kind, tiny, short, word, long } = self.pack();
-        let short = u128::from(kind) | u128::from(tiny) << 8 | u128::from(short) << 16;
-        let bytes = (short | u128::from(word) << 32 | u128::from(long) << 64).to_le_bytes();
-        out.extend_from_slice(&bytes);
+    /// What it is about, if that has a name.
+    #[inline]
+    fn subject(self) -> Option<Subject> {
+        let (kind, index) = (self.0 as u8, (self.0 >> 16) as u16);
+        match kind {
+            0 | 7 => Some(Subject::Trunk(index)),
+            3 => Some(Subject::Plan(index)),
+            4 => Some(Subject::Customer(index)),
+            8 | PLACE => Some(Subject::Vendor(index)),
+            _ => None,
+        }
     }
 
-    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
-        let (kind, tiny) = (u8::take(from)?, u8::take(from)?);
-        let (short, (word, long)) = Plain::take(from)?;
-        Step::unpack(Packed { kind, tiny, short, word, long })
+    /// Whose name is written with it: not that of a vendor whose place it is, which was looked at before.
+    #[inline]
+    fn brings(self) -> Option<Subject> {
+        self.subject().filter(|_| self.0 as u8 != PLACE)
     }
 }
+
+/// What a step is about, by its index.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Subject {
+    Trunk(u16),
+    Plan(u16),
+    Customer(u16),
+    Vendor(u16),
+}
+
+impl Subject {
+    fn name(self, image: &Image) -> &str {
+        let routing = &image.routing;
+        let found = match self {
+            Subject::Trunk(index) => image.trunk(index).map(|t| &*t.name),
+            Subject::Plan(index) => routing.plans.get(usize::from(index)).map(|p| &*p.name),
+            Subject::Customer(index) => routing.customers.get(usize::from(index)).map(|c| &*c.name),
+            Subject::Vendor(index) => routing.vendors.get(usize::from(index)).map(|v| &*v.name),
+        };
+        found.unwrap_or("")
+    }
+}
+
+base::plain!(tuple Packed);
 
 #[cfg(test)]
 mod tests {
@@ -597,17 +659,29 @@ mod tests {
             Step::LastResort,
         ];
         for step in steps {
-            let mut bytes = Vec::new();
-            step.put(&mut bytes);
-            assert_eq!(Step::take(&mut bytes.as_slice()), Ok(step));
-            assert!(Step::take(&mut &bytes[..bytes.len() - 1]).is_err(), "{step:?} cut");
+            assert_eq!(step.pack().unpack(), Ok(step));
+        }
+        // Two steps about one subject share its name.
+        let name = |step: Step| match step.pack().subject() {
+            Some(subject) => format!("{subject:?}").into(),
+            None => Box::default(),
+        };
+        let record = Record {
+            numbers: Numbers { called: "4420".parse().unwrap(), ..Numbers::default() },
+            currency: Currency::USD,
+            steps: steps.into_iter().map(|step| (step, name(step))).collect(),
+        };
+        let mut bytes = Vec::new();
+        record.put(&mut bytes);
+        assert_eq!(Record::take(&mut bytes.as_slice()), Ok(record));
+        for len in 0..bytes.len() {
+            assert!(Record::take(&mut &bytes[..len]).is_err(), "cut at {len}");
         }
         for (kind, tiny) in
-            [(15, 0), (13, 2), (11, 2), (10, 254), (8, 200), (7, 200), (6, 2), (3, 5)]
+            [(15u8, 0u8), (13, 2), (11, 2), (10, 254), (8, 200), (7, 200), (6, 2), (3, 5)]
         {
-            let mut bytes = [0; 16];
-            [bytes[0], bytes[1]] = [kind, tiny];
-            assert!(Step::take(&mut &bytes[..]).is_err(), "{bytes:?}");
+            let packed = Packed(u128::from(kind) | u128::from(tiny) << 8);
+            assert!(packed.unpack().is_err(), "{packed:?}");
         }
     }
 }
