@@ -14,7 +14,7 @@ use crate::question::{Dip, Names, Ported, Question};
 use crate::refusal::Refusal;
 use base::Now;
 use base::page::Page;
-use routing_trie::{Digits, MAX_DIGITS, Rewrite};
+use routing_trie::{Digits, MAX_DIGITS};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -112,7 +112,10 @@ pub fn decide_with(image: &Image, facts: &Facts, sink: &mut impl Sink) -> Decisi
 /// A call that goes back to the trunk it comes from, which knows whom it means.
 pub fn back(image: &Image, facts: &Facts) -> Decision {
     let mut found = Expanded::default();
-    match endpoints(image, facts.trunk, facts.number.into(), facts, None, &mut found) {
+    let Some(trunk) = image.trunk(facts.trunk) else {
+        return Decision::Refuse(Refusal::NoRoute);
+    };
+    match endpoints(image, (facts.trunk, trunk), facts.number.into(), facts, &mut found) {
         Err(question) => Decision::Need(question),
         Ok(()) if found.candidates.is_empty() => Decision::Refuse(Refusal::NameUnresolved),
         Ok(()) => Decision::Route(found.into_way(image, None, Vec::new())),
@@ -157,7 +160,9 @@ fn listed(image: &Image, route: &Route, facts: &Facts, number: Digits) -> Result
         let mut later = Vec::new();
         for target in group {
             let at = found.candidates.len();
-            expand(image, target.trunk, (target.rewrite, number), facts, None, &mut found)?;
+            if let Ok(number) = target.rewrite.apply(number) {
+                expand(image, target.trunk, number, facts, &mut found)?;
+            }
             // A trunk's other addresses are for when the group has failed.
             later.extend(found.candidates.drain(found.candidates.len().min(at + 1)..));
         }
@@ -211,12 +216,15 @@ fn planned(
     let mut found = Expanded::default();
     found.candidates.reserve_exact(selected.chosen.len());
     for chosen in &selected.chosen {
-        let buy = image.book.bought_quote(chosen.vendor, chosen.alternative);
+        let begins = found.candidates.len();
         let vendor = image.routing.vendors.get(usize::from(chosen.vendor));
         let trunks = vendor.map_or(&[][..], |v| &v.trunks);
         for &trunk in trunks.iter().filter(|t| **t != facts.trunk) {
-            let as_it_is = (Rewrite::default(), called);
-            expand(image, trunk, as_it_is, facts, buy.as_ref(), &mut found).map_err(Stop::Need)?;
+            expand(image, trunk, called, facts, &mut found).map_err(Stop::Need)?;
+        }
+        if let Some([first, others @ ..]) = found.candidates.get_mut(begins..) {
+            first.buy = image.book.bought_quote(chosen.vendor, chosen.alternative);
+            others.iter_mut().for_each(|other| other.buy.clone_from(&first.buy));
         }
     }
     Ok(found.into_way(image, taken(image, &selected), stop_on(image, &selected)))
@@ -386,54 +394,55 @@ impl Asked {
     }
 }
 
-/// Adds a candidate per endpoint address of a trunk, for the number under the target's rule.
+/// Adds a candidate per endpoint address of a trunk, for a number under the trunk's rules.
 fn expand(
     image: &Image,
     index: u16,
-    (rewrite, number): (Rewrite, Digits),
+    number: Digits,
     facts: &Facts,
-    buy: Option<&Quote>,
     out: &mut Expanded,
 ) -> Result<(), Question> {
     let Some(trunk) = image.trunk(index) else { return Ok(()) };
-    let Ok(rewritten) = rewrite.apply(number) else { return Ok(()) };
-    let Ok(rewritten) = trunk.outgoing(rewritten) else { return Ok(()) };
+    let Ok(number) = trunk.outgoing(number) else { return Ok(()) };
     // Most candidates share it with the one before.
-    let asked = out.asked.take().filter(|a| (a.number, a.plus) == (rewritten, trunk.plus));
-    let asked = out.asked.insert(asked.unwrap_or_else(|| Asked::new(rewritten, trunk.plus)));
-    let number = asked.text.clone();
-    endpoints(image, index, number, facts, buy, out)
+    let known = out.asked.as_ref().filter(|a| (a.number, a.plus) == (number, trunk.plus));
+    let text = match known {
+        Some(asked) => asked.text.clone(),
+        None => out.asked.insert(Asked::new(number, trunk.plus)).text.clone(),
+    };
+    endpoints(image, (index, trunk), text, facts, out)
 }
 
 /// Adds a candidate per endpoint address of a trunk, for a number as it is asked for there.
 fn endpoints(
     image: &Image,
-    index: u16,
+    (index, trunk): (u16, &Trunk),
     number: Arc<[u8]>,
     facts: &Facts,
-    buy: Option<&Quote>,
     out: &mut Expanded,
 ) -> Result<(), Question> {
-    let Some(trunk) = image.trunk(index) else { return Ok(()) };
-    let interface = image.interfaces.get(usize::from(trunk.interface));
-    let ipv6 = interface.is_some_and(|i| i.sip.is_ipv6());
     let Expanded { candidates, stale, .. } = out;
-    let mut push = |endpoint| {
-        let (number, buy) = (number.clone(), buy.cloned());
-        let (trunk, out) = (index, facts.outages.has(index, endpoint));
-        let (beside, redirected) = (false, false);
+    let mut push = |endpoint, number| {
+        let (trunk, buy, beside, redirected) = (index, None, false, false);
+        let out = facts.outages.has(index, endpoint);
         candidates.push(Candidate { trunk, endpoint, number, buy, beside, redirected, out });
     };
+    if let [Target::Address(address)] = *trunk.endpoints {
+        push(address, number);
+        return Ok(());
+    }
+    let interface = image.interfaces.get(usize::from(trunk.interface));
+    let ipv6 = interface.is_some_and(|i| i.sip.is_ipv6());
     for endpoint in &trunk.endpoints {
         match endpoint {
-            Target::Address(address) => push(*address),
+            Target::Address(address) => push(*address, number.clone()),
             Target::Name(query) => {
                 let Some(found) = facts.names.get(query, facts.now.mono) else {
                     return Err(Question::Resolve(query.clone()));
                 };
                 *stale |= found.stale;
                 let tried = next_hop::addresses(query, found.hops, ipv6, facts.draw);
-                tried.into_iter().for_each(&mut push);
+                tried.into_iter().for_each(|address| push(address, number.clone()));
             }
         }
     }
