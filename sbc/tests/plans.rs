@@ -110,7 +110,7 @@ fn world(bought: &[Deck], sold: &str, rules: Vec<Rule>) -> Image {
     let routing = Routing {
         plans: vec![Plan { name: "wholesale".into(), rules }],
         vendors,
-        customers: vec![Customer { name: "retail".into(), trunks: vec![0], parent: None }],
+        customers: vec![Customer { name: "retail".into(), parent: None }],
         profiles: vec![peak()],
         currency: Currency::USD,
         places: 6,
@@ -149,6 +149,7 @@ fn world(bought: &[Deck], sold: &str, rules: Vec<Rule>) -> Image {
         timers: sbc::transaction::Timers::default(),
         software: "".into(),
     };
+    image.trunks[0].customer = Some(0);
     for (n, rule) in image.routing.plans[0].rules.iter_mut().enumerate() {
         if let Action::Choose(choice) = &mut rule.action {
             choice.turn_word = Image::turn_word(n) as u32;
@@ -500,12 +501,17 @@ fn plans_mean_the_same_trunks_when_the_file_is_written_in_another_order() {
     next.trunks.rotate_left(1);
     let last = next.trunks.len() as u16 - 1;
     next.routing.vendors.iter_mut().for_each(|v| v.trunks[0] -= 1);
-    next.routing.customers[0].trunks = vec![last];
     next.routing.plans[0].rules[0].from = vec![last];
     assert_eq!(tried(&old, "442079460000"), Ok(vec![2]));
     let next = next.after(&old).expect("room");
     assert_eq!(tried(&next, "442079460000"), Ok(vec![2]));
     assert_eq!(next.routing.vendors, old.routing.vendors);
+    // One that is gone is nobody's: customers have other numbers now, perhaps.
+    let mut without = world(&decks(), SOLD, vec![rule(everything())]);
+    without.trunks[0].name = "other".into();
+    let without = without.after(&old).expect("room");
+    let customers = without.trunks.iter().filter(|t| t.customer.is_some());
+    assert_eq!(customers.map(|t| &*t.name).collect::<Vec<_>>(), ["other"]);
 }
 
 /// Trunks tried for a call between two numbers, when this is known about ported ones.

@@ -170,7 +170,10 @@ fn read(document: &DeTable<'_>, report: &mut Report) -> Option<Config> {
     };
     let routing = compile_routing(&plans, &world, &rates, &destinations, plan_index)?;
     let routing = Routing { origins: origins.compile()?, porting, ..routing };
-    let trunks_compiled: Vec<_> = trunks.iter().filter_map(|t| t.compile(index)).collect();
+    let customer_of =
+        |trunk: &str| Some((0..).zip(&customers).find(|(_, c)| c.has_trunk(trunk))?.0);
+    let trunks_compiled: Vec<_> =
+        trunks.iter().filter_map(|t| t.compile(index, customer_of)).collect();
     check::released(trunks.iter().zip(&trunks_compiled), report);
     if !report.problems.is_empty() {
         return None;
@@ -224,7 +227,7 @@ fn compile_routing(
     };
     let plans = plans.iter().map(|p| p.compile(world, &plan, &mut turn));
     let vendors = world.vendors.iter().map(|v| v.as_vendor(trunk));
-    let customers = world.customers.iter().map(|c| c.as_customer(trunk, |n| world.customer(n)));
+    let customers = world.customers.iter().map(|c| c.as_customer(|n| world.customer(n)));
     Some(Routing {
         plans: plans.collect::<Option<_>>()?,
         vendors: vendors.collect::<Option<_>>()?,

@@ -353,9 +353,7 @@ fn check_names(rule: &RuleDraft, plans: &[Draft], world: &World, report: &mut Re
         let names = plans.iter().filter_map(|p| p.name.as_ref()).map(|n| &*n.value);
         unknown("plan", name, names, report);
     }
-    let sold = |trunk: &At<String>| {
-        world.customers.iter().flat_map(|c| &c.trunks).any(|t| t.value == trunk.value)
-    };
+    let sold = |trunk: &At<String>| world.customers.iter().any(|c| c.has_trunk(&trunk.value));
     for trunk in rule.from.iter().filter(|t| rule.margin.guarded && !sold(t)) {
         let message =
             format!("a margin is asked of calls of `{}`, which are sold to nobody", trunk.value);

@@ -333,14 +333,13 @@ impl Party {
         Some(Vendor { name, trunks: known(&self.trunks), only_for: known(&self.only_for) })
     }
 
-    pub(super) fn as_customer(
-        &self,
-        trunk: impl Fn(&str) -> Option<u16>,
-        customer: impl Fn(&str) -> Option<u16>,
-    ) -> Option<Customer> {
+    pub(super) fn has_trunk(&self, name: &str) -> bool {
+        self.trunks.iter().any(|trunk| trunk.value == name)
+    }
+
+    pub(super) fn as_customer(&self, customer: impl Fn(&str) -> Option<u16>) -> Option<Customer> {
         Some(Customer {
             name: self.name.as_ref()?.value.clone(),
-            trunks: self.trunks.iter().filter_map(|n| trunk(&n.value)).collect(),
             parent: self.parent.as_ref().and_then(|p| customer(&p.value)),
         })
     }

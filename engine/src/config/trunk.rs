@@ -236,11 +236,13 @@ impl Draft {
     pub(super) fn compile(
         &self,
         interface: impl Fn(&str) -> Option<(usize, bool)>,
+        customer: impl Fn(&str) -> Option<u16>,
     ) -> Option<Trunk> {
         let name = self.name.as_ref()?.value.clone();
         let (place, trusted) = interface(&self.interface.as_ref()?.value)?;
         let settings = &self.settings;
         Some(Trunk {
+            customer: customer(&name),
             interface: u16::try_from(place).ok()?,
             transport: self.transport,
             endpoints: self.endpoints.iter().map(|e| e.value.clone()).collect(),

@@ -64,7 +64,7 @@ pub fn wholesale(generation: u32, vendors: usize) -> Image {
     image.routing = Routing {
         plans: vec![Plan { name: "wholesale".into(), rules: vec![rule] }],
         vendors: (0..vendors).map(vendor).collect(),
-        customers: vec![Customer { name: "retail".into(), trunks: vec![0], parent: None }],
+        customers: vec![Customer { name: "retail".into(), parent: None }],
         profiles: Vec::new(),
         currency: Currency::USD,
         places: 9,
@@ -76,6 +76,7 @@ pub fn wholesale(generation: u32, vendors: usize) -> Image {
         porting: None,
         quality_window: Duration::from_secs(900),
     };
+    image.trunks[0].customer = Some(0);
     image.routes[0].plan = Some(0);
     image.book = Arc::new(Book {
         market: Some(market),

@@ -117,6 +117,8 @@ pub struct Trunk {
     pub name: Box<str>,
     /// Interface calls arrive on and leave from.
     pub interface: u16,
+    /// Index of the customer that its calls are sold to.
+    pub customer: Option<u16>,
     /// What carries its SIP, both ways.
     pub transport: Transport,
     /// Where calls are sent, in order of preference.
@@ -222,6 +224,7 @@ impl Default for Trunk {
         Trunk {
             name: Box::default(),
             interface: 0,
+            customer: None,
             transport: Transport::Udp,
             endpoints: Vec::new(),
             sources: Vec::new(),

@@ -16,7 +16,7 @@ impl Image {
     pub fn after(mut self, old: &Image) -> Result<Image, TooManyTrunks> {
         let ids: BTreeMap<_, _> = old.trunks.iter().map(|t| t.name.clone()).zip(0..).collect();
         let mut trunks = old.trunks.clone();
-        trunks.iter_mut().for_each(|trunk| trunk.retired = true);
+        trunks.iter_mut().for_each(|trunk| (trunk.retired, trunk.customer) = (true, None));
         let mut id_of = Vec::new();
         for trunk in self.trunks {
             let id = ids.get(&trunk.name).copied().unwrap_or(trunks.len());

@@ -77,13 +77,11 @@ pub struct Vendor {
     pub only_for: Vec<u16>,
 }
 
-/// A customer: one deck, and the trunks whose calls it prices.
+/// A customer: one deck, which prices the calls of its trunks ([`Trunk::customer`](super::Trunk)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Customer {
     /// Name, also of its deck.
     pub name: Box<str>,
-    /// Indexes of trunks.
-    pub trunks: Vec<u16>,
     /// Another customer, for numbers this one's deck has no code for, or only a shorter one.
     pub parent: Option<u16>,
 }
@@ -258,12 +256,6 @@ impl Routing {
         profile == 0 || found.is_some_and(|p| p.holds(at))
     }
 
-    /// The customer that calls of a trunk are sold to.
-    pub fn customer_of(&self, trunk: u16) -> Option<u16> {
-        let at = self.customers.iter().position(|c| c.trunks.contains(&trunk))?;
-        u16::try_from(at).ok()
-    }
-
     /// What a customer pays for a number: the longest code of its deck, which `own` is, and of those it
     /// inherits from; of equal ones its own.
     fn price(
@@ -296,9 +288,8 @@ impl Routing {
     pub(super) fn trunks_mut(&mut self) -> impl Iterator<Item = &mut u16> {
         let vendors =
             self.vendors.iter_mut().flat_map(|v| v.trunks.iter_mut().chain(&mut v.only_for));
-        let customers = self.customers.iter_mut().flat_map(|c| &mut c.trunks);
         let rules = self.plans.iter_mut().flat_map(|p| &mut p.rules).flat_map(|r| &mut r.from);
-        vendors.chain(customers).chain(rules)
+        vendors.chain(rules)
     }
 }
 

@@ -197,7 +197,7 @@ impl<'a> Desk<'a> {
         let destinations = &image.routing.destinations;
         let destination = if measured { destinations.of(ask.called) } else { 0 };
         let book = &image.book;
-        let whose = image.routing.customer_of(ask.trunk);
+        let whose = image.trunk(ask.trunk).and_then(|trunk| trunk.customer);
         let tariff = whose.and_then(|c| book.sold.get(usize::from(c))).map(|(_, tariff)| tariff);
         let (list, own) = match (&book.market, tariff) {
             (Some(market), Some(tariff)) => market.shortlist_and_price(tariff, ask.routed),
