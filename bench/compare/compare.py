@@ -20,17 +20,21 @@ import subprocess
 import tempfile
 import time
 
+from wire import Loopback, Wire
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = ROOT / "bench/compare"
 BIN = ROOT / "target/release"
 # Another run on this machine has another address.
 IP = f"127.88.{os.getpid() % 250 + 1}.1"
+LOOPBACK = Loopback(IP)
 QUICK = os.environ.get("QUICK") == "1"
 # On a machine that others use, what is measured and its load go ahead of everything else.
 AHEAD = ["nice", "-n", "-20"] if os.environ.get("AHEAD") == "1" else []
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SCRATCH = pathlib.Path(tempfile.mkdtemp(prefix="tandem-compare-", dir="/dev/shm"))
 RESULTS = ROOT / "target/compare/results.jsonl"
+STARTED = []
 
 
 def free_port():
@@ -44,6 +48,7 @@ def start(core, command, log, **more):
     process = subprocess.Popen([*AHEAD, "taskset", "-c", str(core), *map(str, command)], stdin=subprocess.DEVNULL,
                                stdout=output, stderr=output, start_new_session=True, **more)
     go_ahead(process.pid)
+    STARTED.append(process)
     return process
 
 
@@ -69,10 +74,8 @@ def await_udp(port, process, log):
     for _ in range(200):
         if process.poll() is not None:
             break
-        try:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-                probe.bind((IP, port))
-        except OSError:
+        # The sockets of its namespace, whichever that is.
+        if f":{port:04X} " in pathlib.Path(f"/proc/{process.pid}/net/udp").read_text():
             time.sleep(0.5)
             return
         time.sleep(0.05)
@@ -107,8 +110,8 @@ def family(pid):
 class Measured:
     """Something under load: its processes, the port calls go to, and where it sends them."""
 
-    def __init__(self, name):
-        self.name, self.callee, self.port = name, free_port(), free_port()
+    def __init__(self, name, way=LOOPBACK):
+        self.name, self.way, self.callee, self.port = name, way, free_port(), free_port()
         self.processes, self.aside = [], []
         # What ended before gives its kernel memory back a moment later.
         time.sleep(2)
@@ -118,8 +121,9 @@ class Measured:
         return [pid for process in self.processes for pid in family(process.pid)]
 
     def cpu(self):
-        """CPU seconds so far, of the threads there are."""
-        return sum(ran(task) for pid in self.pids() for task in pathlib.Path(f"/proc/{pid}/task").iterdir())
+        """CPU seconds so far, of the threads there are and of the kernel's that receives for them."""
+        tasks = [task for pid in self.pids() for task in pathlib.Path(f"/proc/{pid}/task").iterdir()]
+        return self.way.receiving() + sum(map(ran, tasks))
 
     def memory(self):
         """Bytes: resident, shared memory files, and what the kernel took for sockets since the start."""
@@ -191,24 +195,24 @@ class Between(Measured):
     """Two of us: calls come over UDP, cross to the second over a transport, and leave over UDP. The first is
     measured, so half of its signalling is over the transport, on one connection that stays."""
 
-    def __init__(self, transport, ports):
-        super().__init__(transport.upper())
+    def __init__(self, transport, ports, way):
+        super().__init__(transport.upper(), way)
         self.middle, self.ports = free_port(), ports
         run = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=SCRATCH))
-        certificate(run, "ECDSA P-256")
-        way = "" if transport == "udp" else f'transport = "{transport}"\n'
-        second = self.node(run, "second", self.middle, (way, ""), self.callee, 0)
-        first = self.node(run, "first", self.port, ("", way), self.middle, 1)
+        certificate(run, "ECDSA P-256", way.far)
+        over = "" if transport == "udp" else f'transport = "{transport}"\n'
+        second = self.node(run, "second", (way.far, self.middle), (over, ""), self.callee, 0)
+        first = self.node(run, "first", (way.near, self.port), ("", over), self.middle, 1)
         self.processes, self.aside = [first], [second]
 
-    def node(self, run, name, port, ways, callee, core):
+    def node(self, run, name, at, transports, callee, core):
         folder = run / name
         folder.mkdir()
+        (address, port), (near, far) = at, transports
         streams, keys = "", ""
-        if any(ways):
+        if near or far:
             streams = f"tcp_port = {port + 1}\ntls_port = {port}\n"
             keys = f'[tls]\ncertificate = "{run}/tls.pem"\nkey = "{run}/key.pem"\nca = "{run}/tls.pem"\n'
-        near, far = ways
         (folder / "sbcd.toml").write_text(f"""
 [node]
 name = "{name}"
@@ -218,38 +222,39 @@ shards = 1
 pin = false
 {keys}
 [[interface]]
-name = "loop"
-bind = "{IP}:{port}"
+name = "{self.way.name}"
+bind = "{address}:{port}"
 media_ports = "{self.ports[core]}-{self.ports[core] + 2999}"
-allow = ["loopback"]
+{self.way.allow}
 {streams}
 [[trunk]]
 name = "in"
-interface = "loop"
-sources = ["127.0.0.0/8"]
+interface = "{self.way.name}"
+sources = ["{self.way.sources}"]
 {near}
 [[trunk]]
 name = "out"
-interface = "loop"
-endpoints = ["{IP}:{callee + 1 if 'tcp' in far else callee}"]
-sources = ["{IP}:{callee}"]
+interface = "{self.way.name}"
+endpoints = ["{self.way.far}:{callee + 1 if 'tcp' in far else callee}"]
+sources = ["{self.way.far}:{callee}"]
 {far}
 [[route]]
 prefix = ""
 to = ["out"]
 """)
         environment = {**os.environ, "TANDEM_RUN": str(folder)}
-        process = start(core, [BIN / "sbcd", "--config", folder / "sbcd.toml"], f"{name}.log", env=environment)
+        process = start(core, [*self.way.at(address), BIN / "sbcd", "--config", folder / "sbcd.toml"], f"{name}.log",
+                        env=environment)
         await_udp(port, process, f"{name}.log")
         time.sleep(1)
         return process
 
 
-def certificate(run, key):
+def certificate(run, key, address=IP):
     """A certificate that is its own root, in `tls.pem`, its key in `key.pem`."""
     kinds = {"ECDSA P-256": ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"], "RSA-2048": ["rsa:2048"]}
     command = ["openssl", "req", "-x509", "-newkey", *kinds[key], "-nodes", "-subj", "/CN=compare", "-addext",
-               f"subjectAltName=IP:{IP}", "-addext", "basicConstraints=CA:FALSE", "-days", "2",
+               f"subjectAltName=IP:{address}", "-addext", "basicConstraints=CA:FALSE", "-days", "2",
                "-keyout", run / "key.pem", "-out", run / "tls.pem"]
     subprocess.run([str(word) for word in command], check=True, capture_output=True)
 
@@ -337,9 +342,10 @@ def load(target, calls, rate, hold, *more):
 def start_load(target, calls, rate, hold, *more, measured=False):
     """Begins a load; the result waits for its report. `measured`: nothing else on its core goes before it."""
     first = ["chrt", "-f", "10"] if measured else AHEAD
-    command = [*first, "taskset", "-c", "0", BIN / "sbcload", "call", "--json", "--expect-failures",
-               "--to", f"{IP}:{target.port}", "--uac", f"{IP}:{free_port()}",
-               "--uas", f"{IP}:{target.callee}", "--media-ip", IP,
+    near, far = target.way.near, target.way.far
+    command = [*first, "taskset", "-c", "0", *target.way.at(far), BIN / "sbcload", "call", "--json",
+               "--expect-failures", *target.way.options, "--to", f"{near}:{target.port}", "--uac", f"{far}:{free_port()}",
+               "--uas", f"{far}:{target.callee}", "--media-ip", far,
                "--calls", calls, "--rate", rate, "--hold", hold, *more]
     process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True)
 
@@ -560,31 +566,46 @@ def signalling():
 
 
 def transports():
-    """CPU per call of a node whose outgoing side is a connection, beside one whose is not. The machine is never as
-    fast twice: all are up, and take short turns; what counts is the median of each turn's ratio."""
-    ways, turns, rows = ("udp", "tcp", "tls"), 3 if QUICK else 21, []
+    """CPU per call of a node whose outgoing side is a connection, beside one whose is not: on a wire, as with a
+    network card, and over the loopback."""
+    with Wire(bool(AHEAD)) as wire:
+        for way in (wire, LOOPBACK):
+            between(way)
+
+
+def between(way):
+    """The machine is never as fast twice: a node for each transport is up, and they take short turns; what counts
+    is the median of each turn's ratio."""
+    over, turns, rows = ("udp", "tcp", "tls"), 3 if QUICK else 21, []
     with contextlib.ExitStack() as stack:
-        targets = {way: stack.enter_context(Between(way, (12000 + n * 6000, 15000 + n * 6000)))
-                   for n, way in enumerate(ways)}
+        targets = {transport: stack.enter_context(Between(transport, (12000 + n * 6000, 15000 + n * 6000), way))
+                   for n, transport in enumerate(over)}
         for rate in (500,) if QUICK else (500, 1000):
-            spent, unclean = {way: [] for way in ways}, dict.fromkeys(ways, 0)
+            spent, unclean = {transport: [] for transport in over}, dict.fromkeys(over, 0)
+            received = {transport: [] for transport in over}
             for turn in range(turns):
-                for way in ways if turn % 2 else ways[::-1]:
-                    before = targets[way].cpu()
-                    report = load(targets[way], rate, rate, 0.2, "--no-media")
-                    spent[way].append((targets[way].cpu() - before) / rate * 1e6)
-                    unclean[way] += rate - report["clean"]
-            # The first turn warms them up.
-            spent = {way: costs[1:] for way, costs in spent.items()}
+                for transport in over if turn % 2 else over[::-1]:
+                    target = targets[transport]
+                    before = target.cpu(), way.receiving()
+                    report = load(target, rate, rate, 0.2, "--no-media")
+                    # The first turn warms them up.
+                    if turn > 0:
+                        spent[transport].append((target.cpu() - before[0]) / rate * 1e6)
+                        received[transport].append((way.receiving() - before[1]) / rate * 1e6)
+                    unclean[transport] += rate - report["clean"]
             udp = statistics.median(spent["udp"])
-            for way in ways:
-                ratios = [mine / other for mine, other in zip(spent[way], spent["udp"])]
+            for transport in over:
+                ratios = [mine / other for mine, other in zip(spent[transport], spent["udp"])]
                 low, ratio, high = statistics.quantiles(ratios, n=4)
-                cost = statistics.median(spent[way])
-                rows.append([way.upper(), rate, f"{cost:.0f}", f"{ratio:.2f}", f"{low:.2f} to {high:.2f}", unclean[way]])
-                record("CPU per call, outgoing side", f"{rate} cps over {way}, median of turns", "us", cost, "UDP", udp)
-    table(f"Transports: the same call, incoming over UDP, outgoing over one connection that stays; {turns - 1} turns",
-          ["outgoing over", "calls/s", "CPU us/call", "of UDP", "half of the turns", "not clean"], rows)
+                cost = statistics.median(spent[transport])
+                rows.append([transport.upper(), rate, f"{cost:.0f}", f"{statistics.median(received[transport]):.0f}",
+                             f"{ratio:.2f}", f"{low:.2f} to {high:.2f}", unclean[transport]])
+                record(f"CPU per call, outgoing side, {way.name}", f"{rate} cps over {transport}, median of turns",
+                       "us", cost, "UDP", udp)
+    table(f"Transports, {way.name}: the same call, incoming over UDP, outgoing over one connection that stays; "
+          f"{turns - 1} turns",
+          ["outgoing over", "calls/s", "CPU us/call", "of them kernel's receiving", "of UDP", "half of the turns",
+           "not clean"], rows)
 
 
 OPTIONS = (f"OPTIONS sip:{IP} SIP/2.0\r\nVia: SIP/2.0/TLS {IP};branch=z9hG4bKidle;rport\r\nMax-Forwards: 70\r\n"
@@ -694,6 +715,11 @@ def handshakes():
            "max us"], rows)
 
 
+def stopped(*_):
+    """Who is told to stop ends what was started, namespaces among it."""
+    raise SystemExit("compare: stopped")
+
+
 def main():
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
                             cwd=ROOT).stdout.strip()
@@ -701,6 +727,7 @@ def main():
     print(f"commit {commit}; {os.cpu_count()} cores, {model}; Linux {platform.release()}; "
           f"load average {os.getloadavg()[0]:.1f}", flush=True)
     go_ahead(os.getpid())
+    signal.signal(signal.SIGTERM, stopped)
     try:
         for part in (media, srtp, secured, signalling, transports, tls, handshakes):
             known = "media srtp secured signalling transports tls handshakes"
@@ -708,6 +735,9 @@ def main():
                 part()
         print(f"appended to {RESULTS.relative_to(ROOT)}; load average {os.getloadavg()[0]:.1f}")
     finally:
+        # Also what had not come up when something failed.
+        for process in STARTED:
+            end(process)
         shutil.rmtree(SCRATCH, ignore_errors=True)
 
 
