@@ -10,6 +10,7 @@ use crate::disk::open::OpenCalls;
 use crate::disk::scribe::{OnFull, Scribe, ScribeThread, Sink};
 use crate::disk::segment::Segments;
 use crate::gate::{Doors, Exposition, Gate, ShardCounters};
+use crate::io::heap::Heap;
 use crate::io::mesh::{Mesh, ShardMesh};
 use crate::io::pin;
 use crate::io::port::Ports;
@@ -441,12 +442,14 @@ fn turn(
     mut outbox: Outbox,
     ready: Sender<()>,
 ) -> Result<(), Fault> {
+    let mut heap = Heap::default();
     io.submit(&mut inbox, &mut outbox)?;
     drop(ready);
     while !shard.is_drained() {
         let now = io.wait(shard.next_deadline(), &mut inbox)?;
         shard.step(now, &mut inbox, &mut outbox);
         io.submit(&mut inbox, &mut outbox)?;
+        heap.look(shard.media().counters.dtls_handshakes.get(), now.mono);
     }
     Ok(())
 }

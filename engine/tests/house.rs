@@ -48,7 +48,16 @@ fn every_arrow_points_down() {
 
 #[test]
 fn floors_below_engine_do_no_io() {
-    let impure = ["tokio", "libc", "socket2", "io-uring", "mimalloc", "hickory-resolver", "axum"];
+    let impure = [
+        "tokio",
+        "libc",
+        "socket2",
+        "io-uring",
+        "mimalloc",
+        "libmimalloc-sys",
+        "hickory-resolver",
+        "axum",
+    ];
     for member in members() {
         let manifest = manifest(&member);
         let name = manifest["package"]["name"].as_str().expect("a name");

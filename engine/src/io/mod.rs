@@ -12,6 +12,7 @@ mod buffers;
 mod contract;
 pub mod epoll;
 mod errors;
+pub(crate) mod heap;
 mod journal;
 pub mod layout;
 mod leaving;
