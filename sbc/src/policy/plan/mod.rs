@@ -5,6 +5,7 @@
 //! published as a whole, so that a decision uses one generation of every deck.
 
 mod circumstances;
+mod packed;
 mod select;
 mod trace;
 
