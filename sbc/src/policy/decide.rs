@@ -422,27 +422,24 @@ fn endpoints(
     out: &mut Expanded,
 ) -> Result<(), Question> {
     let Expanded { candidates, stale, .. } = out;
-    let mut push = |endpoint, number| {
+    let mut push = |endpoint| {
+        let number = number.clone();
         let (trunk, buy, beside, redirected) = (index, None, false, false);
         let out = facts.outages.has(index, endpoint);
         candidates.push(Candidate { trunk, endpoint, number, buy, beside, redirected, out });
     };
-    if let [Target::Address(address)] = *trunk.endpoints {
-        push(address, number);
-        return Ok(());
-    }
-    let interface = image.interfaces.get(usize::from(trunk.interface));
-    let ipv6 = interface.is_some_and(|i| i.sip.is_ipv6());
     for endpoint in &trunk.endpoints {
         match endpoint {
-            Target::Address(address) => push(*address, number.clone()),
+            Target::Address(address) => push(*address),
             Target::Name(query) => {
                 let Some(found) = facts.names.get(query, facts.now.mono) else {
                     return Err(Question::Resolve(query.clone()));
                 };
                 *stale |= found.stale;
+                let interface = image.interfaces.get(usize::from(trunk.interface));
+                let ipv6 = interface.is_some_and(|i| i.sip.is_ipv6());
                 let tried = next_hop::addresses(query, found.hops, ipv6, facts.draw);
-                tried.into_iter().for_each(|address| push(address, number.clone()));
+                tried.into_iter().for_each(&mut push);
             }
         }
     }
