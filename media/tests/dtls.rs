@@ -37,14 +37,7 @@ fn a_library_that_warms_up_has_done_all_of_a_handshake() {
 fn what_is_lost_is_sent_again() {
     for role in [Role::Active, Role::Passive] {
         let mut link = Link::agreed(role);
-        let mut dice = 1u32;
-        for _ in 0..100 {
-            link.shake(|_| {
-                dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (dice >> 16).is_multiple_of(4)
-            });
-            link.pass(1_000);
-        }
+        link.shake_with_losses();
         assert_eq!(link.secured(), 2, "{role:?}");
         assert!(link.carry(&voice(1)).is_ok());
     }

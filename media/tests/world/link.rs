@@ -115,6 +115,18 @@ impl Link {
         }
     }
 
+    /// The same for a hundred seconds, in which every fourth datagram is lost.
+    pub fn shake_with_losses(&mut self) {
+        let mut dice = 1u32;
+        for _ in 0..100 {
+            self.shake(|_| {
+                dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (dice >> 16).is_multiple_of(4)
+            });
+            self.pass(1_000);
+        }
+    }
+
     pub fn pass(&mut self, ms: u64) {
         self.near.pass(ms);
         self.far.pass(ms);
