@@ -247,7 +247,8 @@ impl Streams {
                 connection.account.by = Some(self.agreed);
             }
             let (queued, paused) = (connection.queued() as u64, !connection.listens());
-            if queued > 0 {
+            // What waits for company is not what the far end does not take.
+            if queued > 0 && !connection.is_patient() {
                 let port = connection.ends().0;
                 let place = self.listeners.iter().position(|listener| listener.port == port);
                 if let Some((bytes, pauses)) = place.and_then(|place| waits.get_mut(place)) {
