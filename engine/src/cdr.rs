@@ -70,8 +70,8 @@ fn call((home, key): (u8, Key)) -> Value {
 }
 
 /// Every stage of the decision, a line each.
-fn why(sealed: &[u8]) -> Value {
-    Record::open(sealed).map_or(json!([]), |record| json!(record.lines().collect::<Vec<_>>()))
+fn why(record: &[u8]) -> Value {
+    Record::open(record).map_or(json!([]), |record| json!(record.lines().collect::<Vec<_>>()))
 }
 
 /// What a plan decided, and what it came to.

@@ -791,7 +791,7 @@ fn the_trace_says_what_was_measured() {
     // What a call keeps is what was looked at; both read back by name.
     let mut kept = Kept::default();
     assert!(matches!(decide_with(&image, &call.facts(), &mut kept), Decision::Route(_)));
-    let record = Record::open(&kept.seal(&image, &mut Vec::new())).expect("a record");
+    let record = Record::open(&kept.to_bytes(&image, &mut Vec::new())).expect("a record");
     assert_eq!(record, kept.record(&image));
     let text = record.to_string();
     assert!(text.contains("quality   v1               asr 20.0 % of 500 calls\n"), "{text}");

@@ -196,7 +196,7 @@ pub struct Cdr {
     pub released_by: Party,
     /// What a plan decided; `None` for routes without one.
     pub taken: Option<Taken>,
-    /// Why it went where it went: a sealed [`crate::policy::plan::Record`]; empty when nothing was decided.
+    /// Why it went where it went: a [`crate::policy::plan::Record`]; empty when nothing was decided.
     pub why: Arc<[u8]>,
     /// The CDR of the call that one of its legs became part of; this one goes on for as long as that leg.
     pub transferred_to: Option<CdrId>,
@@ -427,7 +427,7 @@ pub(crate) mod tests {
             reason: b"caller_hung_up".as_slice().into(),
             released_by: Party::Caller,
             taken: Some(crate::billing::quote::tests::taken()),
-            why: b"sealed".as_slice().into(),
+            why: b"reasons".as_slice().into(),
             attempts: vec![Attempt {
                 trunk: b"out".as_slice().into(),
                 endpoint: "[2001:db8::1]:5060".parse().unwrap(),

@@ -448,7 +448,7 @@ pub(crate) fn route(call: &mut Call, core: &mut Core, turn: &mut Turn) {
     core.heard.clear();
     let decision = decide_with(&core.image, &facts, &mut core.heard);
     if !matches!(decision, Decision::Need(_)) {
-        call.cdr.why = core.heard.seal(&core.image, turn.plain);
+        call.cdr.why = core.heard.to_bytes(&core.image, turn.plain);
         turn.events.push(Event::Why { id: call.id(), record: call.cdr.why.clone() });
     }
     match decision {

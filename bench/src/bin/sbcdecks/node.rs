@@ -123,7 +123,7 @@ impl Node {
             let (heard, scratch) = &mut *self.reasons.borrow_mut();
             heard.clear();
             let decision = decide_with(&self.image, &facts, heard);
-            black_box(heard.seal(&self.image, scratch));
+            black_box(heard.to_bytes(&self.image, scratch));
             decision
         } else {
             decide(&self.image, &facts)

@@ -11,13 +11,13 @@ use crate::quality::Measure;
 use crate::refusal::Refusal;
 use base::cases;
 use base::money::{Currency, Decimal, NANO_PLACES};
-use base::record::{self, Plain, Unreadable};
+use base::record::{Plain, Unreadable};
 use core::fmt;
 use routing_trie::Digits;
 use std::sync::Arc;
 
 /// Version of a record's layout.
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 /// Room for a name, mostly.
 const ROOM: usize = 24;
 /// The most steps a call keeps.
@@ -255,19 +255,18 @@ impl<const ALL: bool> Heard<ALL> {
     }
 
     /// The same as bytes: see [`Record::open`]. They are written in `scratch`, behind what is there.
-    pub fn seal(&self, image: &Image, scratch: &mut Vec<u8>) -> Arc<[u8]> {
+    pub fn to_bytes(&self, image: &Image, scratch: &mut Vec<u8>) -> Arc<[u8]> {
         let at = scratch.len();
-        record::seal_with(VERSION, scratch, |out| {
-            let head = (self.numbers, image.routing.currency);
-            write(head, &self.steps, |_, subject| subject.name(image), out);
-        });
-        let sealed = scratch.get(at..).unwrap_or_default().into();
+        let head = (self.numbers, image.routing.currency);
+        write(head, &self.steps, |_, subject| subject.name(image), scratch);
+        let bytes = scratch.get(at..).unwrap_or_default().into();
         scratch.truncate(at);
-        sealed
+        bytes
     }
 }
 
-/// Writes a record: the steps, and behind them the name each of them brings.
+/// Writes a record: its version, the steps, and behind them the name each of them brings. It has no checksum:
+/// records of calls and frames of CDRs, which it lies in, have.
 fn write<'n>(
     head: (Numbers, Currency),
     steps: &[u8],
@@ -276,7 +275,7 @@ fn write<'n>(
 ) {
     let (each, _) = steps.as_chunks::<STEP>();
     out.reserve(steps.len() + each.len() * ROOM);
-    head.put(out);
+    (VERSION, head).put(out);
     (each.len() as u32).put(out);
     out.extend_from_slice(steps);
     for (place, step) in each.iter().enumerate() {
@@ -300,9 +299,10 @@ pub struct Record {
 }
 
 impl Record {
-    /// Reads what [`Heard::seal`] wrote.
-    pub fn open(bytes: &[u8]) -> Result<Record, Unreadable> {
-        record::open(VERSION, bytes).map(|(record, _)| record)
+    /// Reads what [`Heard::to_bytes`] wrote.
+    pub fn open(mut bytes: &[u8]) -> Result<Record, Unreadable> {
+        let record = Plain::take(&mut bytes)?;
+        if bytes.is_empty() { Ok(record) } else { Err(Unreadable::Value) }
     }
 
     /// A line for each step.
@@ -425,6 +425,10 @@ impl Plain for Record {
         write((self.numbers, self.currency), &steps, name, out);
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
+        let version = u16::take(from)?;
+        if version != VERSION {
+            return Err(Unreadable::Version(version));
+        }
         let (numbers, currency) = Plain::take(from)?;
         let packed: Vec<Packed> = Plain::take(from)?;
         let mut brought: Vec<(Subject, Box<str>)> = Vec::new();
@@ -486,9 +490,12 @@ mod tests {
         };
         let mut bytes = Vec::new();
         record.put(&mut bytes);
-        assert_eq!(Record::take(&mut bytes.as_slice()), Ok(record));
+        assert_eq!(Record::open(&bytes), Ok(record));
         for len in 0..bytes.len() {
-            assert!(Record::take(&mut &bytes[..len]).is_err(), "cut at {len}");
+            assert!(Record::open(&bytes[..len]).is_err(), "cut at {len}");
         }
+        assert_eq!(Record::open(&[&bytes[..], &[0]].concat()), Err(Unreadable::Value));
+        bytes[0] ^= 1;
+        assert_eq!(Record::open(&bytes), Err(Unreadable::Version(VERSION ^ 1)));
     }
 }
