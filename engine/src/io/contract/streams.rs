@@ -5,7 +5,6 @@ use super::*;
 both_drivers! {
     streams_carry_whole_messages_both_ways
     a_peer_is_dialled_once_and_its_answers_are_heard
-    a_trying_leaves_in_company_or_soon
     what_no_connection_takes_comes_back
     streams_that_are_not_sip_are_closed
     a_connection_belongs_to_one_shard
@@ -112,40 +111,6 @@ fn a_peer_is_dialled_once_and_its_answers_are_heard<D: Driver>() {
     assert_eq!(heard, [(to, message("answer"))]);
     callee.set_nonblocking(true).unwrap();
     assert!(callee.accept().is_err(), "one connection serves all");
-}
-
-fn a_trying_leaves_in_company_or_soon<D: Driver>() {
-    let mut bench = Bench::<D>::new(&specs(1, Role::Stream(Transport::Tcp)));
-    let mut peer = connect(bench.local[0]);
-    let local = peer.local_addr().unwrap();
-    peer.write_all(&message("first")).unwrap();
-    turns(&mut bench, |heard, _| heard.len() == 1);
-    let (trying, ringing) = (b"SIP/2.0 100 Trying\r\n\r\n", b"SIP/2.0 180 Ringing\r\n\r\n");
-    peer.set_nonblocking(true).unwrap();
-    bench.text(0, local, trying);
-    bench.submit();
-    let alone = peer.read(&mut [0; 64]).unwrap_err();
-    assert_eq!(alone.kind(), std::io::ErrorKind::WouldBlock, "it waits");
-    bench.text(0, local, ringing);
-    bench.submit();
-    let both = [&trying[..], &ringing[..]].concat();
-    assert_eq!(hear(&mut bench, &mut peer, both.len()), both);
-    // Alone it has the driver wake for it.
-    bench.text(0, local, trying);
-    bench.submit();
-    assert_eq!(hear(&mut bench, &mut peer, trying.len()), trying);
-}
-
-/// Turns until a peer that does not block has heard so much, for at most two seconds.
-fn hear<D: Driver>(bench: &mut Bench<D>, peer: &mut TcpStream, len: usize) -> Vec<u8> {
-    let (mut heard, mut some, begun) = (Vec::new(), [0; 256], mono());
-    while heard.len() < len && mono().since(begun) < Duration::from_secs(2) {
-        match peer.read(&mut some) {
-            Ok(read) => heard.extend_from_slice(&some[..read]),
-            Err(_) => bench.turn(2_000),
-        }
-    }
-    heard
 }
 
 fn what_no_connection_takes_comes_back<D: Driver>() {

@@ -52,8 +52,6 @@ pub(super) struct Connection {
     fed: VecDeque<u64>,
     /// It is listed among those that have something to send.
     is_listed: bool,
-    /// The one message it has to send waits for company.
-    is_patient: bool,
     /// We began it.
     dialled: bool,
     /// It was dialled and is not there yet.
@@ -128,7 +126,6 @@ impl Connection {
             },
             fed: VecDeque::new(),
             is_listed: false,
-            is_patient: false,
             dialled: false,
             dialling: false,
             queue: VecDeque::new(),
@@ -237,10 +234,9 @@ impl Connection {
         input | out
     }
 
-    /// Whether it has something to send that does not wait for company.
+    /// Whether it has something to send.
     pub(super) fn waits(&self) -> bool {
-        let has_messages = !self.queue.is_empty() && !self.is_patient;
-        self.wire.pending() > 0 || (has_messages && self.wire.is_open())
+        self.wire.pending() > 0 || (!self.queue.is_empty() && self.wire.is_open())
     }
 
     /// Whether what comes is wanted now. What waits for a handshake to be over does not stop it.
@@ -283,23 +279,12 @@ impl Connection {
         }
         self.queued += bytes.len();
         self.queue.push_back(bytes.into());
-        self.is_patient = false;
         true
     }
 
     /// Lists it among those that have something to send; whether it was not.
     pub(super) fn list(&mut self) -> bool {
         !std::mem::replace(&mut self.is_listed, true)
-    }
-
-    /// Lets the message that was queued last wait for the next, unless there is one it can go with. Whether it waits.
-    pub(super) fn linger(&mut self) -> bool {
-        self.is_patient = !self.is_listed && self.queue.len() == 1 && self.wire.pending() == 0;
-        self.is_patient
-    }
-
-    pub(super) fn is_patient(&self) -> bool {
-        self.is_patient
     }
 
     /// Forgets requests that the far end has.
@@ -333,7 +318,7 @@ impl Connection {
 
     /// Sends what waits, as far as the kernel takes it.
     pub(super) fn write(&mut self) -> io::Result<()> {
-        (self.is_listed, self.is_patient) = (false, false);
+        self.is_listed = false;
         if self.dialling {
             return Ok(());
         }
@@ -392,7 +377,7 @@ impl Connection {
     /// What it says next, for somebody else to give to the kernel: the bytes stay where they are until
     /// [`Connection::said`].
     pub(super) fn say(&mut self) -> io::Result<&[u8]> {
-        (self.is_listed, self.is_patient) = (false, false);
+        self.is_listed = false;
         self.wire.prepare()?;
         self.feed()?;
         Ok(self.wire.leaving())

@@ -14,7 +14,6 @@ mod counters;
 mod dial;
 mod identity;
 mod lane;
-mod patience;
 mod ring;
 mod terms;
 mod tls;
@@ -37,7 +36,6 @@ use connection::{BATCH, Connection};
 use counters::Ended;
 use lane::Lane;
 use node::{Letter, PortSpec, Role};
-use patience::Patience;
 use ring::Ring;
 use sbc::policy::Transport;
 use sbc::signal::PING;
@@ -109,8 +107,6 @@ pub(crate) struct Streams {
     waiting: usize,
     /// Connections that were given messages in this turn.
     listed: Vec<u32>,
-    /// Connections that were given nothing but what may wait for company.
-    patience: Patience,
     /// The time this turn has for setting connections up.
     lane: Lane,
     /// The epoll may have something.
@@ -221,7 +217,6 @@ impl Streams {
             unproven: VecDeque::new(),
             waiting: 0,
             listed: Vec::new(),
-            patience: Patience::default(),
             lane: Lane::default(),
             ready: true,
             swept: Instant(0),
@@ -270,8 +265,7 @@ impl Streams {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let waits = !self.connections.is_empty() || !self.burdened.is_empty();
         let waits = waits || self.listeners.iter().any(|l| l.paused);
-        let sweep = waits.then(|| self.swept + SWEEP);
-        sweep.into_iter().chain(self.patience.ends()).min()
+        waits.then(|| self.swept + SWEEP)
     }
 
     /// Takes what happened: whole messages, and messages that could not be sent, as letters. `sets_up`: this is
@@ -291,7 +285,6 @@ impl Streams {
             self.sweep(now);
         }
         self.close_overdue(now, counters);
-        self.hurry(now);
         letters.append(&mut self.letters);
         counters.streams.set(self.connections.len() as u64);
     }
@@ -344,8 +337,6 @@ impl Streams {
                 connection.account.said += u32::from(is_message);
                 if connection.queued() >= BATCH {
                     self.write(id, counters);
-                } else if patience::may_wait(bytes) && connection.linger() {
-                    self.patience.wait(id, now);
                 } else if connection.list() {
                     self.listed.push(id);
                 }

@@ -247,8 +247,7 @@ impl Streams {
                 connection.account.by = Some(self.agreed);
             }
             let (queued, paused) = (connection.queued() as u64, !connection.listens());
-            // What waits for company is not what the far end does not take.
-            if queued > 0 && !connection.is_patient() {
+            if queued > 0 {
                 let port = connection.ends().0;
                 let place = self.listeners.iter().position(|listener| listener.port == port);
                 if let Some((bytes, pauses)) = place.and_then(|place| waits.get_mut(place)) {
