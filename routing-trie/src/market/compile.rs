@@ -5,7 +5,7 @@
 
 use super::{
     Alternative, BLOCKED, Bid, Entry, LAST, LIST, List, Listed, MAX_VENDORS, Market, NoMarket,
-    Offers, Place, Tariff,
+    Offers, Tariff,
 };
 use crate::build::Builder;
 use crate::deck::{self, Code};
@@ -36,22 +36,24 @@ impl Market {
             (0..offers.alternatives.len() as u32).map(|offer| offers.least(offer)).collect();
         let mut lists = Lists::new(&least);
         let mut path = Path::new(vendors.len());
-        let mut builder = Builder::new();
+        let (mut listed, mut placed) = (Builder::new(), Builder::new());
         let mut places = Vec::with_capacity(codes.len());
         for (place, &code) in codes.iter().enumerate() {
             let here = rows_at[place] as usize..rows_at[place + 1] as usize;
             let (who, what) = (&row_vendors[here.clone()], &row_offers[here]);
             let list = lists.add(path.enter(code, who, what))?;
-            places.push(Place { list, rows: rows_at[place] });
+            listed.insert(code.digits(), list).map_err(|_| NoMarket::Size)?;
+            places.push(rows_at[place]);
             let place = u32::try_from(place).map_err(|_| NoMarket::Size)?;
-            builder.insert(code.digits(), place).map_err(|_| NoMarket::Size)?;
+            placed.insert(code.digits(), place).map_err(|_| NoMarket::Size)?;
         }
         let Lists { lists, .. } = lists;
         let vendors = vendors.len();
         Ok(Market {
-            codes: builder.build(),
-            places,
+            listed: listed.build(),
             lists,
+            codes: placed.build(),
+            places,
             row_vendors,
             row_offers,
             offers,

@@ -2,11 +2,10 @@
 //!
 //! Reading checks all of it: whatever a disk did, a look-up stays within what is there.
 
-use super::{Alternative, BLOCKED, LAST, List, Listed, Market, Offers, Place, Tariff};
+use super::{Alternative, BLOCKED, LAST, List, Listed, Market, Offers, Tariff};
 use crate::image::Image;
 use base::record::{Plain, Unreadable};
 
-base::plain!(struct Place { list, rows });
 base::plain!(struct Listed { least_nano, offer, vendor, varies });
 base::plain!(struct Alternative { expected_nano, rate, profile });
 
@@ -62,9 +61,10 @@ impl Offers {
 
 impl Plain for Market {
     fn put(&self, out: &mut Vec<u8>) {
+        self.listed.put(out);
+        self.lists.put(out);
         self.codes.put(out);
         self.places.put(out);
-        self.lists.put(out);
         self.row_vendors.put(out);
         self.row_offers.put(out);
         self.offers.put(out);
@@ -72,9 +72,10 @@ impl Plain for Market {
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
         let market = Market {
+            listed: Plain::take(from)?,
+            lists: Plain::take(from)?,
             codes: Plain::take(from)?,
             places: Plain::take(from)?,
-            lists: Plain::take(from)?,
             row_vendors: Plain::take(from)?,
             row_offers: Plain::take(from)?,
             offers: Plain::take(from)?,
@@ -93,12 +94,15 @@ impl Market {
             known(bid.vendor) && self.offers.least(bid.offer) == Some((bid.least_nano, bid.varies))
         };
         let whole = |list: &List| list.bids.iter().take(list.len as usize).all(is_so);
+        let mut has_lists = true;
+        self.listed.each(|_, list| has_lists &= (list as usize) < self.lists.len());
         self.row_offers.len() == rows
             && self.codes.len() == self.places.len()
             && self.vendors <= super::MAX_VENDORS
-            && self.places.iter().all(|p| (p.list as usize) < self.lists.len())
-            && self.places.is_sorted_by_key(|p| p.rows)
-            && self.places.last().is_none_or(|p| p.rows as usize <= rows)
+            && self.listed.len() == self.codes.len()
+            && has_lists
+            && self.places.is_sorted()
+            && self.places.last().is_none_or(|begin| *begin as usize <= rows)
             && self.lists.iter().all(whole)
             && self.row_vendors.iter().all(|v| known(*v))
             && self.row_offers.iter().all(|o| self.offers.has(*o))

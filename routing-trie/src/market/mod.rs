@@ -1,9 +1,10 @@
 //! A market: the decks of all vendors merged into one immutable image, for one moment.
 //!
-//! A trie over every code of any vendor leads to a place; a place has the short list of the cheapest
-//! offers for its numbers, made ahead, and the rows that stand exactly there. A decision reads the list;
-//! when filters exhaust it, or cheaper times of day make its order uncertain, it gathers all vendors'
-//! longest codes from the rows on the way. Lists and rates are kept once each.
+//! A trie over every code of any vendor leads to the short list of the cheapest offers for its numbers,
+//! made ahead. A decision reads the list; when filters exhaust it, or cheaper times of day make its order
+//! uncertain, it gathers all vendors' longest codes: another trie over the same codes leads to places, and a
+//! place has the rows that stand exactly there. So the list, which nearly every call wants, is one step away.
+//! Lists and rates are kept once each.
 //!
 //! What rows cost is compared at one call duration and in one currency, chosen by the caller.
 
@@ -104,22 +105,19 @@ pub struct Offers {
 /// Everything that can be bought at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Market {
-    codes: Image,
-    places: Vec<Place>,
+    /// Every code, with its list.
+    listed: Image,
     lists: Vec<List>,
+    /// The same codes, with their places: in order.
+    codes: Image,
+    /// Where the rows of each place begin; they end where the next place's begin.
+    places: Vec<u32>,
     row_vendors: Vec<u16>,
     row_offers: Vec<u32>,
     offers: Offers,
     vendors: usize,
     /// Alternatives that came by replacing decks since it was compiled.
     adopted: u32,
-}
-
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-struct Place {
-    list: u32,
-    /// Where its rows begin; they end where the next place's begin.
-    rows: u32,
 }
 
 /// Bids stand in their list, so that reading one is reading two or three neighbouring lines of memory.
@@ -212,7 +210,7 @@ impl Market {
     /// The short list for a number: empty when nobody carries it.
     #[inline]
     pub fn shortlist(&self, number: Digits) -> Shortlist<'_> {
-        self.shortlist_at(self.codes.lookup(number))
+        self.shortlist_at(self.listed.lookup(number))
     }
 
     /// The short list for a number, and what a tariff has for it: sooner than one after the other.
@@ -222,14 +220,14 @@ impl Market {
         tariff: &Tariff,
         number: Digits,
     ) -> (Shortlist<'_>, Option<(usize, u32)>) {
-        let [place, price] = self.codes.lookup_both(&tariff.codes, number);
-        (self.shortlist_at(place), price)
+        let [list, price] = self.listed.lookup_both(&tariff.codes, number);
+        (self.shortlist_at(list), price)
     }
 
     #[inline]
     fn shortlist_at(&self, found: Option<(usize, u32)>) -> Shortlist<'_> {
-        let found = found.and_then(|(_, place)| {
-            let list = self.lists.get(self.places.get(place as usize)?.list as usize)?;
+        let found = found.and_then(|(_, list)| {
+            let list = self.lists.get(list as usize)?;
             let bids = list.bids.get(..list.len as usize)?;
             Some(Shortlist { bids, beyond_nano: list.beyond_nano })
         });
@@ -258,7 +256,7 @@ impl Market {
     }
 
     fn rows_of(&self, place: usize) -> Range<usize> {
-        let begin = |place: usize| self.places.get(place).map(|p| p.rows as usize);
+        let begin = |place: usize| self.places.get(place).map(|rows| *rows as usize);
         begin(place).unwrap_or(0)..begin(place + 1).unwrap_or(self.row_vendors.len())
     }
 
@@ -280,9 +278,10 @@ impl Market {
     /// Where what a look-up reads lies in memory, for who wants to keep it there.
     pub fn extents(&self) -> impl Iterator<Item = Range<*const u8>> {
         let own = [
+            self.listed.as_bytes().as_ptr_range(),
+            extent(&self.lists),
             self.codes.as_bytes().as_ptr_range(),
             extent(&self.places),
-            extent(&self.lists),
             extent(&self.row_vendors),
             extent(&self.row_offers),
         ];
@@ -291,9 +290,10 @@ impl Market {
 
     /// Bytes held, rates included.
     pub fn bytes(&self) -> usize {
-        self.codes.as_bytes().len()
-            + self.places.len() * size_of::<Place>()
+        self.listed.as_bytes().len()
             + self.lists.len() * size_of::<List>()
+            + self.codes.as_bytes().len()
+            + self.places.len() * size_of::<u32>()
             + self.row_vendors.len() * (size_of::<u16>() + size_of::<u32>())
             + self.offers.bytes()
     }

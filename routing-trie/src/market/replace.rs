@@ -2,9 +2,10 @@
 //! are made anew only where the vendor's offer is another one and comes near the list.
 
 use super::compile::{Gatherer, Lists, NONE, Path};
-use super::{Alternative, BLOCKED, Entry, LAST, List, Market, NoMarket, Offers, Place};
+use super::{Alternative, BLOCKED, Entry, LAST, List, Market, NoMarket, Offers};
 use crate::build::Builder;
 use crate::deck::{self, Code};
+use crate::image::Image;
 use crate::rate::Rate;
 use core::ops::Range;
 use std::collections::HashMap;
@@ -25,20 +26,26 @@ impl Market {
         let mut gatherer = Gatherer::default();
         let own = gatherer.read(entry, at, call_ms)?;
         let table = self.table(vendor, &own, Adopting::new(&self.offers, &gatherer.offers))?;
-        let (lists, places) = self.lists_for(vendor, &table)?;
+        let (lists, list_of) = self.lists_for(vendor, &table)?;
+        let listed = trie(&table.codes, list_of)?;
         let codes = match table.codes_changed {
             false => self.codes.clone(),
-            true => {
-                let mut builder = Builder::new();
-                for (place, code) in (0u32..).zip(&table.codes) {
-                    builder.insert(code.digits(), place).map_err(|_| NoMarket::Size)?;
-                }
-                builder.build()
-            }
+            true => trie(&table.codes, 0..)?,
         };
+        let places = table.steps.iter().map(|step| step.rows).collect();
         let Table { row_vendors, row_offers, offers, adopted, .. } = table;
         let (vendors, adopted) = (self.vendors, self.adopted.saturating_add(adopted));
-        Ok(Market { codes, places, lists, row_vendors, row_offers, offers, vendors, adopted })
+        Ok(Market {
+            listed,
+            lists,
+            codes,
+            places,
+            row_vendors,
+            row_offers,
+            offers,
+            vendors,
+            adopted,
+        })
     }
 
     /// Whether most of its rates are of decks that were replaced: time to compile it anew.
@@ -84,7 +91,7 @@ impl Market {
             }
             table.codes_changed |= place.is_none();
             let rows = u32::try_from(table.row_vendors.len()).map_err(|_| NoMarket::Size)?;
-            table.steps.push(Step { place: place.map_or(NONE, |p| p as u32), rows, held });
+            table.steps.push(Step { is_new: place.is_none(), rows, held });
             table.codes.push(code);
             table.take(self, before);
             if let Some(offer) = is {
@@ -117,8 +124,8 @@ impl Market {
         codes
     }
 
-    /// Lists for the new rows, and the places that name them.
-    fn lists_for(&self, vendor: u16, table: &Table) -> Result<(Vec<List>, Vec<Place>), NoMarket> {
+    /// Lists for the new rows, and which of them each place has.
+    fn lists_for(&self, vendor: u16, table: &Table) -> Result<(Vec<List>, Vec<u32>), NoMarket> {
         let least: Vec<Option<(u64, bool)>> =
             (0..table.offers.alternatives.len() as u32).map(|o| table.offers.least(o)).collect();
         let cost = |offer: u32| Some(least.get(offer as usize).copied().flatten()?.0);
@@ -130,7 +137,7 @@ impl Market {
         let mut made = Lists::new(&least);
         let mut path = Path::new(self.vendors);
         let mut kept = Kept::new(&self.lists);
-        let mut places = Vec::with_capacity(table.steps.len());
+        let mut list_of = Vec::with_capacity(table.steps.len());
         for (at, step) in table.steps.iter().enumerate() {
             let Some(&code) = table.codes.get(at) else { break };
             let end = table.steps.get(at + 1).map_or(table.row_vendors.len(), |s| s.rows as usize);
@@ -138,22 +145,31 @@ impl Market {
             let who = table.row_vendors.get(rows.clone()).unwrap_or(&[]);
             let what = table.row_offers.get(rows).unwrap_or(&[]);
             let offers = path.enter(code, who, what);
-            let before = self.places.get(step.place as usize).map(|p| p.list);
-            let before = before.and_then(|l| Some((l, self.lists.get(l as usize)?)));
+            let before = self.listed.lookup(code.digits()).filter(|_| !step.is_new);
+            let before = before.and_then(|(_, l)| Some((l, self.lists.get(l as usize)?)));
             let list = match before.filter(|(_, list)| is_untouched(list, step.held)) {
                 Some((list, _)) => kept.keep(list),
                 None => NEW | made.add(offers)?,
             };
-            places.push(Place { list, rows: step.rows });
+            list_of.push(list);
         }
         // Those that were made stand behind those that were kept.
         let (mut lists, begin) = (kept.lists, kept.next);
         lists.extend(made.lists);
-        for place in places.iter_mut().filter(|p| p.list & NEW != 0) {
-            place.list = (place.list & !NEW) + begin;
+        for list in list_of.iter_mut().filter(|list| **list & NEW != 0) {
+            *list = (*list & !NEW) + begin;
         }
-        Ok((lists, places))
+        Ok((lists, list_of))
     }
+}
+
+/// Codes with a value each.
+fn trie(codes: &[Code], values: impl IntoIterator<Item = u32>) -> Result<Image, NoMarket> {
+    let mut builder = Builder::new();
+    for (code, value) in codes.iter().zip(values) {
+        builder.insert(code.digits(), value).map_err(|_| NoMarket::Size)?;
+    }
+    Ok(builder.build())
 }
 
 /// Marks a list that was made, until it has its number. There are fewer lists than codes of one image.
@@ -199,8 +215,8 @@ struct Table {
 
 /// A place of the new market.
 struct Step {
-    /// Its place in the old one, or [`NONE`].
-    place: u32,
+    /// The old one had no such code.
+    is_new: bool,
     /// Where its rows begin.
     rows: u32,
     /// What the vendor offered for its numbers, and offers now; or [`NONE`].
