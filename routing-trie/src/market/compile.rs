@@ -9,6 +9,7 @@ use super::{
 };
 use crate::build::Builder;
 use crate::deck::{self, Code};
+use crate::image::Image;
 use crate::rate::{Rate, Terms};
 use base::money::{Ratio, Rounding};
 use std::collections::HashMap;
@@ -30,29 +31,26 @@ impl Market {
             vendors.iter().map(|v| gatherer.read(v, at, call_ms)).collect::<Result<_, _>>()?;
         let offers = gatherer.offers;
         let codes = union(&decks);
-        let (rows_at, row_vendors, row_offers) = rows(&decks, &codes)?;
+        let (mut places, row_vendors, row_offers) = rows(&decks, &codes)?;
         drop(decks);
         let least: Vec<Option<(u64, bool)>> =
             (0..offers.alternatives.len() as u32).map(|offer| offers.least(offer)).collect();
         let mut lists = Lists::new(&least);
         let mut path = Path::new(vendors.len());
-        let (mut listed, mut placed) = (Builder::new(), Builder::new());
-        let mut places = Vec::with_capacity(codes.len());
+        let mut list_of = Vec::with_capacity(codes.len());
         for (place, &code) in codes.iter().enumerate() {
-            let here = rows_at[place] as usize..rows_at[place + 1] as usize;
+            let here = places[place] as usize..places[place + 1] as usize;
             let (who, what) = (&row_vendors[here.clone()], &row_offers[here]);
-            let list = lists.add(path.enter(code, who, what))?;
-            listed.insert(code.digits(), list).map_err(|_| NoMarket::Size)?;
-            places.push(rows_at[place]);
-            let place = u32::try_from(place).map_err(|_| NoMarket::Size)?;
-            placed.insert(code.digits(), place).map_err(|_| NoMarket::Size)?;
+            list_of.push(lists.add(path.enter(code, who, what))?);
         }
+        // The last place ends where rows do.
+        places.pop();
         let Lists { lists, .. } = lists;
         let vendors = vendors.len();
         Ok(Market {
-            listed: listed.build(),
+            listed: trie(codes.iter().copied().zip(list_of))?,
             lists,
-            codes: placed.build(),
+            codes: trie(codes.iter().copied().zip(0..))?,
             places,
             row_vendors,
             row_offers,
@@ -67,12 +65,18 @@ impl Tariff {
     /// Compiles a deck for a moment.
     pub fn compile(entry: Entry, at: i64, call_ms: u64) -> Result<Tariff, NoMarket> {
         let mut gatherer = Gatherer::default();
-        let mut builder = Builder::new();
-        for (code, offer) in gatherer.read(&entry, at, call_ms)? {
-            builder.insert(code.digits(), offer).map_err(|_| NoMarket::Size)?;
-        }
-        Ok(Tariff { codes: builder.build(), offers: gatherer.offers })
+        let codes = trie(gatherer.read(&entry, at, call_ms)?)?;
+        Ok(Tariff { codes, offers: gatherer.offers })
     }
+}
+
+/// Codes with a value each.
+pub(super) fn trie(rows: impl IntoIterator<Item = (Code, u32)>) -> Result<Image, NoMarket> {
+    let mut builder = Builder::new();
+    for (code, value) in rows {
+        builder.insert(code.digits(), value).map_err(|_| NoMarket::Size)?;
+    }
+    Ok(builder.build())
 }
 
 /// Puts offers together, each once.

@@ -1,11 +1,9 @@
 //! Replacing one vendor's deck in a market. What the others offer is taken over as it stands; short lists
 //! are made anew only where the vendor's offer is another one and comes near the list.
 
-use super::compile::{Gatherer, Lists, NONE, Path};
+use super::compile::{Gatherer, Lists, NONE, Path, trie};
 use super::{Alternative, BLOCKED, Entry, LAST, List, Market, NoMarket, Offers};
-use crate::build::Builder;
 use crate::deck::{self, Code};
-use crate::image::Image;
 use crate::rate::Rate;
 use core::ops::Range;
 use std::collections::HashMap;
@@ -27,10 +25,10 @@ impl Market {
         let own = gatherer.read(entry, at, call_ms)?;
         let table = self.table(vendor, &own, Adopting::new(&self.offers, &gatherer.offers))?;
         let (lists, list_of) = self.lists_for(vendor, &table)?;
-        let listed = trie(&table.codes, list_of)?;
+        let listed = trie(table.codes.iter().copied().zip(list_of))?;
         let codes = match table.codes_changed {
             false => self.codes.clone(),
-            true => trie(&table.codes, 0..)?,
+            true => trie(table.codes.iter().copied().zip(0..))?,
         };
         let places = table.steps.iter().map(|step| step.rows).collect();
         let Table { row_vendors, row_offers, offers, adopted, .. } = table;
@@ -161,15 +159,6 @@ impl Market {
         }
         Ok((lists, list_of))
     }
-}
-
-/// Codes with a value each.
-fn trie(codes: &[Code], values: impl IntoIterator<Item = u32>) -> Result<Image, NoMarket> {
-    let mut builder = Builder::new();
-    for (code, value) in codes.iter().zip(values) {
-        builder.insert(code.digits(), value).map_err(|_| NoMarket::Size)?;
-    }
-    Ok(builder.build())
 }
 
 /// Marks a list that was made, until it has its number. There are fewer lists than codes of one image.
