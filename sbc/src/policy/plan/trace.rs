@@ -257,30 +257,28 @@ impl<const ALL: bool> Heard<ALL> {
     /// The same as bytes: see [`Record::open`]. They are written in `scratch`, behind what is there.
     pub fn to_bytes(&self, image: &Image, scratch: &mut Vec<u8>) -> Arc<[u8]> {
         let at = scratch.len();
-        let head = (self.numbers, image.routing.currency);
-        write(head, &self.steps, |_, subject| subject.name(image), scratch);
+        self.write(image.routing.currency, |subject| subject.name(image), scratch);
         let bytes = scratch.get(at..).unwrap_or_default().into();
         scratch.truncate(at);
         bytes
     }
-}
 
-/// Writes a record: its version, the steps, and behind them the name each of them brings. It has no checksum:
-/// records of calls and frames of CDRs, which it lies in, have.
-fn write<'n>(
-    head: (Numbers, Currency),
-    steps: &[u8],
-    name: impl Fn(usize, Subject) -> &'n str,
-    out: &mut Vec<u8>,
-) {
-    let (each, _) = steps.as_chunks::<STEP>();
-    out.reserve(steps.len() + each.len() * ROOM);
-    (VERSION, head).put(out);
-    (each.len() as u32).put(out);
-    out.extend_from_slice(steps);
-    for (place, step) in each.iter().enumerate() {
-        if let Some(subject) = Packed::from_bytes(*step).brings() {
-            let name = name(place, subject).as_bytes();
+    /// Writes a record: its version, the steps, and behind them the name each of them brings. It has no
+    /// checksum: records of calls and frames of CDRs, which it lies in, have.
+    fn write<N: AsRef<str>>(
+        &self,
+        currency: Currency,
+        name: impl Fn(Subject) -> N,
+        out: &mut Vec<u8>,
+    ) {
+        let (each, _) = self.steps.as_chunks::<STEP>();
+        out.reserve(self.steps.len() + each.len() * ROOM);
+        (VERSION, (self.numbers, currency)).put(out);
+        (each.len() as u32).put(out);
+        out.extend_from_slice(&self.steps);
+        for subject in each.iter().filter_map(|step| Packed::from_bytes(*step).brings()) {
+            let name = name(subject);
+            let name = name.as_ref().as_bytes();
             (name.len() as u32).put(out);
             out.extend_from_slice(name);
         }
@@ -301,8 +299,25 @@ pub struct Record {
 impl Record {
     /// Reads what [`Heard::to_bytes`] wrote.
     pub fn open(mut bytes: &[u8]) -> Result<Record, Unreadable> {
-        let record = Plain::take(&mut bytes)?;
-        if bytes.is_empty() { Ok(record) } else { Err(Unreadable::Value) }
+        let from = &mut bytes;
+        let version = u16::take(from)?;
+        if version != VERSION {
+            return Err(Unreadable::Version(version));
+        }
+        let (numbers, currency) = Plain::take(from)?;
+        let packed: Vec<Packed> = Plain::take(from)?;
+        let mut brought: Vec<(Subject, Box<str>)> = Vec::new();
+        let mut steps = Vec::new();
+        for step in packed {
+            if let Some(subject) = step.brings() {
+                brought.push((subject, Plain::take(from)?));
+            }
+            let of = |subject| brought.iter().rfind(|(brought, _)| *brought == subject);
+            let name = step.subject().and_then(of).map(|(_, name)| name.clone());
+            steps.push((step.unpack()?, name.unwrap_or_default()));
+        }
+        let record = Record { numbers, currency, steps };
+        if from.is_empty() { Ok(record) } else { Err(Unreadable::Value) }
     }
 
     /// A line for each step.
@@ -417,34 +432,6 @@ impl Plain for Numbers {
     }
 }
 
-impl Plain for Record {
-    fn put(&self, out: &mut Vec<u8>) {
-        let bytes = |(step, _): &(Step, Box<str>)| step.pack().to_bytes();
-        let steps: Vec<u8> = self.steps.iter().flat_map(bytes).collect();
-        let name = |place, _| self.steps.get(place).map_or("", |(_, name): &(_, Box<str>)| name);
-        write((self.numbers, self.currency), &steps, name, out);
-    }
-    fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
-        let version = u16::take(from)?;
-        if version != VERSION {
-            return Err(Unreadable::Version(version));
-        }
-        let (numbers, currency) = Plain::take(from)?;
-        let packed: Vec<Packed> = Plain::take(from)?;
-        let mut brought: Vec<(Subject, Box<str>)> = Vec::new();
-        let mut steps = Vec::new();
-        for step in packed {
-            if let Some(subject) = step.brings() {
-                brought.push((subject, Plain::take(from)?));
-            }
-            let of = |subject| brought.iter().rfind(|(brought, _)| *brought == subject);
-            let name = step.subject().and_then(of).map(|(_, name)| name.clone());
-            steps.push((step.unpack()?, name.unwrap_or_default()));
-        }
-        Ok(Record { numbers, currency, steps })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -479,17 +466,18 @@ mod tests {
             Step::LastResort,
         ];
         // Two steps about one subject share its name.
-        let name = |step: Step| match step.pack().subject() {
-            Some(subject) => format!("{subject:?}").into(),
-            None => Box::default(),
-        };
+        let name = |subject| format!("{subject:?}");
+        let named = |step: Step| step.pack().subject().map_or(String::new(), name).into();
         let record = Record {
             numbers: Numbers { called: "4420".parse().unwrap(), ..Numbers::default() },
             currency: Currency::USD,
-            steps: steps.into_iter().map(|step| (step, name(step))).collect(),
+            steps: steps.into_iter().map(|step| (step, named(step))).collect(),
         };
+        let mut heard = Trace::default();
+        heard.numbers(record.numbers);
+        steps.into_iter().for_each(|step| heard.step(step));
         let mut bytes = Vec::new();
-        record.put(&mut bytes);
+        heard.write(record.currency, name, &mut bytes);
         assert_eq!(Record::open(&bytes), Ok(record));
         for len in 0..bytes.len() {
             assert!(Record::open(&bytes[..len]).is_err(), "cut at {len}");
