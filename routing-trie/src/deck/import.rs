@@ -103,7 +103,7 @@ impl core::fmt::Display for Refused {
             Refused::Mapping(bad) => bad.fmt(f),
             Refused::Rows(count, rows) => {
                 rows.iter().try_for_each(|row| writeln!(f, "{row}"))?;
-                write!(f, "{count} bad rows; nothing was imported")
+                write!(f, "bad rows: {count}; nothing was imported")
             }
             Refused::Empty => f.write_str("there is no row in it"),
         }
