@@ -368,7 +368,7 @@ fn a_transfer_that_is_refused() {
 
 /// Two scenarios of one caller, the first of which tells the second what to do.
 fn two_callers(lab: &Lab, node: &Node, calls: u32, scenarios: [&str; 2]) {
-    let (to, wire) = (entrance(node).to_string(), lab.tcp());
+    let (to, wire) = (entrance(node).to_string(), lab.tcp_everywhere());
     let between = wire.to_string();
     let more = ["-3pcc", &between, "-cid_str", "%u-%p", "-r", "10", "-s", "442079460000", &to];
     let second = Sipp::start(lab, &scenario(scenarios[1]), lab.udp(), calls, &more);

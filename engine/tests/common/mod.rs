@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,41 +58,31 @@ impl Lab {
         self.dir.join(name)
     }
 
-    /// A UDP port of this lab's address that is free.
+    /// A port of this lab's address for a socket of UDP.
     pub(crate) fn udp(&self) -> SocketAddr {
-        UdpSocket::bind((self.ip, 0)).unwrap().local_addr().unwrap()
+        SocketAddr::new(self.ip, one_free(self.ip))
     }
 
-    /// A port of this lab's address for SIPp's media: it takes the four from there, for audio and video. They are
-    /// none that the kernel gives to anybody who asks for any.
-    pub(crate) fn media(&self) -> u16 {
-        static NEXT: AtomicU16 = AtomicU16::new(0);
-        loop {
-            let first = 24_000 + NEXT.fetch_add(4, Ordering::Relaxed) % 8_000;
-            if (first..first + 4).all(|port| UdpSocket::bind((self.ip, port)).is_ok()) {
-                return first;
-            }
-        }
-    }
-
-    /// A port of this lab's address for a telephone: free for UDP and TCP, and so is the next. They are none that the
-    /// kernel gives to anybody who asks for any.
-    pub(crate) fn telephone(&self) -> SocketAddr {
-        static NEXT: AtomicU16 = AtomicU16::new(0);
-        let is_free = |port| {
-            let at = (self.ip, port);
-            UdpSocket::bind(at).is_ok() && TcpListener::bind(at).is_ok()
-        };
-        loop {
-            let port = 8_000 + NEXT.fetch_add(2, Ordering::Relaxed) % 1_900;
-            if is_free(port) && is_free(port + 1) {
-                return SocketAddr::new(self.ip, port);
-            }
-        }
-    }
-
+    /// A port of this lab's address for a listener.
     pub(crate) fn tcp(&self) -> SocketAddr {
-        TcpListener::bind((self.ip, 0)).unwrap().local_addr().unwrap()
+        SocketAddr::new(self.ip, one_free(self.ip))
+    }
+
+    /// A port of this lab's address for a listener that takes it of every address of the machine.
+    pub(crate) fn tcp_everywhere(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, one_free(Ipv4Addr::UNSPECIFIED.into()))
+    }
+
+    /// A port of this lab's address for SIPp's media: it takes the four from there, for audio and video.
+    pub(crate) fn media(&self) -> u16 {
+        static GIVEN: AtomicU16 = AtomicU16::new(0);
+        free(self.ip, 24_000..32_000, 4, &GIVEN)
+    }
+
+    /// A port of this lab's address for a telephone, to which the next belongs too.
+    pub(crate) fn telephone(&self) -> SocketAddr {
+        static GIVEN: AtomicU16 = AtomicU16::new(0);
+        SocketAddr::new(self.ip, free(self.ip, 8_000..9_900, 2, &GIVEN))
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
@@ -99,6 +90,29 @@ impl Lab {
         std::fs::write(&path, text).unwrap();
         path
     }
+}
+
+/// The first of so many neighbours in this range that are free at an address, for UDP and TCP. Each is given once by
+/// this process, and none is one that the kernel gives to whoever asks for any.
+fn free(ip: IpAddr, range: Range<u16>, many: u16, given: &AtomicU16) -> u16 {
+    let is_free = |port| {
+        let at = (ip, port);
+        UdpSocket::bind(at).is_ok() && TcpListener::bind(at).is_ok()
+    };
+    let length = u32::from(range.end - range.start);
+    loop {
+        // Processes at the same time begin at different places.
+        let turn = std::process::id() * 37 + u32::from(given.fetch_add(1, Ordering::Relaxed));
+        let first = range.start + (turn * u32::from(many) % length) as u16;
+        if (first..first + many).all(is_free) {
+            return first;
+        }
+    }
+}
+
+fn one_free(ip: IpAddr) -> u16 {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    free(ip, 10_000..20_000, 1, &GIVEN)
 }
 
 impl Drop for Lab {
@@ -125,9 +139,10 @@ pub(crate) struct Setup {
 impl Setup {
     /// Calls from any port of the lab's address go to `callee`.
     pub(crate) fn new(lab: &Lab, callee: SocketAddr) -> Setup {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         Setup {
             sip: lab.udp(),
-            metrics: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), loopback_tcp_port()),
+            metrics: SocketAddr::new(loopback, one_free(loopback)),
             node: "max_calls = 400\nmax_cps = 2000\nshards = 1\npin = false\n".into(),
             interface: "media_ports = \"20000-21999\"\n".into(),
             caller: String::new(),
@@ -153,10 +168,6 @@ impl Setup {
         }
         text + &self.route
     }
-}
-
-fn loopback_tcp_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A running `sbcd`.
