@@ -4,11 +4,8 @@
 //! an id, which keeps images small. Prefixes may come in any order.
 
 use crate::digits::{Digits, SYMBOLS};
-use crate::image::{Image, MAX_NODES, NONE, Node as Laid};
+use crate::image::{EMPTY, Image, MAX_NODES, NONE, Node as Laid};
 use std::collections::VecDeque;
-
-/// Levels that are laid breadth first.
-const BROAD: usize = 4;
 
 /// A trie being filled.
 #[derive(Clone, Debug)]
@@ -99,30 +96,36 @@ impl Builder {
         self.prefixes == 0
     }
 
-    /// The image of everything inserted. The first levels are laid breadth first: they are few, and stay in
-    /// cache. What is behind them is laid depth first, so that the end of a walk, which nobody may have
-    /// taken lately, is in one place.
+    /// The image of everything inserted.
     pub fn build(&self) -> Image {
-        let mut laid = Vec::with_capacity(self.nodes.len());
-        laid.push(Laid { value: self.nodes[0].value, ..Laid::LEAF });
-        let mut next = VecDeque::from([(0, 0, 0)]);
-        while let Some((place, index, depth)) = next.pop_front() {
+        let mut laid = Vec::new();
+        let mut values = Vec::with_capacity(self.len());
+        let mut next = VecDeque::from([0]);
+        while let Some(index) = next.pop_front() {
             let node: &Node = &self.nodes[index];
-            let first = laid.len();
-            let mut symbols = 0;
+            let mut fresh = Laid {
+                first_child: (laid.len() + 1 + next.len()) as u32,
+                first_rank: values.len() as u32,
+                ..Laid::default()
+            };
             for (symbol, &child) in node.children.iter().enumerate().filter(|&(_, &c)| c != 0) {
-                symbols |= 1 << symbol;
-                laid.push(Laid { value: self.nodes[child as usize].value, ..Laid::LEAF });
-                next.push_back((laid.len() - 1, child as usize, depth + 1));
+                let below = &self.nodes[child as usize];
+                if below.children != Node::EMPTY.children {
+                    fresh.symbols |= 1 << symbol;
+                    next.push_back(child as usize);
+                }
+                if below.value != NONE {
+                    fresh.prefixes |= 1 << symbol;
+                    values.push(below.value);
+                }
             }
-            if symbols != 0 {
-                (laid[place].symbols, laid[place].first_child) = (symbols, first as u32);
+            if index == 0 && node.value != NONE {
+                fresh.prefixes |= 1 << EMPTY;
+                values.push(node.value);
             }
-            if depth >= BROAD {
-                next.rotate_right(laid.len() - first);
-            }
+            laid.push(fresh);
         }
-        Image::seal(&laid)
+        Image::seal(&laid, &values)
     }
 }
 

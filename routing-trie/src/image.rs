@@ -1,31 +1,40 @@
 //! The immutable image of a trie: one flat run of little-endian words that is its own file format.
 //!
-//! Header (24 bytes): magic, version, node count, prefix count, checksum (64 bits). Then 12 bytes per
-//! node: which symbols go on (a bit each), the first child (0 without one), the value. Children of a node lie
-//! together behind it in symbol order, so a child is the first one plus the number of lower bits set.
+//! Header (24 bytes): magic, version, node count, prefix count, checksum (64 bits). Then 12 bytes per node, a node
+//! being a beginning that longer prefixes have: which symbols lead to another node (a bit each), which complete a
+//! prefix, the first of those nodes, the rank of the first of those prefixes. Then the values, four bytes each, by
+//! rank. So what only ends, as most prefixes of a deck do, takes four bytes and no step of a walk.
+//!
+//! Nodes and prefixes lie breadth first, in symbol order: the rank of a prefix is its place among all, the shorter
+//! before the longer (the empty one behind those of one symbol), and what belongs to a symbol is the first one plus
+//! the number of lower bits set.
 //!
 //! An image read from bytes is validated whole before it is used, its structure included: whatever a
 //! disk or a network did to it, a look-up ends and stays within it. The checksum is FNV-1a over 32-bit
 //! words; it guards against damage, not against an adversary.
 
-use crate::digits::SYMBOLS;
+use crate::digits::{MAX_DIGITS, SYMBOLS};
 
 /// Marks the absence of a value.
 pub(crate) const NONE: u32 = u32::MAX;
-/// The most nodes of an image: 3 GiB of them.
+/// The most nodes a trie is built of.
 pub(crate) const MAX_NODES: usize = 1 << 28;
 
 const MAGIC: u32 = 0x5449_4454;
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const HEADER: usize = 24;
-/// Bytes of a node.
+/// Bytes of a node, and of a value.
 pub(crate) const NODE: usize = 12;
+const VALUE: usize = 4;
+/// What completes the empty prefix, in the first node: behind all symbols.
+pub(crate) const EMPTY: u8 = SYMBOLS as u8;
 
 /// A validated image. Cloning copies it; share it behind an `Arc` and swap the pointer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Image {
     bytes: Box<[u8]>,
-    prefixes: u32,
+    /// Where the values begin.
+    values_at: usize,
 }
 
 /// Why bytes are no image.
@@ -55,37 +64,55 @@ impl core::fmt::Display for NotAnImage {
 }
 
 /// One node as it is laid out.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Node {
-    /// Bit `s` is set when symbol `s` goes on to a child.
-    pub(crate) symbols: u32,
-    /// Index of the child of the lowest symbol.
+    /// Bit `s` is set when symbol `s` leads to a node.
+    pub(crate) symbols: u16,
+    /// Bit `s` is set when symbol `s` completes a prefix; see [`EMPTY`].
+    pub(crate) prefixes: u16,
+    /// Index of the node of the lowest symbol, or where it would be.
     pub(crate) first_child: u32,
-    /// The value of the prefix that ends here, or [`NONE`].
-    pub(crate) value: u32,
+    /// Rank of the prefix of the lowest symbol, or what it would be.
+    pub(crate) first_rank: u32,
 }
 
 impl Node {
-    /// Nothing goes on, and nothing ends here.
-    pub(crate) const LEAF: Node = Node { symbols: 0, first_child: 0, value: NONE };
-
     #[inline]
     pub(crate) fn read(bytes: &[u8; NODE]) -> Node {
-        let [s0, s1, s2, s3, c0, c1, c2, c3, v0, v1, v2, v3] = *bytes;
+        let [s0, s1, p0, p1, c0, c1, c2, c3, r0, r1, r2, r3] = *bytes;
         Node {
-            symbols: u32::from_le_bytes([s0, s1, s2, s3]),
+            symbols: u16::from_le_bytes([s0, s1]),
+            prefixes: u16::from_le_bytes([p0, p1]),
             first_child: u32::from_le_bytes([c0, c1, c2, c3]),
-            value: u32::from_le_bytes([v0, v1, v2, v3]),
+            first_rank: u32::from_le_bytes([r0, r1, r2, r3]),
         }
     }
 
-    /// Index of the child behind `symbol`.
+    /// Index of the node that a symbol leads to.
     #[inline]
     pub(crate) fn child(&self, symbol: u8) -> Option<usize> {
-        let bit = 1u32 << symbol;
-        let below = BITS_SET[(self.symbols & (bit - 1)) as usize % BITS_SET.len()];
-        (self.symbols & bit != 0).then_some((self.first_child + u32::from(below)) as usize)
+        let bit = 1u16 << symbol;
+        let is_there = self.symbols & bit != 0;
+        is_there.then(|| (self.first_child + ones(self.symbols & (bit - 1))) as usize)
     }
+
+    /// Whether a symbol, or [`EMPTY`], completes a prefix.
+    #[inline]
+    pub(crate) fn completes(&self, symbol: u8) -> bool {
+        self.prefixes >> symbol & 1 != 0
+    }
+
+    /// The rank of the prefix that a symbol, or [`EMPTY`], completes.
+    #[inline]
+    pub(crate) fn rank(&self, symbol: u8) -> usize {
+        (self.first_rank + ones(self.prefixes & ((1 << symbol) - 1))) as usize
+    }
+}
+
+/// How many bits of symbols are set.
+#[inline]
+fn ones(symbols: u16) -> u32 {
+    BITS_SET[usize::from(symbols) % BITS_SET.len()].into()
 }
 
 /// How many bits are set in each number of as many bits as there are symbols: the instruction for it is not
@@ -101,23 +128,26 @@ static BITS_SET: [u8; 1 << SYMBOLS] = {
 };
 
 impl Image {
-    /// Lays nodes, which the builder put in order, behind a header.
-    pub(crate) fn seal(nodes: &[Node]) -> Image {
-        let prefixes = nodes.iter().filter(|n| n.value != NONE).count() as u32;
-        let mut bytes = Vec::with_capacity(HEADER + nodes.len() * NODE);
-        for word in [MAGIC, VERSION, nodes.len() as u32, prefixes, 0, 0] {
+    /// Lays nodes and values, which the builder put in order, behind a header.
+    pub(crate) fn seal(nodes: &[Node], values: &[u32]) -> Image {
+        let values_at = HEADER + nodes.len() * NODE;
+        let mut bytes = Vec::with_capacity(values_at + values.len() * VALUE);
+        for word in [MAGIC, VERSION, nodes.len() as u32, values.len() as u32, 0, 0] {
             bytes.extend_from_slice(&word.to_le_bytes());
         }
         for node in nodes {
-            for word in [node.symbols, node.first_child, node.value] {
-                bytes.extend_from_slice(&word.to_le_bytes());
-            }
+            bytes.extend_from_slice(&node.symbols.to_le_bytes());
+            bytes.extend_from_slice(&node.prefixes.to_le_bytes());
+            bytes.extend_from_slice(&node.first_child.to_le_bytes());
+            bytes.extend_from_slice(&node.first_rank.to_le_bytes());
+        }
+        for value in values {
+            bytes.extend_from_slice(&value.to_le_bytes());
         }
         let sum = checksum(&bytes);
         bytes[16..HEADER].copy_from_slice(&sum.to_le_bytes());
-        let image = Image { bytes: bytes.into_boxed_slice(), prefixes };
-        debug_assert!(validate(&image.bytes).is_ok());
-        image
+        debug_assert_eq!(validate(&bytes), Ok(values_at));
+        Image { bytes: bytes.into_boxed_slice(), values_at }
     }
 
     /// The image as it goes to a file.
@@ -132,35 +162,42 @@ impl Image {
 
     /// Reads an image without copying it, checking all of it.
     pub fn from_box(bytes: Box<[u8]>) -> Result<Image, NotAnImage> {
-        let prefixes = validate(&bytes)?;
-        Ok(Image { bytes, prefixes })
+        let values_at = validate(&bytes)?;
+        Ok(Image { bytes, values_at })
     }
 
     /// Prefixes in the image.
     pub fn len(&self) -> usize {
-        self.prefixes as usize
+        self.values().len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.prefixes == 0
+        self.len() == 0
     }
 
     #[inline]
     pub(crate) fn nodes(&self) -> &[[u8; NODE]] {
-        nodes(&self.bytes)
+        self.bytes.get(HEADER..self.values_at).unwrap_or(&[]).as_chunks().0
+    }
+
+    /// Values by rank.
+    #[inline]
+    pub(crate) fn values(&self) -> &[[u8; VALUE]] {
+        self.bytes.get(self.values_at..).unwrap_or(&[]).as_chunks().0
+    }
+
+    /// The value of the prefix of a rank.
+    #[inline]
+    pub fn value(&self, rank: usize) -> Option<u32> {
+        self.values().get(rank).map(|bytes| u32::from_le_bytes(*bytes))
     }
 }
 
 impl core::fmt::Debug for Image {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Image({} prefixes, {} bytes)", self.prefixes, self.bytes.len())
+        write!(f, "Image({} prefixes, {} bytes)", self.len(), self.bytes.len())
     }
-}
-
-#[inline]
-fn nodes(bytes: &[u8]) -> &[[u8; NODE]] {
-    bytes.get(HEADER..).unwrap_or(&[]).as_chunks::<NODE>().0
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
@@ -177,38 +214,50 @@ fn checksum(bytes: &[u8]) -> u64 {
     })
 }
 
-/// The number of prefixes of a sound image.
-fn validate(bytes: &[u8]) -> Result<u32, NotAnImage> {
+/// Where the values of a sound image begin.
+fn validate(bytes: &[u8]) -> Result<usize, NotAnImage> {
     let header = |i: usize| word(bytes, 4 * i).ok_or(NotAnImage::Length);
     if (header(0)?, header(1)?) != (MAGIC, VERSION) {
         return Err(NotAnImage::Foreign);
     }
     let (count, prefixes) = (header(2)? as usize, header(3)?);
     let sum = u64::from(header(4)?) | u64::from(header(5)?) << 32;
-    if count == 0 || count > MAX_NODES || bytes.len() != HEADER + count * NODE {
+    let values_at = HEADER.saturating_add(count.saturating_mul(NODE));
+    if count == 0 || bytes.len() != values_at.saturating_add(prefixes as usize * VALUE) {
         return Err(NotAnImage::Length);
     }
     if checksum(bytes) != sum {
         return Err(NotAnImage::Damaged);
     }
-    // Children follow their parent, and each has one: so the nodes form one tree, every index is within it, and
-    // every path ends.
-    let (mut has_parent, mut valued, mut children) = (vec![false; count], 0, 0);
-    for (at, node) in nodes(bytes).iter().map(Node::read).enumerate() {
-        let (first, many) = (node.first_child as usize, node.symbols.count_ones() as usize);
-        let is_placed = if many == 0 { first == 0 } else { first > at };
-        let family = has_parent.get_mut(first..first + many).ok_or(NotAnImage::Structure)?;
-        if node.symbols >> crate::digits::SYMBOLS != 0 || !is_placed || family.contains(&true) {
+    let (nodes, values) = bytes.split_at(values_at);
+    let nodes = nodes.get(HEADER..).unwrap_or(&[]).as_chunks::<NODE>().0;
+    // Breadth first means that each node's children and prefixes stand behind those of the nodes before it: so every
+    // node but the first has one parent, every index is within, and every path ends.
+    let (mut next_child, mut next_rank) = (1, 0);
+    let (mut depth, mut level_end) = (0, 1);
+    for (at, node) in nodes.iter().map(Node::read).enumerate() {
+        if at == level_end {
+            (depth, level_end) = (depth + 1, next_child as usize);
+        }
+        let known = 1u16 << EMPTY;
+        let is_known = node.symbols < known && (node.prefixes < known || at == 0);
+        let is_known = is_known && node.prefixes < 2 * known;
+        let is_needed = at == 0 || node.symbols | node.prefixes != 0;
+        let is_placed = at < next_child as usize
+            && (node.first_child, node.first_rank) == (next_child, next_rank);
+        if !(is_known && is_needed && is_placed && depth < MAX_DIGITS) {
             return Err(NotAnImage::Structure);
         }
-        family.fill(true);
-        children += many;
-        valued += u32::from(node.value != NONE);
+        next_child += node.symbols.count_ones();
+        next_rank += node.prefixes.count_ones();
     }
-    if 1 + children != count || valued != prefixes {
-        return Err(NotAnImage::Structure);
+    let is_value = |bytes: &[u8; VALUE]| u32::from_le_bytes(*bytes) != NONE;
+    let whole = next_child as usize == count && next_rank == prefixes;
+    if whole && values.as_chunks().0.iter().all(is_value) {
+        Ok(values_at)
+    } else {
+        Err(NotAnImage::Structure)
     }
-    Ok(prefixes)
 }
 
 #[cfg(test)]
@@ -259,7 +308,7 @@ mod tests {
         for at in (0..bytes.len()).filter(|at| !(16..24).contains(at)) {
             let mut changed = bytes.clone();
             changed[at] ^= 0x41;
-            let value_byte = at >= HEADER && (at - HEADER) % NODE >= 8;
+            let value_byte = at >= sample().values_at;
             let read = Image::from_bytes(&resealed(changed));
             assert!(read.is_err() || value_byte, "byte {at}: {read:?}");
         }

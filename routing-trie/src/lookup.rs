@@ -1,7 +1,8 @@
 //! Look-up, the hot path: a walk down the image, one node per digit, without allocation.
 
 use crate::digits::{Digits, MAX_DIGITS, SYMBOLS};
-use crate::image::{Image, NODE, NONE, Node};
+use crate::image::{EMPTY, Image, NODE, NONE, Node};
+use std::collections::VecDeque;
 
 /// Every prefix of a number that is in the image, from the longest to the shortest.
 #[derive(Copy, Clone, Debug)]
@@ -15,124 +16,115 @@ impl Image {
     /// The longest prefix of `number` in the image: its length in digits, and its value.
     #[inline]
     pub fn lookup(&self, number: Digits) -> Option<(usize, u32)> {
-        let mut best = None;
-        self.walk(number, |depth, value| best = Some((depth, value)));
-        best
+        let (depth, rank) = self.find(number)?;
+        Some((depth, self.value(rank)?))
     }
 
-    /// The longest prefix of a number in this image and in another, as two look-ups find them. They walk side
-    /// by side: while one waits for memory, the other does too.
+    /// The same, with its rank: a number that no other prefix of the image has, from 0, below [`Image::len`].
     #[inline]
-    pub fn lookup_both(&self, other: &Image, number: Digits) -> [Option<(usize, u32)>; 2] {
+    pub fn find(&self, number: Digits) -> Option<(usize, usize)> {
+        let mut walk = Walk::new(self);
+        let _over = (1..).zip(number.symbols()).all(|(depth, symbol)| walk.step(depth, symbol));
+        walk.best()
+    }
+
+    /// The longest prefix of a number in this image and in another, as [`Image::find`] finds them. They are walked
+    /// side by side: while one waits for memory, the other does too.
+    #[inline]
+    pub fn find_both(&self, other: &Image, number: Digits) -> [Option<(usize, usize)>; 2] {
         let (mut one, mut two) = (Walk::new(self), Walk::new(other));
-        for symbol in number.symbols() {
-            let (first, second) = (one.step(symbol), two.step(symbol));
-            if !first && !second {
-                return [one.best(), two.best()];
-            }
-        }
-        [one.end(), two.end()]
+        let mut steps = (1..).zip(number.symbols());
+        let _over = steps.all(|(depth, symbol)| one.step(depth, symbol) | two.step(depth, symbol));
+        [one.best(), two.best()]
     }
 
     /// Every prefix of `number` in the image, for a caller that may refuse the longest.
     #[inline]
     pub fn matches(&self, number: Digits) -> Matches {
         let mut matches = Matches { found: [(0, NONE); MAX_DIGITS + 1], left: 0 };
-        self.walk(number, |depth, value| {
-            if let Some(place) = matches.found.get_mut(matches.left) {
-                *place = (depth as u8, value);
+        let mut take = |(depth, rank): (usize, usize)| {
+            let found = self.value(rank).map(|value| (depth as u8, value));
+            if let (Some(found), Some(place)) = (found, matches.found.get_mut(matches.left)) {
+                *place = found;
                 matches.left += 1;
             }
-        });
+        };
+        let mut walk = Walk::new(self);
+        walk.best().into_iter().for_each(&mut take);
+        for (depth, symbol) in (1..).zip(number.symbols()) {
+            let goes_on = walk.step(depth, symbol);
+            walk.best().filter(|(longest, _)| *longest == depth).into_iter().for_each(&mut take);
+            if !goes_on {
+                break;
+            }
+        }
         matches
     }
 
-    /// Hands out every prefix in the image with its value.
-    pub fn each(&self, mut give: impl FnMut(Digits, u32)) {
-        let mut pending = vec![(0, Digits::EMPTY)];
-        while let Some((at, prefix)) = pending.pop() {
-            let Some(node) = self.nodes().get(at).map(Node::read) else { continue };
-            if node.value != NONE {
-                give(prefix, node.value);
-            }
-            for symbol in (0..SYMBOLS as u8).rev() {
-                let mut longer = prefix;
-                if let Some(child) = node.child(symbol)
-                    && longer.push(symbol)
-                {
-                    pending.push((child, longer));
+    /// Every prefix in the image with its value, by rank.
+    pub fn each(&self) -> impl Iterator<Item = (Digits, u32)> {
+        let mut pending = VecDeque::from([(0, Digits::EMPTY)]);
+        let mut prefixes = VecDeque::new();
+        let next_prefix = move || {
+            while prefixes.is_empty() {
+                let (at, beginning) = pending.pop_front()?;
+                let Some(node) = self.nodes().get(at).map(Node::read) else { continue };
+                for symbol in 0..SYMBOLS as u8 {
+                    let mut longer = beginning;
+                    // A validated image has no longer ones than digits hold.
+                    let _fits = longer.push(symbol);
+                    pending.extend(node.child(symbol).map(|child| (child, longer)));
+                    prefixes.extend(node.completes(symbol).then_some(longer));
                 }
+                prefixes.extend(node.completes(EMPTY).then_some(Digits::EMPTY));
             }
-        }
-    }
-
-    #[inline]
-    fn walk(&self, number: Digits, mut found: impl FnMut(usize, u32)) {
-        let nodes = self.nodes();
-        let mut symbols = number.symbols();
-        let mut at = 0;
-        let mut depth = 0;
-        // A validated image always has the node; the check is what indexing would cost anyway.
-        while let Some(node) = nodes.get(at).map(Node::read) {
-            if node.value != NONE {
-                found(depth, node.value);
-            }
-            let Some(child) = symbols.next().and_then(|symbol| node.child(symbol)) else {
-                return;
-            };
-            at = child;
-            depth += 1;
-        }
+            prefixes.pop_front()
+        };
+        let values = self.values().iter().map(|bytes| u32::from_le_bytes(*bytes));
+        core::iter::from_fn(next_prefix).zip(values)
     }
 }
 
 /// A walk down an image, a node at a time.
 struct Walk<'a> {
     nodes: &'a [[u8; NODE]],
+    /// The node it is at.
     at: usize,
-    depth: usize,
-    best_depth: usize,
-    best: u32,
+    /// Length of the longest prefix so far, the node it is in, and its last symbol; [`Walk::NONE`] without one.
+    longest: (usize, usize, u8),
 }
 
 impl<'a> Walk<'a> {
     /// No node is there: images have fewer.
     const OVER: usize = usize::MAX;
+    /// No prefix.
+    const NONE: (usize, usize, u8) = (0, Walk::OVER, 0);
 
     #[inline]
     fn new(image: &'a Image) -> Walk<'a> {
-        Walk { nodes: image.nodes(), at: 0, depth: 0, best_depth: 0, best: NONE }
+        let nodes = image.nodes();
+        let has_empty = nodes.first().is_some_and(|node| Node::read(node).completes(EMPTY));
+        Walk { nodes, at: 0, longest: if has_empty { (0, 0, EMPTY) } else { Walk::NONE } }
     }
 
-    /// Takes what the node has.
+    /// Goes on by the next symbol, which is the `depth`th; whether there may be more.
     #[inline]
-    fn look(&mut self) -> Option<Node> {
-        let node = self.nodes.get(self.at).map(Node::read)?;
-        if node.value != NONE {
-            (self.best_depth, self.best) = (self.depth, node.value);
+    fn step(&mut self, depth: usize, symbol: u8) -> bool {
+        // A validated image always has the node; the check is what indexing would cost anyway.
+        let Some(node) = self.nodes.get(self.at).map(Node::read) else { return false };
+        if node.completes(symbol) {
+            self.longest = (depth, self.at, symbol);
         }
-        Some(node)
+        let child = node.child(symbol);
+        self.at = child.unwrap_or(Walk::OVER);
+        child.is_some()
     }
 
-    /// Takes what the node has, and goes on by the next symbol; whether there may be more.
+    /// The longest prefix so far: its length in digits, and its rank.
     #[inline]
-    fn step(&mut self, symbol: u8) -> bool {
-        let Some(node) = self.look() else { return false };
-        self.at = node.child(symbol).unwrap_or(Walk::OVER);
-        self.depth += 1;
-        true
-    }
-
-    /// What was found when no symbol is left.
-    #[inline]
-    fn end(mut self) -> Option<(usize, u32)> {
-        self.look();
-        self.best()
-    }
-
-    #[inline]
-    fn best(&self) -> Option<(usize, u32)> {
-        (self.best != NONE).then_some((self.best_depth, self.best))
+    fn best(&self) -> Option<(usize, usize)> {
+        let (depth, at, symbol) = self.longest;
+        self.nodes.get(at).map(|node| (depth, Node::read(node).rank(symbol)))
     }
 }
 
@@ -179,8 +171,12 @@ mod tests {
             }
             let half = half.build();
             prop_assert_eq!(image.len(), table.len());
-            let mut all = Vec::new();
-            image.each(|prefix, value| all.push((prefix, value)));
+            let ranked: Vec<(Digits, u32)> = image.each().collect();
+            for (rank, (prefix, value)) in ranked.iter().enumerate() {
+                prop_assert_eq!(image.find(*prefix), Some((prefix.len(), rank)));
+                prop_assert_eq!(image.value(rank), Some(*value));
+            }
+            let mut all = ranked;
             all.sort_unstable();
             prop_assert_eq!(all, table.iter().map(|(&p, &v)| (p, v)).collect::<Vec<_>>());
             for number in numbers {
@@ -189,8 +185,8 @@ mod tests {
                     .filter_map(|len| table.get(&number.prefix(len)).map(|&v| (len, v)))
                     .collect();
                 prop_assert_eq!(image.lookup(number), naive.first().copied());
-                let both = [image.lookup(number), half.lookup(number)];
-                prop_assert_eq!(image.lookup_both(&half, number), both);
+                let both = [image.find(number), half.find(number)];
+                prop_assert_eq!(image.find_both(&half, number), both);
                 prop_assert_eq!(image.matches(number).collect::<Vec<_>>(), naive);
             }
         }

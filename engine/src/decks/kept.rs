@@ -11,7 +11,7 @@ use sbc::policy::plan::{Book, Edition};
 use std::path::{Path, PathBuf};
 
 /// Version of the layout.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 /// The largest book that is kept: a record counts its bytes in 32 bits.
 const MOST: usize = u32::MAX as usize;
 

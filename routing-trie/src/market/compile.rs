@@ -3,6 +3,7 @@
 //! Rows are gathered by place in two passes over the sorted decks; then one walk over all codes in order
 //! makes the short lists, with the offers of all vendors along the way down.
 
+use super::runs::Runs;
 use super::{
     Alternative, BLOCKED, Bid, Entry, LAST, LIST, List, Listed, MAX_VENDORS, Market, NoMarket,
     Offers, Tariff,
@@ -33,9 +34,8 @@ impl Market {
         let codes = union(&decks);
         let (mut places, row_vendors, row_offers) = rows(&decks, &codes)?;
         drop(decks);
-        let least: Vec<Option<(u64, bool)>> =
-            (0..offers.alternatives.len() as u32).map(|offer| offers.least(offer)).collect();
-        let mut lists = Lists::new(&least);
+        let listed = offers.all_listed();
+        let mut lists = Lists::new(&listed);
         let mut path = Path::new(vendors.len());
         let mut list_of = Vec::with_capacity(codes.len());
         for (place, &code) in codes.iter().enumerate() {
@@ -47,10 +47,12 @@ impl Market {
         places.pop();
         let Lists { lists, .. } = lists;
         let vendors = vendors.len();
+        let codes = trie(codes.iter().copied().zip(0..))?;
+        let (runs, lists) = laid(&codes, &list_of, &lists);
         Ok(Market {
-            listed: trie(codes.iter().copied().zip(list_of))?,
+            codes,
+            runs,
             lists,
-            codes: trie(codes.iter().copied().zip(0..))?,
             places,
             row_vendors,
             row_offers,
@@ -77,6 +79,19 @@ pub(super) fn trie(rows: impl IntoIterator<Item = (Code, u32)>) -> Result<Image,
         builder.insert(code.digits(), value).map_err(|_| NoMarket::Size)?;
     }
     Ok(builder.build())
+}
+
+/// Lists as they are looked up: by rank of the codes, what neighbours share once. `list_of` has the list of each place.
+pub(super) fn laid(codes: &Image, list_of: &[u32], lists: &[List]) -> (Runs, Vec<List>) {
+    let of = |(_, place): (_, u32)| list_of.get(place as usize).copied().unwrap_or(NONE);
+    let (mut laid, mut last) = (Vec::with_capacity(lists.len()), NONE);
+    let runs = Runs::of(codes.each().map(of).map(|list| {
+        let begins = list != last;
+        laid.extend(lists.get(list as usize).filter(|_| begins));
+        last = list;
+        begins
+    }));
+    (runs, laid)
 }
 
 /// Puts offers together, each once.
@@ -277,18 +292,25 @@ impl Path {
     }
 }
 
+impl Offers {
+    /// Each offer as it stands on a list, by its number, whoever makes it.
+    pub(super) fn all_listed(&self) -> Vec<Option<Listed>> {
+        (0..self.alternatives.len() as u32).map(|offer| self.listed(0, offer)).collect()
+    }
+}
+
 /// Short lists, each kept once.
 pub(super) struct Lists<'a> {
-    /// The least each offer may cost, and whether it varies.
-    least: &'a [Option<(u64, bool)>],
+    /// Each offer as it stands on a list, whoever makes it.
+    listed: &'a [Option<Listed>],
     pub(super) lists: Vec<List>,
     known: HashMap<(u64, [Bid; LIST]), u32, core::hash::BuildHasherDefault<deck::Fold>>,
     sorted: Vec<(u64, Bid)>,
 }
 
 impl<'a> Lists<'a> {
-    pub(super) fn new(least: &'a [Option<(u64, bool)>]) -> Self {
-        Lists { least, lists: Vec::new(), known: HashMap::default(), sorted: Vec::new() }
+    pub(super) fn new(listed: &'a [Option<Listed>]) -> Self {
+        Lists { listed, lists: Vec::new(), known: HashMap::default(), sorted: Vec::new() }
     }
 
     /// The list of the cheapest among what every vendor offers.
@@ -296,8 +318,10 @@ impl<'a> Lists<'a> {
         let sorted = &mut self.sorted;
         sorted.clear();
         for (vendor, &offer) in offers.iter().enumerate() {
-            let Some(Some((least, _))) = self.least.get(offer as usize) else { continue };
-            let bid = (*least, Bid { vendor: vendor as u16, offer });
+            let Some(Some(Listed { least_nano, .. })) = self.listed.get(offer as usize) else {
+                continue;
+            };
+            let bid = (*least_nano, Bid { vendor: vendor as u16, offer });
             // Kept short: one beyond the list tells what those left out cost at least.
             if sorted.len() > LIST && sorted.last().is_some_and(|worst| *worst <= bid) {
                 continue;
@@ -314,11 +338,9 @@ impl<'a> Lists<'a> {
         let list = *self.known.entry((beyond_nano, key)).or_insert(next);
         if list == next {
             let mut fresh = List { beyond_nano, len: len as u32, ..List::EMPTY };
-            for (place, &(least_nano, Bid { vendor, offer })) in
-                fresh.bids.iter_mut().zip(sorted.iter())
-            {
-                let varies = self.least.get(offer as usize).is_some_and(|l| l.is_some_and(|l| l.1));
-                *place = Listed { least_nano, offer, vendor, varies };
+            for (place, &(_, Bid { vendor, offer })) in fresh.bids.iter_mut().zip(sorted.iter()) {
+                let listed = self.listed.get(offer as usize).copied().flatten();
+                *place = listed.map_or(Listed::NONE, |listed| Listed { vendor, ..listed });
             }
             self.lists.push(fresh);
         }

@@ -6,7 +6,7 @@ use super::{Alternative, BLOCKED, LAST, List, Listed, Market, Offers, Tariff};
 use crate::image::Image;
 use base::record::{Plain, Unreadable};
 
-base::plain!(struct Listed { least_nano, offer, vendor, varies });
+base::plain!(struct Listed { least_nano, terms, vendor, varies });
 base::plain!(struct Alternative { expected_nano, rate, profile });
 
 impl Plain for List {
@@ -61,9 +61,9 @@ impl Offers {
 
 impl Plain for Market {
     fn put(&self, out: &mut Vec<u8>) {
-        self.listed.put(out);
-        self.lists.put(out);
         self.codes.put(out);
+        self.runs.put(out);
+        self.lists.put(out);
         self.places.put(out);
         self.row_vendors.put(out);
         self.row_offers.put(out);
@@ -72,9 +72,9 @@ impl Plain for Market {
     }
     fn take(from: &mut &[u8]) -> Result<Self, Unreadable> {
         let market = Market {
-            listed: Plain::take(from)?,
-            lists: Plain::take(from)?,
             codes: Plain::take(from)?,
+            runs: Plain::take(from)?,
+            lists: Plain::take(from)?,
             places: Plain::take(from)?,
             row_vendors: Plain::take(from)?,
             row_offers: Plain::take(from)?,
@@ -91,16 +91,17 @@ impl Market {
         let rows = self.row_vendors.len();
         let known = |vendor: u16| usize::from(vendor) < self.vendors;
         let is_so = |bid: &Listed| {
-            known(bid.vendor) && self.offers.least(bid.offer) == Some((bid.least_nano, bid.varies))
+            let terms = match bid.varies {
+                true => self.offers.listed(bid.vendor, bid.terms) == Some(*bid),
+                false => (bid.terms as usize) < self.offers.rates.len(),
+            };
+            known(bid.vendor) && terms
         };
         let whole = |list: &List| list.bids.iter().take(list.len as usize).all(is_so);
-        let mut has_lists = true;
-        self.listed.each(|_, list| has_lists &= (list as usize) < self.lists.len());
         self.row_offers.len() == rows
             && self.codes.len() == self.places.len()
             && self.vendors <= super::MAX_VENDORS
-            && self.listed.len() == self.codes.len()
-            && has_lists
+            && self.runs.count(self.codes.len()) == Some(self.lists.len())
             && self.places.is_sorted()
             && self.places.last().is_none_or(|begin| *begin as usize <= rows)
             && self.lists.iter().all(whole)
@@ -170,7 +171,8 @@ mod tests {
             for number in ["", "4", "447911", "449", "999"] {
                 let number = number.parse().unwrap();
                 for bid in market.shortlist(number).bids {
-                    let _any = market.offers().in_force(bid.offer, |_| true);
+                    let found = bid.in_force(market.offers(), |_| true);
+                    let _any = found.and_then(|a| market.offers().rate(a));
                 }
                 market.gather(number, |_, bid| {
                     let found = market.offers().in_force(bid.offer, |_| true);

@@ -2,15 +2,15 @@
 //!
 //! A trie over every code of any vendor leads to the short list of the cheapest offers for its numbers,
 //! made ahead. A decision reads the list; when filters exhaust it, or cheaper times of day make its order
-//! uncertain, it gathers all vendors' longest codes: another trie over the same codes leads to places, and a
-//! place has the rows that stand exactly there. So the list, which nearly every call wants, is one step away.
-//! Lists and rates are kept once each.
+//! uncertain, it gathers all vendors' longest codes: each code has its place, and a place the rows that stand
+//! exactly there. A list that the code before has too, and any rate, is kept once.
 //!
 //! What rows cost is compared at one call duration and in one currency, chosen by the caller.
 
 mod compile;
 mod file;
 mod replace;
+mod runs;
 
 pub use compile::expected;
 
@@ -20,6 +20,7 @@ use crate::image::Image;
 use crate::rate::Rate;
 use base::money::Ratio;
 use core::ops::Range;
+use runs::Runs;
 
 /// The most vendors of a market.
 pub const MAX_VENDORS: usize = 1_024;
@@ -78,8 +79,8 @@ pub struct Bid {
 pub struct Listed {
     /// What it costs at its cheapest time, nano of the common currency.
     pub least_nano: u64,
-    /// Names its alternatives in [`Offers`].
-    pub offer: u32,
+    /// Its rate; where it varies, its offer.
+    terms: u32,
     /// Index of the vendor.
     pub vendor: u16,
     /// It does not cost the same at all times, to everybody.
@@ -105,11 +106,11 @@ pub struct Offers {
 /// Everything that can be bought at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Market {
-    /// Every code, with its list.
-    listed: Image,
-    lists: Vec<List>,
-    /// The same codes, with their places: in order.
+    /// Every code, with its place: in order.
     codes: Image,
+    /// Codes by their rank in the trie: those of a run share a list.
+    runs: Runs,
+    lists: Vec<List>,
     /// Where the rows of each place begin; they end where the next place's begin.
     places: Vec<u32>,
     row_vendors: Vec<u16>,
@@ -139,7 +140,16 @@ impl List {
 }
 
 impl Listed {
-    const NONE: Listed = Listed { least_nano: u64::MAX, offer: 0, vendor: 0, varies: false };
+    const NONE: Listed = Listed { least_nano: u64::MAX, terms: 0, vendor: 0, varies: false };
+
+    /// Its alternative in force, as [`Offers::in_force`] finds it.
+    #[inline]
+    pub fn in_force(&self, offers: &Offers, holds: impl FnMut(u16) -> bool) -> Option<Alternative> {
+        if self.varies {
+            return offers.in_force(self.terms, holds);
+        }
+        Some(Alternative { expected_nano: self.least_nano, rate: self.terms, profile: LAST })
+    }
 }
 
 /// The short list for a number.
@@ -184,14 +194,16 @@ impl Offers {
         [extent(&self.alternatives), extent(&self.rates)].into_iter()
     }
 
-    /// The least an offer may cost at any time, and whether it varies; `None` when it cannot be had.
-    fn least(&self, offer: u32) -> Option<(u64, bool)> {
+    /// A vendor's offer as it stands on a list; `None` when it cannot be had.
+    fn listed(&self, vendor: u16, offer: u32) -> Option<Listed> {
         let rest = self.alternatives.get(offer as usize..)?;
         let len = rest.iter().position(|a| a.profile & LAST != 0)? + 1;
         let all = rest.get(..len)?;
         let open = all.iter().filter(|a| a.rate != BLOCKED);
+        let cheapest = open.min_by_key(|a| a.expected_nano)?;
         let varies = all.iter().any(|a| a.profile & !LAST != 0);
-        open.map(|a| a.expected_nano).min().map(|least| (least, varies))
+        let terms = if varies { offer } else { cheapest.rate };
+        Some(Listed { least_nano: cheapest.expected_nano, terms, vendor, varies })
     }
 }
 
@@ -210,7 +222,7 @@ impl Market {
     /// The short list for a number: empty when nobody carries it.
     #[inline]
     pub fn shortlist(&self, number: Digits) -> Shortlist<'_> {
-        self.shortlist_at(self.listed.lookup(number))
+        self.shortlist_at(self.codes.find(number))
     }
 
     /// The short list for a number, and what a tariff has for it: sooner than one after the other.
@@ -220,14 +232,15 @@ impl Market {
         tariff: &Tariff,
         number: Digits,
     ) -> (Shortlist<'_>, Option<(usize, u32)>) {
-        let [list, price] = self.listed.lookup_both(&tariff.codes, number);
+        let [list, price] = self.codes.find_both(&tariff.codes, number);
+        let price = price.and_then(|(depth, rank)| Some((depth, tariff.codes.value(rank)?)));
         (self.shortlist_at(list), price)
     }
 
     #[inline]
-    fn shortlist_at(&self, found: Option<(usize, u32)>) -> Shortlist<'_> {
-        let found = found.and_then(|(_, list)| {
-            let list = self.lists.get(list as usize)?;
+    fn shortlist_at(&self, found: Option<(usize, usize)>) -> Shortlist<'_> {
+        let found = found.and_then(|(_, rank)| {
+            let list = self.lists.get(self.runs.at(rank)?)?;
             let bids = list.bids.get(..list.len as usize)?;
             Some(Shortlist { bids, beyond_nano: list.beyond_nano })
         });
@@ -278,9 +291,9 @@ impl Market {
     /// Where what a look-up reads lies in memory, for who wants to keep it there.
     pub fn extents(&self) -> impl Iterator<Item = Range<*const u8>> {
         let own = [
-            self.listed.as_bytes().as_ptr_range(),
-            extent(&self.lists),
             self.codes.as_bytes().as_ptr_range(),
+            self.runs.extent(),
+            extent(&self.lists),
             extent(&self.places),
             extent(&self.row_vendors),
             extent(&self.row_offers),
@@ -290,9 +303,9 @@ impl Market {
 
     /// Bytes held, rates included.
     pub fn bytes(&self) -> usize {
-        self.listed.as_bytes().len()
+        self.codes.as_bytes().len()
+            + self.runs.bytes()
             + self.lists.len() * size_of::<List>()
-            + self.codes.as_bytes().len()
             + self.places.len() * size_of::<u32>()
             + self.row_vendors.len() * (size_of::<u16>() + size_of::<u32>())
             + self.offers.bytes()
@@ -432,18 +445,20 @@ mod tests {
     /// All that can be asked of a market about a number.
     fn told(market: &Market, dialled: Digits) -> impl PartialEq + core::fmt::Debug {
         let offers = market.offers();
-        let said = |offer: u32| {
-            let at = |peak: bool| {
-                let found = offers.in_force(offer, |p| peak && p == 1);
-                found.map(|a| (a.expected_nano, offers.rate(a)))
-            };
-            [at(true), at(false)]
+        let said = |in_force: &dyn Fn(bool) -> Option<Alternative>| {
+            [true, false].map(|peak| in_force(peak).map(|a| (a.expected_nano, offers.rate(a))))
         };
         let list = market.shortlist(dialled);
-        let listed = |b: &Listed| (b.vendor, b.least_nano, b.varies, said(b.offer));
+        let listed = |b: &Listed| {
+            let said = said(&|peak| b.in_force(offers, |p| peak && p == 1));
+            (b.vendor, b.least_nano, b.varies, said)
+        };
         let bids: Vec<_> = list.bids.iter().map(listed).collect();
         let mut all = Vec::new();
-        market.gather(dialled, |depth, bid| all.push((depth, bid.vendor, said(bid.offer))));
+        market.gather(dialled, |depth, bid| {
+            let said = said(&|peak| offers.in_force(bid.offer, |p| peak && p == 1));
+            all.push((depth, bid.vendor, said));
+        });
         (bids, list.beyond_nano, all)
     }
 
@@ -529,6 +544,11 @@ mod tests {
                 }
                 least.sort_unstable();
                 let shortlist = market.shortlist(dialled);
+                for bid in shortlist.bids {
+                    let gathered = market.offers().in_force(gathered[&bid.vendor], holds);
+                    let cost = |a: Option<Alternative>| a.map(|a| (a.expected_nano, market.offers().rate(a)));
+                    prop_assert_eq!(cost(bid.in_force(market.offers(), holds)), cost(gathered));
+                }
                 let listed: Vec<_> = shortlist.bids.iter().map(|b| b.vendor).collect();
                 let expected: Vec<_> = least.iter().take(LIST).map(|(_, v)| *v).collect();
                 prop_assert_eq!(listed, expected);

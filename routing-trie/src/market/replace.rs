@@ -1,7 +1,7 @@
 //! Replacing one vendor's deck in a market. What the others offer is taken over as it stands; short lists
 //! are made anew only where the vendor's offer is another one and comes near the list.
 
-use super::compile::{Gatherer, Lists, NONE, Path, trie};
+use super::compile::{Gatherer, Lists, NONE, Path, laid, trie};
 use super::{Alternative, BLOCKED, Entry, LAST, List, Market, NoMarket, Offers};
 use crate::deck::{self, Code};
 use crate::rate::Rate;
@@ -25,7 +25,6 @@ impl Market {
         let own = gatherer.read(entry, at, call_ms)?;
         let table = self.table(vendor, &own, Adopting::new(&self.offers, &gatherer.offers))?;
         let (lists, list_of) = self.lists_for(vendor, &table)?;
-        let listed = trie(table.codes.iter().copied().zip(list_of))?;
         let codes = match table.codes_changed {
             false => self.codes.clone(),
             true => trie(table.codes.iter().copied().zip(0..))?,
@@ -33,17 +32,8 @@ impl Market {
         let places = table.steps.iter().map(|step| step.rows).collect();
         let Table { row_vendors, row_offers, offers, adopted, .. } = table;
         let (vendors, adopted) = (self.vendors, self.adopted.saturating_add(adopted));
-        Ok(Market {
-            listed,
-            lists,
-            codes,
-            places,
-            row_vendors,
-            row_offers,
-            offers,
-            vendors,
-            adopted,
-        })
+        let (runs, lists) = laid(&codes, &list_of, &lists);
+        Ok(Market { codes, runs, lists, places, row_vendors, row_offers, offers, vendors, adopted })
     }
 
     /// Whether most of its rates are of decks that were replaced: time to compile it anew.
@@ -114,25 +104,24 @@ impl Market {
     /// Every code in order, which is that of places.
     fn sorted_codes(&self) -> Vec<Code> {
         let mut codes = vec![Code::EMPTY; self.places.len()];
-        self.codes.each(|digits, place| {
+        for (digits, place) in self.codes.each() {
             if let Some(code) = codes.get_mut(place as usize) {
                 *code = Code::of(digits);
             }
-        });
+        }
         codes
     }
 
     /// Lists for the new rows, and which of them each place has.
     fn lists_for(&self, vendor: u16, table: &Table) -> Result<(Vec<List>, Vec<u32>), NoMarket> {
-        let least: Vec<Option<(u64, bool)>> =
-            (0..table.offers.alternatives.len() as u32).map(|o| table.offers.least(o)).collect();
-        let cost = |offer: u32| Some(least.get(offer as usize).copied().flatten()?.0);
+        let all = table.offers.all_listed();
+        let cost = |offer: u32| Some(all.get(offer as usize).copied().flatten()?.least_nano);
         let is_untouched = |list: &List, (was, is): (u32, u32)| {
             let listed = list.bids.iter().take(list.len as usize).any(|b| b.vendor == vendor);
             let beyond = |offer| cost(offer).is_none_or(|cost| cost > list.beyond_nano);
             was == is || (!listed && beyond(was) && beyond(is))
         };
-        let mut made = Lists::new(&least);
+        let mut made = Lists::new(&all);
         let mut path = Path::new(self.vendors);
         let mut kept = Kept::new(&self.lists);
         let mut list_of = Vec::with_capacity(table.steps.len());
@@ -143,8 +132,9 @@ impl Market {
             let who = table.row_vendors.get(rows.clone()).unwrap_or(&[]);
             let what = table.row_offers.get(rows).unwrap_or(&[]);
             let offers = path.enter(code, who, what);
-            let before = self.listed.lookup(code.digits()).filter(|_| !step.is_new);
-            let before = before.and_then(|(_, l)| Some((l, self.lists.get(l as usize)?)));
+            let before = self.codes.find(code.digits()).filter(|_| !step.is_new);
+            let before = before.and_then(|(_, rank)| self.runs.at(rank));
+            let before = before.and_then(|l| Some((l as u32, self.lists.get(l)?)));
             let list = match before.filter(|(_, list)| is_untouched(list, step.held)) {
                 Some((list, _)) => kept.keep(list),
                 None => NEW | made.add(offers)?,

@@ -12,8 +12,8 @@ use crate::question::Question;
 use crate::refusal::Refusal;
 use base::Instant;
 use base::page::Page;
-use routing_trie::market::{Alternative, Bid, LIST, Listed, Shortlist};
-use routing_trie::{Candidate, Digits, fair, order};
+use routing_trie::market::{Alternative, Bid, LIST, Shortlist};
+use routing_trie::{Candidate, Digits, Market, fair, order};
 use smallvec::SmallVec;
 
 /// A call that asks for vendors.
@@ -77,29 +77,39 @@ pub enum Stop {
     Need(Question),
 }
 
-/// A vendor's bid and what is known of it.
+/// What a vendor bids.
 #[derive(Copy, Clone)]
 struct Weighed {
-    bid: Bid,
+    vendor: u16,
+    /// Its rate for the call; `None` where it has none.
+    alternative: Option<Alternative>,
     /// Length of its code, where it was looked for.
     depth: Option<u8>,
-    /// What it costs, where that is one figure and was read before.
-    nano: Option<u64>,
 }
 
 /// A bid that passed every filter.
 #[derive(Copy, Clone, Debug)]
 struct Open {
     vendor: u16,
-    offer: u32,
-    /// What the expected call costs, nano.
-    cost: u64,
-    /// The rate, where it depends on the call; else it is the offer's only one.
-    alternative: Option<Alternative>,
+    alternative: Alternative,
     priority: u16,
     weight: u32,
     /// It is poor, and this call finds out how it does now.
     probe: bool,
+}
+
+impl Open {
+    /// What the expected call costs, nano.
+    #[inline]
+    fn cost(&self) -> u64 {
+        self.alternative.expected_nano
+    }
+
+    /// By what the cheapest come first, one vendor before another.
+    #[inline]
+    fn by_cost(&self) -> (u64, u16) {
+        (self.cost(), self.vendor)
+    }
 }
 
 /// Chooses vendors by `plan` and those it leads to. `ready` says whether a vendor can be reached or what
@@ -126,7 +136,8 @@ pub fn select(
         }
         if !open.is_empty() {
             desk.put_in_order(&mut open, ready, sink).map_err(Stop::Need)?;
-            let chosen = open.iter().filter_map(|o| desk.chosen(o)).collect();
+            let chosen = |o: &Open| Chosen { vendor: o.vendor, alternative: o.alternative };
+            let chosen = open.iter().map(chosen).collect();
             return Ok(Selected { plan, rule, chosen, priced });
         }
         refusal = Refusal::NoVendor;
@@ -247,21 +258,22 @@ impl<'a> Desk<'a> {
     /// Every bid that passes, in no particular order but that of cost.
     fn open<S: Sink>(&self, open: &mut Opens, sink: &mut S) {
         let Some(market) = &self.book.market else { return };
-        let mut circumstances = self.circumstances();
         if let Order::Cost { within_e5 } = self.choice.order
             && !S::ALL
         {
-            self.open_listed(within_e5 == 0, open, &mut circumstances, sink);
+            self.open_listed(market, within_e5 == 0, open, sink);
             if self.is_enough(open, within_e5) {
                 return;
             }
             open.clear();
         }
-        market.gather(self.ask.routed, |depth, bid| {
-            let weighed = Weighed { bid, depth: Some(depth as u8), nano: None };
-            open.extend(self.weigh(weighed, &mut circumstances, sink));
+        let mut circumstances = self.circumstances();
+        market.gather(self.ask.routed, |depth, Bid { vendor, offer }| {
+            let alternative = market.offers().in_force(offer, |when| circumstances.hold(when));
+            let weighed = Weighed { vendor, alternative, depth: Some(depth as u8) };
+            open.extend(self.weigh(weighed, sink));
         });
-        sort_by_cost(open);
+        open.sort_unstable_by_key(Open::by_cost);
     }
 
     /// Whether nobody that is not on the list need be looked at.
@@ -272,25 +284,19 @@ impl<'a> Desk<'a> {
             return true;
         }
         let last = usize::from(self.choice.attempts).wrapping_sub(1);
-        let enough = open.get(last).is_some_and(|o| o.cost < beyond);
-        let whole = || open.first().is_some_and(|o| within(o.cost, within_e5) < beyond);
+        let enough = open.get(last).is_some_and(|o| o.cost() < beyond);
+        let whole = || open.first().is_some_and(|o| within(o.cost(), within_e5) < beyond);
         enough && (within_e5 == 0 || whole())
     }
 
     /// The bids of the list that pass, by cost. Where nothing is shared out, those behind enough others are
     /// not looked at: no time of day makes them cheaper than they are listed.
-    fn open_listed<S: Sink>(
-        &self,
-        by_cost: bool,
-        open: &mut Opens,
-        circumstances: &mut Circumstances,
-        sink: &mut S,
-    ) {
+    fn open_listed<S: Sink>(&self, market: &Market, by_cost: bool, open: &mut Opens, sink: &mut S) {
+        let mut circumstances = self.circumstances();
         let last = usize::from(self.choice.attempts).wrapping_sub(1);
         for listed in self.list.bids {
-            let Listed { least_nano, offer, vendor, varies } = *listed;
-            if by_cost && open.get(last).is_some_and(|o| (o.cost, o.vendor) < (least_nano, vendor))
-            {
+            let (vendor, least_nano) = (listed.vendor, listed.least_nano);
+            if by_cost && open.get(last).is_some_and(|o| o.by_cost() < (least_nano, vendor)) {
                 // Nor are those behind it.
                 if !S::LISTENS {
                     break;
@@ -299,48 +305,28 @@ impl<'a> Desk<'a> {
                 sink.step(Step::Vendor { vendor, depth: None, nano, lost, probe: false });
                 continue;
             }
-            let nano = (!varies).then_some(least_nano);
-            let weighed = Weighed { bid: Bid { vendor, offer }, depth: None, nano };
-            let Some(one) = self.weigh(weighed, circumstances, sink) else { continue };
-            let comes_last =
-                open.last().is_none_or(|o| (o.cost, o.vendor) < (one.cost, one.vendor));
-            if comes_last {
+            let alternative = listed.in_force(market.offers(), |when| circumstances.hold(when));
+            let weighed = Weighed { vendor, alternative, depth: None };
+            let Some(one) = self.weigh(weighed, sink) else { continue };
+            if open.last().is_none_or(|o| o.by_cost() < one.by_cost()) {
                 open.push(one);
             } else {
-                let at = open.partition_point(|o| (o.cost, o.vendor) < (one.cost, one.vendor));
+                let at = open.partition_point(|o| o.by_cost() < one.by_cost());
                 open.insert(at, one);
             }
         }
     }
 
-    /// The rate of one that was chosen.
-    fn chosen(&self, open: &Open) -> Option<Chosen> {
-        let offers = self.book.market.as_ref()?.offers();
-        let only = || offers.in_force(open.offer, |_| false);
-        let alternative = open.alternative.or_else(only)?;
-        Some(Chosen { vendor: open.vendor, alternative })
-    }
-
     /// Looks at one vendor, and says what came of it.
     #[inline(always)]
-    fn weigh<S: Sink>(
-        &self,
-        weighed: Weighed,
-        circumstances: &mut Circumstances,
-        sink: &mut S,
-    ) -> Option<Open> {
-        let found = self.filter(weighed, circumstances, sink);
+    fn weigh<S: Sink>(&self, weighed: Weighed, sink: &mut S) -> Option<Open> {
+        let found = self.filter(weighed, sink);
         if S::LISTENS {
-            let Weighed { bid, depth, nano } = weighed;
-            let mut rate = || {
-                let offers = self.book.market.as_ref()?.offers();
-                let alternative = offers.in_force(bid.offer, |when| circumstances.hold(when))?;
-                Some(alternative.expected_nano)
-            };
+            let Weighed { vendor, alternative, depth } = weighed;
             sink.step(Step::Vendor {
-                vendor: bid.vendor,
+                vendor,
                 depth,
-                nano: nano.or_else(|| found.as_ref().map_or_else(|_| rate(), |o| Some(o.cost))),
+                nano: alternative.map(|a| a.expected_nano),
                 lost: found.as_ref().err().copied(),
                 probe: found.as_ref().is_ok_and(|open| open.probe),
             });
@@ -349,35 +335,22 @@ impl<'a> Desk<'a> {
     }
 
     #[inline(always)]
-    fn filter(
-        &self,
-        weighed: Weighed,
-        circumstances: &mut Circumstances,
-        sink: &mut impl Sink,
-    ) -> Result<Open, Lost> {
-        let bid = weighed.bid;
+    fn filter(&self, weighed: Weighed, sink: &mut impl Sink) -> Result<Open, Lost> {
+        let Weighed { vendor: index, alternative, .. } = weighed;
         let vendors = &self.image.routing.vendors;
-        let vendor = vendors.get(usize::from(bid.vendor)).ok_or(Lost::NotInRule)?;
+        let vendor = vendors.get(usize::from(index)).ok_or(Lost::NotInRule)?;
         let used = match &*self.choice.vendors {
             [] => None,
-            named => Some(named.iter().find(|u| u.vendor == bid.vendor).ok_or(Lost::NotInRule)?),
+            named => Some(named.iter().find(|u| u.vendor == index).ok_or(Lost::NotInRule)?),
         };
-        if self.choice.except.contains(&bid.vendor) {
+        if self.choice.except.contains(&index) {
             return Err(Lost::Excepted);
         }
         if !vendor.only_for.is_empty() && !vendor.only_for.contains(&self.ask.trunk) {
             return Err(Lost::Exclusive);
         }
-        let (cost, alternative) = match weighed.nano {
-            Some(nano) => (nano, None),
-            None => {
-                let market = self.book.market.as_ref().ok_or(Lost::NoRate)?;
-                let held = market.offers().in_force(bid.offer, |when| circumstances.hold(when));
-                let alternative = held.ok_or(Lost::NoRate)?;
-                (alternative.expected_nano, Some(alternative))
-            }
-        };
-        if cost > self.ceiling_nano {
+        let alternative = alternative.ok_or(Lost::NoRate)?;
+        if alternative.expected_nano > self.ceiling_nano {
             return Err(Lost::Unprofitable);
         }
         self.has_room(&vendor.trunks)?;
@@ -388,8 +361,7 @@ impl<'a> Desk<'a> {
         if probe && !finds_out {
             return Err(Lost::Poor);
         }
-        let Bid { vendor, offer } = bid;
-        Ok(Open { vendor, offer, cost, alternative, priority, weight, probe })
+        Ok(Open { vendor: index, alternative, priority, weight, probe })
     }
 
     /// Trunks that a call may leave by.
@@ -452,11 +424,11 @@ impl<'a> Desk<'a> {
         let equals = match self.choice.order {
             Order::Cost { within_e5: 0 } => 0,
             Order::Cost { within_e5 } => {
-                let limit = open.first().map_or(0, |o| within(o.cost, within_e5));
-                open.iter().take_while(|o| o.cost <= limit).count()
+                let limit = open.first().map_or(0, |o| within(o.cost(), within_e5));
+                open.iter().take_while(|o| o.cost() <= limit).count()
             }
             Order::Priority => {
-                open.sort_by_key(|o| (o.priority, o.cost, o.vendor));
+                open.sort_by_key(|o| (o.priority, o.by_cost()));
                 0
             }
             Order::Share => {
@@ -464,7 +436,7 @@ impl<'a> Desk<'a> {
                 open.len()
             }
             Order::Quality(measure) => {
-                open.sort_by_cached_key(|o| (self.rank(o.vendor, measure), o.cost, o.vendor));
+                open.sort_by_cached_key(|o| (self.rank(o.vendor, measure), o.by_cost()));
                 0
             }
         };
@@ -473,7 +445,7 @@ impl<'a> Desk<'a> {
             self.take_turns(open, equals);
         }
         for (place, one) in (1u16..).zip(open.iter()) {
-            let (vendor, nano) = (one.vendor, one.cost);
+            let (vendor, nano) = (one.vendor, one.cost());
             let outbid = place > u16::from(self.choice.attempts);
             sink.step(Step::Place { vendor, place, nano, outbid });
         }
@@ -550,8 +522,4 @@ fn share_of(nano: u64, share_e5: u32) -> u64 {
     }
     let share = (u128::from(nano) * u128::from(share_e5)).div_ceil(100_000);
     u64::try_from(share).unwrap_or(u64::MAX)
-}
-
-fn sort_by_cost(open: &mut [Open]) {
-    open.sort_unstable_by_key(|o| (o.cost, o.vendor));
 }
