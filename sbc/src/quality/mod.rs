@@ -99,8 +99,17 @@ impl Figures {
 /// What is known of every trunk to every destination at a moment: published by the gate, read by shards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// By destination, then by trunk, sorted.
-    known: Vec<Vec<(u16, Figures)>>,
+    /// By destination.
+    known: Vec<Known>,
+}
+
+/// What is known of trunks to one destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Known {
+    /// Where in `figures` each trunk is; beyond them when it is not known.
+    places: Vec<u16>,
+    /// By trunk, in order.
+    figures: Vec<(u16, Figures)>,
 }
 
 impl Standing {
@@ -110,24 +119,29 @@ impl Standing {
     }
 
     /// Figures of a trunk; `None` when it had no calls lately.
+    #[inline]
     pub fn of(&self, destination: u16, trunk: u16) -> Option<&Figures> {
-        let trunks = self.known.get(usize::from(destination))?;
-        let at = trunks.binary_search_by_key(&trunk, |(t, _)| *t).ok()?;
-        trunks.get(at).map(|(_, figures)| figures)
+        let Known { places, figures } = self.known.get(usize::from(destination))?;
+        let place = places.get(usize::from(trunk))?;
+        figures.get(usize::from(*place)).map(|(_, figures)| figures)
     }
 
     /// Everything known: destination, trunk, figures.
     pub fn iter(&self) -> impl Iterator<Item = (u16, u16, &Figures)> {
         let rows = (0u16..).zip(&self.known);
-        rows.flat_map(|(destination, trunks)| trunks.iter().map(move |(t, f)| (destination, *t, f)))
+        rows.flat_map(|(destination, known)| {
+            known.figures.iter().map(move |(trunk, figures)| (destination, *trunk, figures))
+        })
     }
 
     /// Puts one in; destinations and trunks come in order.
     pub fn push(&mut self, destination: u16, trunk: u16, figures: Figures) {
         let rows = usize::from(destination) + 1;
-        self.known.resize_with(rows.max(self.known.len()), Vec::new);
-        if let Some(trunks) = self.known.get_mut(usize::from(destination)) {
-            trunks.push((trunk, figures));
+        self.known.resize_with(rows.max(self.known.len()), Known::default);
+        if let Some(known) = self.known.get_mut(usize::from(destination)) {
+            known.places.resize(usize::from(trunk), u16::MAX);
+            known.places.push(known.figures.len() as u16);
+            known.figures.push((trunk, figures));
         }
     }
 }
@@ -184,6 +198,24 @@ mod tests {
         let name = |text| &*destinations.names[usize::from(destinations.of(code(text)))];
         assert_eq!([name("442079"), name("447911"), name("49")], ["uk", "uk-mobile", "other"]);
         assert_eq!(Destinations::default().of(code("44")), 0);
+    }
+
+    #[test]
+    fn what_was_put_in_is_known_and_nothing_else() {
+        let figures =
+            |count| Figures { asr: Span { count, ..Span::default() }, ..Figures::default() };
+        let mut standing = Standing::new();
+        let all = [(0, 3, figures(1)), (2, 0, figures(2)), (2, 5, figures(3)), (2, 6, figures(4))];
+        all.iter().for_each(|(destination, trunk, f)| standing.push(*destination, *trunk, *f));
+        for (destination, trunk) in (0..4).flat_map(|d| (0..9).map(move |t| (d, t))) {
+            let put = all.iter().find(|(d, t, _)| (*d, *t) == (destination, trunk));
+            assert_eq!(
+                standing.of(destination, trunk),
+                put.map(|(.., f)| f),
+                "{destination} {trunk}"
+            );
+        }
+        assert!(standing.iter().map(|(d, t, f)| (d, t, *f)).eq(all));
     }
 
     #[test]
