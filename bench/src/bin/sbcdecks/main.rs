@@ -47,6 +47,8 @@ struct Arguments {
 enum Look {
     /// Rule, price, guard, filters, order
     Choice,
+    /// The same, and how well trunks carry calls
+    Quality,
     /// From the dialled text to addresses and rates
     Route,
     /// The same, its reasons kept
@@ -113,7 +115,8 @@ fn decisions(arguments: &Arguments, files: &[PathBuf], decks: Vec<Deck>) -> Resu
     let numbers = Numbers::read(&arguments.dir, &decks)?;
     let node = Node::new(&arguments.dir, files, decks)?;
     let look = |look: Look, number: Digits| match look {
-        Look::Choice => node.choose(&node.image, number),
+        Look::Choice => node.choose(&node.image, node::WHOLESALE, number),
+        Look::Quality => node.choose(&node.image, node::BY_QUALITY, number),
         Look::Route => node.decide(number, false),
         Look::Decision => node.decide(number, true),
     };
@@ -123,6 +126,7 @@ fn decisions(arguments: &Arguments, files: &[PathBuf], decks: Vec<Deck>) -> Resu
         return Ok(());
     }
     measure("choice", &numbers, |n| look(Look::Choice, n));
+    measure("choice_quality", &numbers, |n| look(Look::Quality, n));
     measure("route", &numbers, |n| look(Look::Route, n));
     measure("decision", &numbers, |n| look(Look::Decision, n));
     swaps(&node, files, &numbers)

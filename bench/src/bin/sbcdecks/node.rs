@@ -10,7 +10,7 @@ use routing_trie::{Digits, MAX_DIGITS};
 use sbc::policy::decide::{Decision, Facts, decide, decide_with};
 use sbc::policy::plan::{Ask, Kept, NoTrace, select};
 use sbc::policy::{Image, Outages};
-use sbc::quality::Standing;
+use sbc::quality::{Figures, Span, Standing};
 use sbc::question::{Names, Ported};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -60,7 +60,8 @@ impl Node {
         for trunk in (1..=files.len() as u16).step_by(10) {
             while page.enter(Image::calls_word(trunk), 1000) {}
         }
-        let (names, standing, clock) = (Names::default(), Standing::default(), Cell::new(1));
+        let (names, clock) = (Names::default(), Cell::new(1));
+        let standing = standing(&config.image, files.len() as u16);
         let ported = Ported::default();
         Ok(Node {
             image: config.image.clone(),
@@ -80,8 +81,8 @@ impl Node {
         Instant(self.clock.get())
     }
 
-    /// Rule, price, guard, filters, order.
-    pub(crate) fn choose(&self, image: &Image, called: Digits) -> usize {
+    /// Rule, price, guard, filters, order, by a plan.
+    pub(crate) fn choose(&self, image: &Image, plan: u16, called: Digits) -> usize {
         let now = self.now();
         let (calling, page) = (Digits::EMPTY, &self.page);
         let standing = &self.standing;
@@ -98,7 +99,7 @@ impl Node {
             last_resort: false,
             draw: now.0,
         };
-        let chosen = select(image, 0, &ask, |_| Ok(()), &mut NoTrace);
+        let chosen = select(image, plan, &ask, |_| Ok(()), &mut NoTrace);
         chosen.map_or(0, |selected| selected.chosen.len())
     }
 
@@ -135,42 +136,83 @@ impl Node {
     }
 }
 
+/// What is known of how well trunks carry calls: all of it, and every seventh of them is poor.
+fn standing(image: &Image, trunks: u16) -> Standing {
+    let mut standing = Standing::default();
+    for destination in 0..image.routing.destinations.names.len() as u16 {
+        for trunk in 1..=trunks {
+            let mean = if trunk % 7 == 0 { 2_000 } else { 6_000 };
+            let asr = Span { count: 500, mean, low: mean - 300, high: mean + 300 };
+            standing.push(destination, trunk, Figures { asr, ..Figures::default() });
+        }
+    }
+    standing
+}
+
+/// The plans, by their place in the configuration.
+pub(crate) const WHOLESALE: u16 = 0;
+pub(crate) const BY_QUALITY: u16 = 1;
+
 /// A moment within the time band of the plan: a Friday noon.
 pub(crate) const AT: i64 = 1_795_176_000;
 
 /// All of the configuration but vendors.
-const HEAD: &str = "[node]
-name = \"bench\"
+const HEAD: &str = r#"[node]
+name = "bench"
 max_calls = 1000
 max_cps = 1000
 [[interface]]
-name = \"outside\"
-bind = \"203.0.113.5:5060\"
-media_ports = \"20000-29999\"
+name = "outside"
+bind = "203.0.113.5:5060"
+media_ports = "20000-29999"
 [[trunk]]
-name = \"customer\"
-interface = \"outside\"
-sources = [\"198.51.100.0/24\"]
+name = "customer"
+interface = "outside"
+sources = ["198.51.100.0/24"]
 [[customer]]
-name = \"customer-01\"
-trunks = [\"customer\"]
+name = "customer-01"
+trunks = ["customer"]
 [[time]]
-name = \"peak\"
-zone = \"Europe/Berlin\"
-weekdays = [\"mon\", \"tue\", \"wed\", \"thu\", \"fri\"]
-hours = [\"08:00-18:00\"]
+name = "peak"
+zone = "Europe/Berlin"
+weekdays = ["mon", "tue", "wed", "thu", "fri"]
+hours = ["08:00-18:00"]
 [[route]]
-prefix = \"\"
-plan = \"wholesale\"
+prefix = ""
+plan = "wholesale"
 [[plan]]
-name = \"wholesale\"
+name = "wholesale"
 [[plan.rule]]
-called = [\"449\", \"881\"]
+called = ["449", "881"]
 block = true
 [[plan.rule]]
-time = \"peak\"
+time = "peak"
 min_margin_percent = 1
 attempts = 4
 [[plan.rule]]
 min_margin_percent = 5
-";
+[[plan]]
+name = "measured"
+[[plan.rule]]
+called = ["449", "881"]
+block = true
+[[plan.rule]]
+time = "peak"
+min_margin_percent = 1
+min_asr_percent = 40
+attempts = 4
+[[plan.rule]]
+min_margin_percent = 5
+[[destination]]
+name = "north-america"
+codes = ["1"]
+[[destination]]
+name = "europe"
+codes = ["3", "4"]
+[[destination]]
+name = "uk-mobile"
+codes = ["447"]
+[[destination]]
+name = "asia"
+codes = ["6", "8", "9"]
+"#;

@@ -1,6 +1,6 @@
 //! Decisions while a vendor's deck is replaced under them.
 
-use super::node::{AT, Node};
+use super::node::{AT, Node, WHOLESALE};
 use super::{CALL_MS, Numbers, figure, read, timed};
 use base::money::Ratio;
 use routing_trie::deck::Deck;
@@ -19,8 +19,11 @@ pub(crate) fn swaps(node: &Node, files: &[PathBuf], numbers: &Numbers) -> Result
     let mut image = node.image.clone();
     for round in 0..9 {
         let calls = numbers.traffic.iter().cycle();
-        let mut times: Vec<Duration> =
-            calls.clone().take(400_000).map(|n| timed(|| node.choose(&image, *n))).collect();
+        let mut times: Vec<Duration> = calls
+            .clone()
+            .take(400_000)
+            .map(|n| timed(|| node.choose(&image, WHOLESALE, *n)))
+            .collect();
         idle.push(share(&mut times, 999));
         times.clear();
         let file = files.get(round % 2).ok_or("less than two vendors")?.clone();
@@ -40,7 +43,7 @@ pub(crate) fn swaps(node: &Node, files: &[PathBuf], numbers: &Numbers) -> Result
                 let last = std::mem::replace(&mut image, next);
                 back.send(last).map_err(|e| e.to_string())?;
             }
-            times.push(timed(|| node.choose(&image, *number)));
+            times.push(timed(|| node.choose(&image, WHOLESALE, *number)));
             after += usize::from(worker.is_finished());
             if after > 100_000 {
                 break;
