@@ -273,8 +273,11 @@ impl Teams {
         socket.set_read_timeout(Some(LONG)).unwrap();
         let mut session = ServerConnection::new(self.server.clone()).unwrap();
         while session.is_handshaking() {
-            if let Err(why) = session.complete_io(&mut socket) {
-                return self.refused.push(format!("TLS: {why}"));
+            match session.complete_io(&mut socket) {
+                Ok(_) => {}
+                // It gave up before anybody here had time for it.
+                Err(why) if why.kind() == ErrorKind::UnexpectedEof => return,
+                Err(why) => return self.refused.push(format!("TLS: {why}")),
             }
         }
         let shown = session.peer_certificates().and_then(|chain| chain.first());
