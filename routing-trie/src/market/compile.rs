@@ -45,10 +45,9 @@ impl Market {
         }
         // The last place ends where rows do.
         places.pop();
-        let Lists { lists, .. } = lists;
         let vendors = vendors.len();
         let codes = trie(codes.iter().copied().zip(0..))?;
-        let (runs, lists) = laid(&codes, &list_of, &lists);
+        let (runs, lists) = laid(&codes, &list_of, |list| lists.lists.get(list as usize));
         Ok(Market {
             codes,
             runs,
@@ -81,14 +80,18 @@ pub(super) fn trie(rows: impl IntoIterator<Item = (Code, u32)>) -> Result<Image,
     Ok(builder.build())
 }
 
-/// Lists as they are looked up: by rank of the codes, what neighbours share once. `list_of` has the list of each place.
-pub(super) fn laid(codes: &Image, list_of: &[u32], lists: &[List]) -> (Runs, Vec<List>) {
-    let of = |(_, place): (_, u32)| list_of.get(place as usize).copied().unwrap_or(NONE);
-    let (mut laid, mut last) = (Vec::with_capacity(lists.len()), NONE);
-    let runs = Runs::of(codes.each().map(of).map(|list| {
-        let begins = list != last;
-        laid.extend(lists.get(list as usize).filter(|_| begins));
-        last = list;
+/// Lists as they are looked up: by rank of the codes, what neighbours share once. `list_of` has each place's, which
+/// `read` knows.
+pub(super) fn laid<'l>(
+    codes: &Image,
+    list_of: &[u32],
+    read: impl Fn(u32) -> Option<&'l List>,
+) -> (Runs, Vec<List>) {
+    let mut laid: Vec<List> = Vec::new();
+    let runs = Runs::of(codes.each().map(|(_, place)| {
+        let list = list_of.get(place as usize).and_then(|list| read(*list));
+        let begins = laid.last() != list;
+        laid.extend(list.filter(|_| begins));
         begins
     }));
     (runs, laid)

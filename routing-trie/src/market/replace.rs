@@ -24,7 +24,7 @@ impl Market {
         let mut gatherer = Gatherer::default();
         let own = gatherer.read(entry, at, call_ms)?;
         let table = self.table(vendor, &own, Adopting::new(&self.offers, &gatherer.offers))?;
-        let (lists, list_of) = self.lists_for(vendor, &table)?;
+        let (made, list_of) = self.lists_for(vendor, &table)?;
         let codes = match table.codes_changed {
             false => self.codes.clone(),
             true => trie(table.codes.iter().copied().zip(0..))?,
@@ -32,7 +32,10 @@ impl Market {
         let places = table.steps.iter().map(|step| step.rows).collect();
         let Table { row_vendors, row_offers, offers, adopted, .. } = table;
         let (vendors, adopted) = (self.vendors, self.adopted.saturating_add(adopted));
-        let (runs, lists) = laid(&codes, &list_of, &lists);
+        let (runs, lists) = laid(&codes, &list_of, |list| match list & NEW {
+            0 => self.lists.get(list as usize),
+            _ => made.get((list & !NEW) as usize),
+        });
         Ok(Market { codes, runs, lists, places, row_vendors, row_offers, offers, vendors, adopted })
     }
 
@@ -112,7 +115,7 @@ impl Market {
         codes
     }
 
-    /// Lists for the new rows, and which of them each place has.
+    /// Lists made for the new rows, and which each place has: one of those, marked [`NEW`], or its old one.
     fn lists_for(&self, vendor: u16, table: &Table) -> Result<(Vec<List>, Vec<u32>), NoMarket> {
         let all = table.offers.all_listed();
         let cost = |offer: u32| Some(all.get(offer as usize).copied().flatten()?.least_nano);
@@ -123,7 +126,6 @@ impl Market {
         };
         let mut made = Lists::new(&all);
         let mut path = Path::new(self.vendors);
-        let mut kept = Kept::new(&self.lists);
         let mut list_of = Vec::with_capacity(table.steps.len());
         for (at, step) in table.steps.iter().enumerate() {
             let Some(&code) = table.codes.get(at) else { break };
@@ -135,50 +137,17 @@ impl Market {
             let before = self.codes.find(code.digits()).filter(|_| !step.is_new);
             let before = before.and_then(|(_, rank)| self.runs.at(rank));
             let before = before.and_then(|l| Some((l as u32, self.lists.get(l)?)));
-            let list = match before.filter(|(_, list)| is_untouched(list, step.held)) {
-                Some((list, _)) => kept.keep(list),
+            list_of.push(match before.filter(|(_, list)| is_untouched(list, step.held)) {
+                Some((list, _)) => list,
                 None => NEW | made.add(offers)?,
-            };
-            list_of.push(list);
+            });
         }
-        // Those that were made stand behind those that were kept.
-        let (mut lists, begin) = (kept.lists, kept.next);
-        lists.extend(made.lists);
-        for list in list_of.iter_mut().filter(|list| **list & NEW != 0) {
-            *list = (*list & !NEW) + begin;
-        }
-        Ok((lists, list_of))
+        Ok((made.lists, list_of))
     }
 }
 
-/// Marks a list that was made, until it has its number. There are fewer lists than codes of one image.
+/// Marks a list that was made anew. There are fewer lists than codes of one image.
 const NEW: u32 = 1 << 31;
-
-/// Lists taken over, each once, in the order they are come upon.
-struct Kept<'a> {
-    from: &'a [List],
-    numbers: Vec<u32>,
-    lists: Vec<List>,
-    next: u32,
-}
-
-impl<'a> Kept<'a> {
-    fn new(from: &'a [List]) -> Kept<'a> {
-        let lists = Vec::with_capacity(from.len());
-        Kept { from, numbers: vec![NONE; from.len()], lists, next: 0 }
-    }
-
-    fn keep(&mut self, list: u32) -> u32 {
-        let known = (self.numbers.get_mut(list as usize), self.from.get(list as usize));
-        let (Some(number), Some(list)) = known else { return 0 };
-        if *number == NONE {
-            *number = self.next;
-            self.next += 1;
-            self.lists.push(*list);
-        }
-        *number
-    }
-}
 
 /// The rows of a market in the making.
 #[derive(Default)]

@@ -38,6 +38,8 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(dir: &Path, files: &[PathBuf], decks: Vec<Deck>) -> Result<Node, String> {
         let mut text = String::from(HEAD);
+        text += &plan("wholesale", "");
+        text += &plan("measured", "min_asr_percent = 40\n");
         let mut books = BTreeMap::new();
         for (n, (file, deck)) in files.iter().zip(decks).enumerate() {
             let name = file.file_stem().and_then(|s| s.to_str()).ok_or("a file without a name")?;
@@ -156,7 +158,7 @@ pub(crate) const BY_QUALITY: u16 = 1;
 /// A moment within the time band of the plan: a Friday noon.
 pub(crate) const AT: i64 = 1_795_176_000;
 
-/// All of the configuration but vendors.
+/// All of the configuration but vendors and plans.
 const HEAD: &str = r#"[node]
 name = "bench"
 max_calls = 1000
@@ -177,32 +179,6 @@ name = "peak"
 zone = "Europe/Berlin"
 weekdays = ["mon", "tue", "wed", "thu", "fri"]
 hours = ["08:00-18:00"]
-[[route]]
-prefix = ""
-plan = "wholesale"
-[[plan]]
-name = "wholesale"
-[[plan.rule]]
-called = ["449", "881"]
-block = true
-[[plan.rule]]
-time = "peak"
-min_margin_percent = 1
-attempts = 4
-[[plan.rule]]
-min_margin_percent = 5
-[[plan]]
-name = "measured"
-[[plan.rule]]
-called = ["449", "881"]
-block = true
-[[plan.rule]]
-time = "peak"
-min_margin_percent = 1
-min_asr_percent = 40
-attempts = 4
-[[plan.rule]]
-min_margin_percent = 5
 [[destination]]
 name = "north-america"
 codes = ["1"]
@@ -215,4 +191,25 @@ codes = ["447"]
 [[destination]]
 name = "asia"
 codes = ["6", "8", "9"]
+[[route]]
+prefix = ""
+plan = "wholesale"
 "#;
+
+/// A plan of every kind of filter; `asks` is what its second rule asks for besides.
+fn plan(name: &str, asks: &str) -> String {
+    format!(
+        r#"[[plan]]
+name = "{name}"
+[[plan.rule]]
+called = ["449", "881"]
+block = true
+[[plan.rule]]
+time = "peak"
+min_margin_percent = 1
+{asks}attempts = 4
+[[plan.rule]]
+min_margin_percent = 5
+"#
+    )
+}
