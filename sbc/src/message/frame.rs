@@ -6,6 +6,7 @@
 use memchr::memchr_iter;
 
 use super::error::{Kind, ParseError};
+use super::lines::line_feeds;
 use super::{MAX_MESSAGE, lex};
 
 /// What stands at the front of a stream's buffer.
@@ -85,7 +86,7 @@ struct Head {
 fn head(buffer: &[u8]) -> Option<Head> {
     let (mut content, mut wrong) = (None, None);
     let mut line_at = 0;
-    for feed in memchr_iter(b'\n', buffer) {
+    for feed in line_feeds()?.iter(buffer) {
         let line = buffer.get(line_at..feed).unwrap_or_default();
         match line {
             [b'\r'] => {
@@ -110,15 +111,17 @@ fn head(buffer: &[u8]) -> Option<Head> {
 
 /// The value of a line that is a Content-Length; `Some(None)` when that is no number.
 fn content_length(buffer: &[u8], line_at: usize, line: &[u8]) -> Option<Option<u64>> {
-    if !matches!(line.first(), Some(b'c' | b'C' | b'l' | b'L')) {
+    let name = match line {
+        [b'c' | b'C', b'o' | b'O', ..] => "content-length",
+        [b'l' | b'L', ..] => "l",
+        _ => return None,
+    };
+    let (found, rest) = line.split_at_checked(name.len())?;
+    let value = lex::trim_start(rest).strip_prefix(b":")?;
+    if !found.eq_ignore_ascii_case(name.as_bytes()) {
         return None;
     }
-    let colon = line.iter().position(|&byte| byte == b':')?;
-    let name = lex::trim(line.get(..colon).unwrap_or_default());
-    if !name.eq_ignore_ascii_case(b"content-length") && !name.eq_ignore_ascii_case(b"l") {
-        return None;
-    }
-    Some(lex::number(lex::trim(logical(buffer, line_at + colon + 1))))
+    Some(lex::number(lex::trim(logical(buffer, line_at + line.len() - value.len()))))
 }
 
 /// From an offset to the end of its header field, folds included.

@@ -34,7 +34,7 @@ pub(crate) struct Block {
 
 /// The search for line feeds, compiled in place with what every machine of its kind has. `memchr` would
 /// pick the widest vectors at run time; on lines this short the call costs more than they save.
-fn line_feeds() -> Option<One> {
+pub(super) fn line_feeds() -> Option<One> {
     #[cfg(target_arch = "x86_64")]
     return One::new(b'\n');
     #[cfg(not(target_arch = "x86_64"))]
