@@ -42,6 +42,33 @@ pub struct Undeliverable {
     pub errno: i32,
 }
 
+/// A whole message of a stream.
+#[derive(Debug)]
+pub enum Heard {
+    /// It came in one piece, and stands in the pool until the turn is over.
+    Whole(Bytes),
+    /// It was put together, or deciphered.
+    Made(Box<[u8]>),
+}
+
+impl Heard {
+    /// Its bytes.
+    pub fn bytes<'a>(&'a self, pool: &'a Pool) -> &'a [u8] {
+        match self {
+            Heard::Whole(place) => pool.get(*place),
+            Heard::Made(bytes) => bytes,
+        }
+    }
+
+    /// The same, for somebody who keeps them.
+    pub fn into_bytes(self, pool: &Pool) -> Box<[u8]> {
+        match self {
+            Heard::Whole(place) => pool.get(place).into(),
+            Heard::Made(bytes) => bytes,
+        }
+    }
+}
+
 /// A message between shards, or from the gate to a shard.
 #[derive(Debug)]
 pub enum Letter {
@@ -91,7 +118,7 @@ pub enum Letter {
         /// The names it has proved.
         proved: Option<Proved>,
         /// The whole message.
-        bytes: Box<[u8]>,
+        bytes: Heard,
     },
     /// A message for a stream that belongs to this shard.
     Forward {

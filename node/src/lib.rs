@@ -10,7 +10,7 @@ pub mod limits;
 mod quarantine;
 pub mod shard;
 
-pub use contract::{Fault, Inbox, Io, Letter, Outbox, Received, RecordWrite, Undeliverable};
+pub use contract::{Fault, Heard, Inbox, Io, Letter, Outbox, Received, RecordWrite, Undeliverable};
 pub use journal::Ledger;
 pub use limits::{Limits, PortSpec, Role, ShardLimits};
 pub use shard::{Birth, Past, Shard};

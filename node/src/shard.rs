@@ -192,7 +192,7 @@ impl Shard {
                 | Letter::Ported(_) => None,
             };
             let Some(source) = source else {
-                self.letter(letter, now, room, outbox);
+                self.letter(letter, now, room, &inbox.pool, outbox);
                 continue;
             };
             if self.quarantine.holds(source.ip(), now.mono) {
@@ -200,7 +200,7 @@ impl Shard {
                 continue;
             }
             let mark = Mark::of(outbox);
-            let heard = AssertUnwindSafe(|| self.letter(letter, now, room, outbox));
+            let heard = AssertUnwindSafe(|| self.letter(letter, now, room, &inbox.pool, outbox));
             if let Err(panic) = catch_unwind(heard) {
                 mark.rewind(outbox);
                 self.failed(now, room, source, panic, outbox);
@@ -303,12 +303,16 @@ impl Shard {
         &self.media
     }
 
-    fn letter(&mut self, letter: Letter, now: Now, room: usize, outbox: &mut Outbox) {
-        if let (Some(poison), Letter::Signal { bytes, .. } | Letter::Stream { bytes, .. }) =
-            (self.poison, &letter)
-            && poison(bytes)
-        {
-            panic!("a poisoned message");
+    fn letter(&mut self, letter: Letter, now: Now, room: usize, pool: &Pool, outbox: &mut Outbox) {
+        if let Some(poison) = self.poison {
+            let poisons = if let Letter::Signal { bytes, .. } = &letter {
+                poison(bytes)
+            } else if let Letter::Stream { bytes, .. } = &letter {
+                poison(bytes.bytes(pool))
+            } else {
+                false
+            };
+            assert!(!poisons, "a poisoned message");
         }
         let (signal, mut turn) = self.turn(now, outbox, room);
         match letter {
@@ -325,8 +329,8 @@ impl Shard {
             Letter::Move(letter) => signal.moved(*letter),
             Letter::Stream { port, source, proved, bytes } => {
                 let from = Sender { port, source, proved: proved.as_ref() };
-                let outcome = signal.receive(&mut turn, from, &bytes, false);
-                send_on(outbox, outcome, (port, source, proved), || bytes);
+                let outcome = signal.receive(&mut turn, from, bytes.bytes(pool), false);
+                send_on(outbox, outcome, (port, source, proved), || bytes.into_bytes(pool));
             }
             Letter::Returned { port, source, proved, bytes } => {
                 let from = Sender { port, source, proved: proved.as_ref() };

@@ -154,9 +154,9 @@ impl Shore {
     }
 
     /// What the ring received for a connection, and whether it goes on.
-    pub(crate) fn heard(&mut self, receipt: (u32, i32, bool), bytes: &[u8]) {
+    pub(crate) fn heard(&mut self, receipt: (u32, i32, bool), received: (&[u8], u32)) {
         if let Some(streams) = &mut self.streams {
-            streams.heard(receipt, bytes, self.last, self.mesh.counters());
+            streams.heard(receipt, received, self.last, self.mesh.counters());
         }
     }
 

@@ -573,7 +573,7 @@ impl Uring {
             bytes = Bytes { at: room.at, len: done.result().max(0) as u32 };
         }
         let more = cqueue::more(done.flags());
-        self.shore.heard((id, done.result(), more), inbox.pool.get(bytes));
+        self.shore.heard((id, done.result(), more), (inbox.pool.get(bytes), bytes.at));
     }
 
     fn received(

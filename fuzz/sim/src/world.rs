@@ -11,7 +11,7 @@ use base::random::Random;
 use base::{Bytes, Instant, Now, Pool, PortId, ShardId, Wall};
 use control::Event;
 use node::{
-    Birth, Inbox, Ledger, Letter, Limits, Outbox, Past, PortSpec, Received, Role, Shard,
+    Birth, Heard, Inbox, Ledger, Letter, Limits, Outbox, Past, PortSpec, Received, Role, Shard,
     ShardLimits,
 };
 use sbc::billing::Frame;
@@ -463,7 +463,8 @@ impl World {
                 let bytes = bytes.clone();
                 self.trace.push(Trace::Into(Passed { at: self.now, from: source, to, bytes }));
             }
-            let (proved, bytes) = (self.proved.get(&source).cloned(), bytes.into());
+            let proved = self.proved.get(&source).cloned();
+            let bytes = Heard::Made(bytes.into());
             self.mail[shard].push(Letter::Stream { port, source, proved, bytes });
             return self.step(shard, None);
         }

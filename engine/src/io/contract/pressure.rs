@@ -24,7 +24,7 @@ fn turn<D: Driver>(bench: &mut Bench<D>, ms: u64) -> (Vec<From>, usize) {
     let (mut heard, mut unsent) = (Vec::new(), 0);
     for letter in std::mem::take(&mut bench.inbox.letters) {
         if let Letter::Stream { source, bytes, .. } = letter {
-            heard.push((source, bytes));
+            heard.push((source, bytes.into_bytes(&bench.inbox.pool)));
         } else {
             assert!(matches!(letter, Letter::Unsent { .. }), "nobody sent {letter:?}");
             unsent += 1;

@@ -12,8 +12,8 @@ use super::ring::Seat;
 use super::terms::Terms;
 use super::trunks::Account;
 use super::wire::{Said, Scratch, Wire};
-use base::{Instant, PortId};
-use node::Letter;
+use base::{Bytes, Instant, PortId};
+use node::{Heard, Letter};
 use sbc::message::{Framing, frame_resumed};
 use sbc::policy::Proved;
 use sbc::signal::PING;
@@ -52,6 +52,8 @@ pub(super) struct Connection {
     fed: VecDeque<u64>,
     /// It is listed among those that have something to send.
     is_listed: bool,
+    /// The first of the queue is being said from where it stands.
+    says_first: bool,
     /// We began it.
     dialled: bool,
     /// It was dialled and is not there yet.
@@ -125,6 +127,7 @@ impl Connection {
                 deadline: now + first,
             },
             fed: VecDeque::new(),
+            says_first: false,
             is_listed: false,
             dialled: false,
             dialling: false,
@@ -378,28 +381,44 @@ impl Connection {
     /// [`Connection::said`].
     pub(super) fn say(&mut self) -> io::Result<&[u8]> {
         self.is_listed = false;
-        self.wire.prepare()?;
-        self.feed()?;
-        Ok(self.wire.leaving())
+        // A message alone, in the form it travels in, need not be copied.
+        self.says_first = self.queue.len() == 1 && self.wire.is_plain() && self.wire.pending() == 0;
+        if !self.says_first {
+            self.wire.prepare()?;
+            self.feed()?;
+        }
+        Ok(match self.queue.front() {
+            Some(first) if self.says_first => first,
+            Some(_) | None => self.wire.leaving(),
+        })
     }
 
     /// The kernel took so many of them.
-    pub(super) fn said(&mut self, len: usize) {
+    pub(super) fn said(&mut self, len: usize) -> io::Result<()> {
         self.wire.went(len);
+        if std::mem::take(&mut self.says_first)
+            && let Some(first) = self.queue.front()
+        {
+            // What it did not take goes the usual way.
+            let rest = first.get(len..).unwrap_or_default();
+            self.fed.push_back(self.wire.say(rest)?);
+        }
         self.settle();
+        Ok(())
     }
 
-    /// Hands on every whole message of bytes that were read for it.
+    /// Hands on every whole message of bytes that were read for it, which stand at a place in the pool.
     pub(super) fn hear(
         &mut self,
-        read: &[u8],
+        (read, place): (&[u8], u32),
         scratch: &mut Scratch,
         now: Instant,
         letters: &mut Vec<Letter>,
     ) -> Result<(), Ended> {
+        let place = self.wire.is_plain().then_some(place);
         let hearing = &mut self.hearing;
-        let heard =
-            self.wire.take(read, &mut scratch.plain, |said| hearing.hear(said, now, letters));
+        let said = |said: Said| hearing.hear((said, place), now, letters);
+        let heard = self.wire.take(read, &mut scratch.plain, said);
         self.answer_pings();
         heard
     }
@@ -413,7 +432,7 @@ impl Connection {
     ) -> Result<bool, Ended> {
         let was_open = self.wire.is_open();
         let hearing = &mut self.hearing;
-        let read = self.wire.read(scratch, |said| hearing.hear(said, now, letters));
+        let read = self.wire.read(scratch, |said| hearing.hear((said, None), now, letters));
         if !was_open && self.wire.is_open() {
             self.hearing.deadline = self.hearing.deadline.max(now + WHOLE);
         }
@@ -430,8 +449,13 @@ impl Connection {
 }
 
 impl Hearing {
-    /// What was said: hands on every whole message, keeps the rest.
-    fn hear(&mut self, said: Said, now: Instant, letters: &mut Vec<Letter>) -> Result<(), Ended> {
+    /// What was said, and where it stands in the pool if it does: hands on every whole message, keeps the rest.
+    fn hear(
+        &mut self,
+        (said, place): (Said, Option<u32>),
+        now: Instant,
+        letters: &mut Vec<Letter>,
+    ) -> Result<(), Ended> {
         // Whatever comes is a sign of life.
         self.pinged = None;
         let read = match said {
@@ -442,7 +466,7 @@ impl Hearing {
                     // RFC 7118 6: keep-alives of RFC 5626 may come over a WebSocket as well.
                     PING => self.pings += 1,
                     PONG => self.ponged(),
-                    message => self.hand_on(message, letters),
+                    message => self.hand_on(message, None, letters),
                 }
                 (self.has_part, self.deadline) = (false, now + IDLE);
                 return Ok(());
@@ -466,7 +490,7 @@ impl Hearing {
             begun.extend_from_slice(read);
             &begun
         };
-        let taken = self.cut(bytes, letters)?;
+        let taken = self.cut(bytes, place.filter(|_| is_new), letters)?;
         self.partial = bytes.get(taken..).unwrap_or_default().to_vec();
         // A message that has begun does not get more time by coming slowly.
         if self.partial.is_empty() {
@@ -478,14 +502,20 @@ impl Hearing {
     }
 
     /// Hands on the whole messages at the front of `bytes`; how many bytes they took.
-    fn cut(&mut self, bytes: &[u8], letters: &mut Vec<Letter>) -> Result<usize, Ended> {
+    fn cut(
+        &mut self,
+        bytes: &[u8],
+        place: Option<u32>,
+        letters: &mut Vec<Letter>,
+    ) -> Result<usize, Ended> {
         let mut at = 0;
         loop {
             let rest = bytes.get(at..).unwrap_or_default();
             match frame_resumed(rest, &mut self.scanned) {
                 Framing::Need => return Ok(at),
                 Framing::Message(len) => {
-                    self.hand_on(rest.get(..len).unwrap_or_default(), letters);
+                    let place = place.map(|first| first + at as u32);
+                    self.hand_on(rest.get(..len).unwrap_or_default(), place, letters);
                     self.half_ping = false;
                     at += len;
                 }
@@ -511,14 +541,15 @@ impl Hearing {
         self.pongs = self.pongs.saturating_sub(1);
     }
 
-    fn hand_on(&mut self, message: &[u8], letters: &mut Vec<Letter>) {
+    fn hand_on(&mut self, message: &[u8], place: Option<u32>, letters: &mut Vec<Letter>) {
         self.is_proven = true;
         if self.may_offer && self.proved.is_some() {
             self.may_offer = false;
             self.offered = alias::offered(message);
         }
-        let (port, source, bytes) = (self.port, self.peer, message.into());
-        let proved = self.proved.clone();
+        let whole = |at| Heard::Whole(Bytes { at, len: message.len() as u32 });
+        let bytes = place.map_or_else(|| Heard::Made(message.into()), whole);
+        let (port, source, proved) = (self.port, self.peer, self.proved.clone());
         letters.push(Letter::Stream { port, source, proved, bytes });
     }
 }
@@ -564,13 +595,13 @@ mod tests {
         // Two answers, which together look like a question, and are not answered.
         let scratch = &mut Scratch::new();
         for _ in 0..2 {
-            connection.hear(PONG, scratch, at(10), &mut letters).unwrap();
+            connection.hear((PONG, 0), scratch, at(10), &mut letters).unwrap();
             assert!(!connection.is_silent(at(60)));
         }
         connection.write().unwrap();
         // What is nobody's answer is half a question.
-        connection.hear(PONG, scratch, at(12), &mut letters).unwrap();
-        connection.hear(PONG, scratch, at(12), &mut letters).unwrap();
+        connection.hear((PONG, 0), scratch, at(12), &mut letters).unwrap();
+        connection.hear((PONG, 0), scratch, at(12), &mut letters).unwrap();
         connection.write().unwrap();
         drop(connection);
         let mut heard = Vec::new();

@@ -40,7 +40,7 @@ use ring::Ring;
 use sbc::policy::Transport;
 use sbc::signal::PING;
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::Range;
@@ -92,7 +92,7 @@ pub(crate) struct Streams {
     epoll: OwnedFd,
     listeners: Vec<Listener>,
     connections: HashMap<u32, Connection, BuildHasherDefault<Spread>>,
-    by_peer: HashMap<(PortId, SocketAddr), u32>,
+    by_peer: HashMap<Way, u32>,
     per_address: HashMap<IpAddr, usize>,
     next: u32,
     events: Vec<libc::epoll_event>,
@@ -143,6 +143,34 @@ impl Hasher for Spread {
     }
 }
 
+/// From a listener's port to a far end. Whoever connects chooses the latter, so the hash has a key; it takes all of it
+/// at once, since its parts one by one cost three times that.
+#[derive(Copy, Clone, PartialEq, Eq)]
+struct Way(PortId, SocketAddr);
+
+impl Hash for Way {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let Way(port, peer) = self;
+        let ends = (u64::from(port.0) << 16) | u64::from(peer.port());
+        let [first, second] = halves(peer.ip());
+        let mut bytes = [0; 24];
+        let (words, _) = bytes.as_chunks_mut();
+        for (word, part) in words.iter_mut().zip([ends, first, second]) {
+            *word = part.to_ne_bytes();
+        }
+        hasher.write(&bytes);
+    }
+}
+
+/// An address of either family in two words.
+fn halves(ip: IpAddr) -> [u64; 2] {
+    let bits = match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    };
+    [(bits >> 64) as u64, bits as u64]
+}
+
 /// A socket that connections come to.
 pub(crate) struct Listener {
     port: PortId,
@@ -166,17 +194,10 @@ impl Listener {
 
 /// The shard that owns connections with this far end.
 pub(crate) fn owner(peer: SocketAddr, shards: usize) -> usize {
-    // FNV-1a over the address, then mixed so that neighbouring ports are spread too. Any hash would do that
-    // every shard computes alike.
-    let octets = match peer {
-        SocketAddr::V4(v4) => v4.ip().to_ipv6_mapped().octets(),
-        SocketAddr::V6(v6) => v6.ip().octets(),
-    };
-    let bytes = octets.into_iter().chain(peer.port().to_be_bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    // Any hash would do that every shard computes alike, and that spreads neighbours.
+    let mix = |bits: u64| (bits ^ (bits >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let [first, second] = halves(peer.ip());
+    let mixed = mix(mix(mix(first) ^ second) ^ u64::from(peer.port()));
     ((mixed >> 33) % shards.max(1) as u64) as usize
 }
 
@@ -309,14 +330,14 @@ impl Streams {
         counters: &IoCounters,
     ) -> Option<(ShardId, SocketAddr)> {
         let (mut to, mut its) = (to, owner(to, self.shards));
-        let mut known = self.by_peer.get(&(port, to)).copied();
+        let mut known = self.by_peer.get(&Way(port, to)).copied();
         if its == self.own
             && known.is_none()
             && let Some(peer) = self.aliased(port, to)
         {
             counters.streams_aliased.add(1);
             (to, its) = (peer, owner(peer, self.shards));
-            known = self.by_peer.get(&(port, to)).copied();
+            known = self.by_peer.get(&Way(port, to)).copied();
         }
         if its != self.own {
             return Some((ShardId(its as u8), to));
@@ -478,7 +499,7 @@ impl Streams {
         }
         self.next = id.wrapping_add(1);
         let (port, peer) = connection.ends();
-        self.by_peer.insert((port, peer), id);
+        self.by_peer.insert(Way(port, peer), id);
         *self.per_address.entry(peer.ip()).or_default() += 1;
         self.connections.insert(id, connection);
         self.count(port, |listener| {
@@ -661,8 +682,8 @@ impl Streams {
             listener.ended.add(why.index());
             listener.connections.set(listener.connections.get().saturating_sub(1));
         });
-        if self.by_peer.get(&(port, peer)) == Some(&id) {
-            self.by_peer.remove(&(port, peer));
+        if self.by_peer.get(&Way(port, peer)) == Some(&id) {
+            self.by_peer.remove(&Way(port, peer));
         }
         if let Some(count) = self.per_address.get_mut(&peer.ip()) {
             *count -= 1;

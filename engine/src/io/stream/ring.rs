@@ -185,10 +185,13 @@ impl Streams {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.seat.iter_mut().for_each(|seat| seat.speaks = false);
         let before = connection.queued();
-        match result {
+        let said = match result {
             0.. => connection.said(result as usize),
-            _ if matches!(-result, libc::EAGAIN | libc::EINTR) => {}
+            _ if matches!(-result, libc::EAGAIN | libc::EINTR) => connection.said(0),
             _ => return self.close(id, Ended::Error, counters),
+        };
+        if said.is_err() {
+            return self.close(id, Ended::Error, counters);
         }
         self.waiting -= before - connection.queued();
         if connection.waits() {
@@ -207,12 +210,12 @@ impl Streams {
         self.write(id, counters);
     }
 
-    /// The ring received `bytes` for a connection, or ended its receive with `result`; `more` when it goes
-    /// on.
+    /// The ring received bytes for a connection, which stand at a place in the pool, or ended its receive with
+    /// `result`; `more` when it goes on.
     pub(crate) fn heard(
         &mut self,
         (id, result, more): (u32, i32, bool),
-        bytes: &[u8],
+        received: (&[u8], u32),
         now: Instant,
         counters: &IoCounters,
     ) {
@@ -224,7 +227,7 @@ impl Streams {
             0 => return self.close(id, Ended::Closed, counters),
             1.. => {
                 let (before, letters) = (connection.queued(), self.letters.len());
-                let heard = connection.hear(bytes, &mut self.scratch, now, &mut self.letters);
+                let heard = connection.hear(received, &mut self.scratch, now, &mut self.letters);
                 self.waiting += connection.queued() - before;
                 let (port, whole) = (connection.ends().0, self.letters.len() - letters);
                 connection.account.heard += whole as u32;

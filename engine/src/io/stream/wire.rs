@@ -73,6 +73,11 @@ impl Wire {
         self.session.is_some()
     }
 
+    /// Whether its messages are its bytes.
+    pub(super) fn is_plain(&self) -> bool {
+        self.session.is_none() && self.websocket.is_none()
+    }
+
     /// Whether its session is being agreed on, which costs a hundred times a message.
     pub(super) fn is_shaking_hands(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_handshaking())
