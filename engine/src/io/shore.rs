@@ -116,7 +116,7 @@ impl Shore {
             }
         }
         if let Some(streams) = &mut self.streams {
-            streams.flush(self.mesh.counters());
+            streams.flush(self.last, self.mesh.counters());
         }
     }
 

@@ -4,7 +4,8 @@
 
 use super::mesh::{Mesh, ShardMesh};
 use node::{Limits, PortSpec, Role, ShardLimits};
-use std::os::fd::RawFd;
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 
 /// A fresh empty directory for one test.
@@ -55,6 +56,18 @@ pub(crate) fn readable(fd: RawFd, timeout_ms: i32) -> bool {
     let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     // SAFETY: one valid pollfd.
     unsafe { libc::poll(&raw mut poll, 1, timeout_ms) > 0 }
+}
+
+/// Segments with data that a connection has received.
+pub(crate) fn segments(stream: &TcpStream) -> u32 {
+    // SAFETY: numbers of zero are valid.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = size_of_val(&info) as libc::socklen_t;
+    let (fd, at) = (stream.as_raw_fd(), (&raw mut info).cast());
+    // SAFETY: `info` is as large as `len` says.
+    let asked = unsafe { libc::getsockopt(fd, libc::SOL_TCP, libc::TCP_INFO, at, &raw mut len) };
+    assert_eq!(asked, 0);
+    info.tcpi_data_segs_in
 }
 
 /// The traffic class of the next datagram that arrives on `fd`, which was told to report it.

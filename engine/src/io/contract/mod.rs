@@ -8,7 +8,7 @@ use crate::io::region::Region;
 use crate::io::rundir::RunDir;
 use crate::io::share::Sharing;
 use crate::io::stream::Bounds;
-use crate::io::testing::{limits, lone_mesh, mesh, scratch, specs};
+use crate::io::testing::{limits, lone_mesh, mesh, scratch, segments, specs};
 use crate::io::uring::Uring;
 use base::{Instant, Now, PacketSend, PortId, ShardId};
 use control::{Command, Event};

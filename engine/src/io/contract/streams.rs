@@ -6,6 +6,9 @@ both_drivers! {
     streams_carry_whole_messages_both_ways
     a_peer_is_dialled_once_and_its_answers_are_heard
     what_no_connection_takes_comes_back
+    nothing_waits_over_a_connection_that_is_not_busy
+    what_follows_at_once_goes_together
+    what_was_gathered_goes_before_a_shard_ends
     streams_that_are_not_sip_are_closed
     a_connection_belongs_to_one_shard
     a_connection_wakes_the_shard_it_belongs_to
@@ -37,7 +40,9 @@ fn turns<D: Driver>(
         bench.wait(20);
         for letter in bench.inbox.letters.drain(..) {
             match letter {
-                Letter::Stream { source, bytes, .. } => heard.push((source, bytes.into())),
+                Letter::Stream { source, bytes, .. } => {
+                    heard.push((source, bytes.into_bytes(&bench.inbox.pool).into()));
+                }
                 Letter::Unsent { .. } => unsent += 1,
                 Letter::Signal { .. }
                 | Letter::Returned { .. }
@@ -139,6 +144,75 @@ fn what_no_connection_takes_comes_back<D: Driver>() {
     bench.text(0, to, b"is anybody there?");
     bench.submit();
     turns(&mut bench, |_, unsent| unsent >= 1);
+}
+
+/// Three messages, each in a turn of its own, at once after each other.
+fn in_three_turns<D: Driver>(bench: &mut Bench<D>, to: SocketAddr) {
+    for next in [b"first, ", b"second,", b"third. "] {
+        bench.turn(0);
+        bench.text(0, to, next);
+        bench.submit();
+    }
+}
+
+/// Makes a connection busy: much is said over it, and heard.
+fn chatter<D: Driver>(bench: &mut Bench<D>, peer: &mut TcpStream) {
+    let (to, begun, mut said) = (peer.local_addr().unwrap(), mono(), 0);
+    while mono().since(begun) < Duration::from_millis(12) {
+        bench.text(0, to, b"x");
+        bench.turn(0);
+        said += 1;
+    }
+    bench.turn(10);
+    peer.read_exact(&mut vec![0; said]).unwrap();
+    std::thread::sleep(Duration::from_micros(600));
+}
+
+fn nothing_waits_over_a_connection_that_is_not_busy<D: Driver>() {
+    let mut bench = Bench::<D>::new(&specs(1, Role::Stream(Transport::Tcp)));
+    let mut peer = connect(bench.local[0]);
+    peer.write_all(&message("hello")).unwrap();
+    turns(&mut bench, |heard, _| heard.len() == 1);
+    in_three_turns(&mut bench, peer.local_addr().unwrap());
+    let mut all = [0; 21];
+    peer.read_exact(&mut all).unwrap();
+    assert_eq!(&all, b"first, second,third. ");
+}
+
+fn what_follows_at_once_goes_together<D: Driver>() {
+    let mut bench = Bench::<D>::new(&specs(1, Role::Stream(Transport::Tcp)));
+    let mut peer = connect(bench.local[0]);
+    peer.write_all(&message("hello")).unwrap();
+    turns(&mut bench, |heard, _| heard.len() == 1);
+    // A machine that stops for a millisecond between two turns spoils an attempt.
+    let together = (0..100).any(|_| {
+        chatter(&mut bench, &mut peer);
+        let before = segments(&peer);
+        in_three_turns(&mut bench, peer.local_addr().unwrap());
+        // The shard has no other reason to wake as soon as that.
+        let begun = mono();
+        bench.turn(1900);
+        let slept = mono().since(begun);
+        bench.turn(10);
+        let mut all = [0; 21];
+        peer.read_exact(&mut all).unwrap();
+        assert_eq!(&all, b"first, second,third. ");
+        segments(&peer) - before == 2 && slept < Duration::from_millis(50)
+    });
+    assert!(together, "each went alone, or late");
+}
+
+fn what_was_gathered_goes_before_a_shard_ends<D: Driver>() {
+    let mut bench = Bench::<D>::new(&specs(1, Role::Stream(Transport::Tcp)));
+    let mut peer = connect(bench.local[0]);
+    peer.write_all(&message("hello")).unwrap();
+    turns(&mut bench, |heard, _| heard.len() == 1);
+    chatter(&mut bench, &mut peer);
+    in_three_turns(&mut bench, peer.local_addr().unwrap());
+    drop(bench);
+    let mut all = Vec::new();
+    peer.read_to_end(&mut all).unwrap();
+    assert_eq!(all, b"first, second,third. ");
 }
 
 fn streams_that_are_not_sip_are_closed<D: Driver>() {
@@ -256,6 +330,7 @@ fn a_stalled_shard_stops_nobody<D: Driver>() {
         for letter in std::mem::take(&mut bench.inbox.letters) {
             if let Letter::Stream { port, source, proved, bytes } = letter {
                 heard += 1;
+                let bytes = bytes.into_bytes(&bench.inbox.pool);
                 let letter = Letter::Signal { port, source, proved, bytes };
                 bench.outbox.mesh.push((ShardId(1), letter));
             } else if let Letter::Returned { source, .. } = letter {

@@ -8,6 +8,7 @@
 use super::alias::{self, Alias};
 use super::counters::Ended;
 use super::identity;
+use super::pulse::Pulse;
 use super::ring::Seat;
 use super::terms::Terms;
 use super::trunks::Account;
@@ -52,6 +53,7 @@ pub(super) struct Connection {
     fed: VecDeque<u64>,
     /// It is listed among those that have something to send.
     is_listed: bool,
+    pulse: Pulse,
     /// The first of the queue is being said from where it stands.
     says_first: bool,
     /// We began it.
@@ -127,6 +129,7 @@ impl Connection {
                 deadline: now + first,
             },
             fed: VecDeque::new(),
+            pulse: Pulse::default(),
             says_first: false,
             is_listed: false,
             dialled: false,
@@ -268,6 +271,7 @@ impl Connection {
     /// Queues a message, or a keep-alive, which is to be answered; `false` when too much waits already.
     pub(super) fn say_later(&mut self, bytes: &[u8], now: Instant) -> bool {
         let queued = self.queue(bytes);
+        self.pulse.beat(now);
         if queued && bytes == PING {
             self.hearing.pongs += 1;
             self.hearing.pinged.get_or_insert(now);
@@ -288,6 +292,11 @@ impl Connection {
     /// Lists it among those that have something to send; whether it was not.
     pub(super) fn list(&mut self) -> bool {
         !std::mem::replace(&mut self.is_listed, true)
+    }
+
+    /// It is about to send what waits, or waits for more until then.
+    pub(super) fn gathers(&mut self, now: Instant) -> Option<Instant> {
+        self.pulse.waits(now)
     }
 
     /// Forgets requests that the far end has.

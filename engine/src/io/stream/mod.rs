@@ -14,6 +14,7 @@ mod counters;
 mod dial;
 mod identity;
 mod lane;
+mod pulse;
 mod ring;
 mod terms;
 mod tls;
@@ -107,6 +108,9 @@ pub(crate) struct Streams {
     waiting: usize,
     /// Connections that were given messages in this turn.
     listed: Vec<u32>,
+    /// Connections that wait for more before they speak, and when a turn is wanted for them.
+    gathering: Vec<u32>,
+    gathered: Instant,
     /// The time this turn has for setting connections up.
     lane: Lane,
     /// The epoll may have something.
@@ -238,6 +242,8 @@ impl Streams {
             unproven: VecDeque::new(),
             waiting: 0,
             listed: Vec::new(),
+            gathering: Vec::new(),
+            gathered: Instant::NEVER,
             lane: Lane::default(),
             ready: true,
             swept: Instant(0),
@@ -286,7 +292,7 @@ impl Streams {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let waits = !self.connections.is_empty() || !self.burdened.is_empty();
         let waits = waits || self.listeners.iter().any(|l| l.paused);
-        waits.then(|| self.swept + SWEEP)
+        waits.then(|| self.gathered.min(self.swept + SWEEP))
     }
 
     /// Takes what happened: whole messages, and messages that could not be sent, as letters. `sets_up`: this is
@@ -368,12 +374,20 @@ impl Streams {
         None
     }
 
-    /// Sends what connections were given in this turn: what goes the same way goes together. Those with a
-    /// seat stay listed, for the ring.
-    pub(crate) fn flush(&mut self, counters: &IoCounters) {
+    /// Sends what connections were given in this turn and what they had gathered: what goes the same way goes
+    /// together. Those with a seat stay listed, for the ring.
+    pub(crate) fn flush(&mut self, now: Instant, counters: &IoCounters) {
         let mut listed = std::mem::take(&mut self.listed);
+        listed.append(&mut self.gathering);
+        self.gathered = Instant::NEVER;
         listed.retain(|id| {
-            let is_seated = self.connections.get(id).is_some_and(|c| c.seat.is_some());
+            let Some(connection) = self.connections.get_mut(id) else { return false };
+            if let Some(until) = connection.gathers(now) {
+                self.gathering.push(*id);
+                self.gathered = self.gathered.min(until);
+                return false;
+            }
+            let is_seated = connection.seat.is_some();
             if !is_seated {
                 self.write(*id, counters);
             }
@@ -698,6 +712,17 @@ impl Streams {
         let ours = matches!(why, Ended::Late | Ended::Evicted | Ended::Framing | Ended::Silent);
         self.letters.extend(connection.end(ours).map(|bytes| unsent(&bytes)));
         // The epoll forgets a descriptor that is closed.
+    }
+}
+
+impl Drop for Streams {
+    /// The last words of a shard that ends do not wait for more.
+    fn drop(&mut self) {
+        for id in &self.gathering {
+            if let Some(connection) = self.connections.get_mut(id) {
+                let _said = connection.write();
+            }
+        }
     }
 }
 
