@@ -27,7 +27,7 @@ HERE = ROOT / "bench/compare"
 BIN = ROOT / "target/release"
 # Another run on this machine has another address.
 IP = f"127.88.{os.getpid() % 250 + 1}.1"
-LOOPBACK = Loopback(IP)
+LOOPBACK = Loopback(IP, IP)
 QUICK = os.environ.get("QUICK") == "1"
 # On a machine that others use, what is measured and its load go ahead of everything else.
 AHEAD = ["nice", "-n", "-20"] if os.environ.get("AHEAD") == "1" else []
@@ -35,12 +35,18 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 SCRATCH = pathlib.Path(tempfile.mkdtemp(prefix="tandem-compare-", dir="/dev/shm"))
 RESULTS = ROOT / "target/compare/results.jsonl"
 STARTED = []
+PORTS = iter(range(10_000, 12_000, 2))
 
 
 def free_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind((IP, 0))
-        return probe.getsockname()[1]
+    """A port that is free with its neighbour, given once, and none that the kernel gives to whoever asks for any."""
+    for port in PORTS:
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+            for kind in socket.SOCK_DGRAM, socket.SOCK_STREAM:
+                for number in port, port + 1:
+                    probes.enter_context(socket.socket(socket.AF_INET, kind)).bind((IP, number))
+            return port
+    raise SystemExit(f"compare: no port is free at {IP} in {PORTS}")
 
 
 def start(core, command, log, **more):
@@ -195,9 +201,9 @@ class Between(Measured):
     """Two of us: calls come over UDP, cross to the second over a transport, and leave over UDP. The first is
     measured, so half of its signalling is over the transport, on one connection that stays."""
 
-    def __init__(self, transport, ports, way):
+    def __init__(self, transport, first_media_port, way):
         super().__init__(transport.upper(), way)
-        self.middle, self.ports = free_port(), ports
+        self.middle, self.media = free_port(), f"{first_media_port}-{first_media_port + 5999}"
         run = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=SCRATCH))
         certificate(run, "ECDSA P-256", way.far)
         over = "" if transport == "udp" else f'transport = "{transport}"\n'
@@ -216,7 +222,7 @@ class Between(Measured):
         (folder / "sbcd.toml").write_text(f"""
 [node]
 name = "{name}"
-max_calls = 750
+max_calls = 1500
 max_cps = 10000
 shards = 1
 pin = false
@@ -224,7 +230,7 @@ pin = false
 [[interface]]
 name = "{self.way.name}"
 bind = "{address}:{port}"
-media_ports = "{self.ports[core]}-{self.ports[core] + 2999}"
+media_ports = "{self.media}"
 {self.way.allow}
 {streams}
 [[trunk]]
@@ -569,43 +575,49 @@ def transports():
     """CPU per call of a node whose outgoing side is a connection, beside one whose is not: on a wire, as with a
     network card, and over the loopback."""
     with Wire(bool(AHEAD)) as wire:
-        for way in (wire, LOOPBACK):
+        for way in (wire, Loopback(IP, "127.0.0.2")):
             between(way)
 
 
 def between(way):
-    """The machine is never as fast twice: a node for each transport is up, and they take short turns; what counts
-    is the median of each turn's ratio."""
-    over, turns, rows = ("udp", "tcp", "tls"), 3 if QUICK else 21, []
-    with contextlib.ExitStack() as stack:
-        targets = {transport: stack.enter_context(Between(transport, (12000 + n * 6000, 15000 + n * 6000), way))
-                   for n, transport in enumerate(over)}
-        for rate in (500,) if QUICK else (500, 1000):
-            spent, unclean = {transport: [] for transport in over}, dict.fromkeys(over, 0)
-            received = {transport: [] for transport in over}
-            for turn in range(turns):
-                for transport in over if turn % 2 else over[::-1]:
-                    target = targets[transport]
-                    before = target.cpu(), way.receiving()
-                    report = load(target, rate, rate, 0.2, "--no-media")
-                    # The first turn warms them up.
-                    if turn > 0:
-                        spent[transport].append((target.cpu() - before[0]) / rate * 1e6)
-                        received[transport].append((way.receiving() - before[1]) / rate * 1e6)
-                    unclean[transport] += rate - report["clean"]
-            udp = statistics.median(spent["udp"])
-            for transport in over:
-                ratios = [mine / other for mine, other in zip(spent[transport], spent["udp"])]
-                low, ratio, high = statistics.quantiles(ratios, n=4)
-                cost = statistics.median(spent[transport])
-                rows.append([transport.upper(), rate, f"{cost:.0f}", f"{statistics.median(received[transport]):.0f}",
-                             f"{ratio:.2f}", f"{low:.2f} to {high:.2f}", unclean[transport]])
-                record(f"CPU per call, outgoing side, {way.name}", f"{rate} cps over {transport}, median of turns",
-                       "us", cost, "UDP", udp)
+    """The machine is never as fast twice: a node for each transport is up, and they take short turns. Nor are two
+    processes of one program, by a tenth: there are some of each, one after the other. What counts is the median of
+    each turn's ratio."""
+    over, (starts, turns) = ("udp", "tcp", "tls"), (1, 2) if QUICK else (4, 3)
+    rates = (500,) if QUICK else (500, 1000, 2000)
+    spent, received, setups = ({(transport, rate): [] for transport in over for rate in rates} for _ in range(3))
+    unclean = dict.fromkeys(spent, 0)
+    for _ in range(starts):
+        with contextlib.ExitStack() as stack:
+            targets = {transport: stack.enter_context(Between(transport, 12000 + n * 6000, way))
+                       for n, transport in enumerate(over)}
+            for rate in rates:
+                # The first turn warms them up.
+                for turn in range(-1, turns):
+                    for transport in over if turn % 2 else over[::-1]:
+                        target, what, calls = targets[transport], (transport, rate), min(rate, 1000)
+                        before = target.cpu(), way.receiving()
+                        report = load(target, calls, rate, 0.2, "--no-media")
+                        unclean[what] += calls - report["clean"]
+                        if turn >= 0:
+                            spent[what].append((target.cpu() - before[0]) / calls * 1e6)
+                            received[what].append((way.receiving() - before[1]) / calls * 1e6)
+                            setups[what].append(report["setup_us"])
+    rows = []
+    for transport, rate in sorted(spent, key=lambda what: what[1]):
+        costs, udp = (spent[which, rate] for which in (transport, "udp"))
+        low, ratio, high = statistics.quantiles((mine / other for mine, other in zip(costs, udp)), n=4)
+        cost = statistics.median(costs)
+        setup = (statistics.median(each[part] for each in setups[transport, rate]) / 1000 for part in ("p50", "p99"))
+        rows.append([transport.upper(), rate, f"{cost:.0f}", f"{statistics.median(received[transport, rate]):.0f}",
+                     f"{ratio:.2f}", f"{low:.2f} to {high:.2f}", " / ".join(f"{each:.1f}" for each in setup),
+                     unclean[transport, rate]])
+        record(f"CPU per call, outgoing side, {way.name}", f"{rate} cps over {transport}, median of turns",
+               "us", cost, "UDP", statistics.median(udp))
     table(f"Transports, {way.name}: the same call, incoming over UDP, outgoing over one connection that stays; "
-          f"{turns - 1} turns",
+          f"{turns} turns of each of {starts} processes",
           ["outgoing over", "calls/s", "CPU us/call", "of them kernel's receiving", "of UDP", "half of the turns",
-           "not clean"], rows)
+           "setup ms p50 / p99", "not clean"], rows)
 
 
 OPTIONS = (f"OPTIONS sip:{IP} SIP/2.0\r\nVia: SIP/2.0/TLS {IP};branch=z9hG4bKidle;rport\r\nMax-Forwards: 70\r\n"

@@ -18,13 +18,13 @@ SIOCETHTOOL, ETHTOOL_STSO, ETHTOOL_SGRO = 0x8946, 0x1F, 0x2C
 
 
 class Loopback:
-    """Both ends have one address, and all that is spent is spent by processes."""
+    """Both ends are in one namespace, and all that is spent is spent by processes."""
 
     name, sources, allow = "loopback", "127.0.0.0/8", 'allow = ["loopback"]'
     options = []
 
-    def __init__(self, address):
-        self.near = self.far = address
+    def __init__(self, near, far):
+        self.near, self.far = near, far
 
     def at(self, _address):
         """What goes before a command that runs there."""
