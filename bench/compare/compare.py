@@ -6,6 +6,7 @@ that is shared. Peers are programs of others, started with their own configurati
 """
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -26,7 +27,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = ROOT / "bench/compare"
 BIN = ROOT / "target/release"
 # Another run on this machine has another address.
-IP = f"127.88.{os.getpid() % 250 + 1}.1"
+NET = f"127.88.{os.getpid() % 250 + 1}"
+IP = f"{NET}.1"
 LOOPBACK = Loopback(IP, IP)
 QUICK = os.environ.get("QUICK") == "1"
 # On a machine that others use, what is measured and its load go ahead of everything else.
@@ -35,18 +37,19 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 SCRATCH = pathlib.Path(tempfile.mkdtemp(prefix="tandem-compare-", dir="/dev/shm"))
 RESULTS = ROOT / "target/compare/results.jsonl"
 STARTED = []
-PORTS = iter(range(10_000, 12_000, 2))
+PORTS = range(10_000, 12_000, 2)
+UNGIVEN = iter(PORTS)
 
 
 def free_port():
     """A port that is free with its neighbour, given once, and none that the kernel gives to whoever asks for any."""
-    for port in PORTS:
+    for port in UNGIVEN:
         with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
             for kind in socket.SOCK_DGRAM, socket.SOCK_STREAM:
                 for number in port, port + 1:
                     probes.enter_context(socket.socket(socket.AF_INET, kind)).bind((IP, number))
             return port
-    raise SystemExit(f"compare: no port is free at {IP} in {PORTS}")
+    raise SystemExit(f"compare: no port is left at {IP} from {PORTS.start} to {PORTS.stop}")
 
 
 def start(core, command, log, **more):
@@ -575,7 +578,7 @@ def transports():
     """CPU per call of a node whose outgoing side is a connection, beside one whose is not: on a wire, as with a
     network card, and over the loopback."""
     with Wire(bool(AHEAD)) as wire:
-        for way in (wire, Loopback(IP, "127.0.0.2")):
+        for way in (wire, Loopback(IP, f"{NET}.2")):
             between(way)
 
 
@@ -591,18 +594,17 @@ def between(way):
         with contextlib.ExitStack() as stack:
             targets = {transport: stack.enter_context(Between(transport, 12000 + n * 6000, way))
                        for n, transport in enumerate(over)}
-            for rate in rates:
-                # The first turn warms them up.
-                for turn in range(-1, turns):
-                    for transport in over if turn % 2 else over[::-1]:
-                        target, what, calls = targets[transport], (transport, rate), min(rate, 1000)
-                        before = target.cpu(), way.receiving()
-                        report = load(target, calls, rate, 0.2, "--no-media")
-                        unclean[what] += calls - report["clean"]
-                        if turn >= 0:
-                            spent[what].append((target.cpu() - before[0]) / calls * 1e6)
-                            received[what].append((way.receiving() - before[1]) / calls * 1e6)
-                            setups[what].append(report["setup_us"])
+            # The first turn warms them up.
+            for rate, turn in itertools.product(rates, range(-1, turns)):
+                for transport in over if turn % 2 else over[::-1]:
+                    target, what, calls = targets[transport], (transport, rate), min(rate, 1000)
+                    before = target.cpu(), way.receiving()
+                    report = load(target, calls, rate, 0.2, "--no-media")
+                    unclean[what] += calls - report["clean"]
+                    if turn >= 0:
+                        spent[what].append((target.cpu() - before[0]) / calls * 1e6)
+                        received[what].append((way.receiving() - before[1]) / calls * 1e6)
+                        setups[what].append(report["setup_us"])
     rows = []
     for transport, rate in sorted(spent, key=lambda what: what[1]):
         costs, udp = (spent[which, rate] for which in (transport, "udp"))

@@ -53,7 +53,8 @@ pub(super) struct Connection {
     fed: VecDeque<u64>,
     /// It is listed among those that have something to send.
     is_listed: bool,
-    pulse: Pulse,
+    /// Whether what waits goes at once.
+    pub(super) pulse: Pulse,
     /// The first of the queue is being said from where it stands.
     says_first: bool,
     /// We began it.
@@ -292,11 +293,6 @@ impl Connection {
     /// Lists it among those that have something to send; whether it was not.
     pub(super) fn list(&mut self) -> bool {
         !std::mem::replace(&mut self.is_listed, true)
-    }
-
-    /// It is about to send what waits, or waits for more until then.
-    pub(super) fn gathers(&mut self, now: Instant) -> Option<Instant> {
-        self.pulse.waits(now)
     }
 
     /// Forgets requests that the far end has.

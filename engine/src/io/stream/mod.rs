@@ -382,7 +382,7 @@ impl Streams {
         self.gathered = Instant::NEVER;
         listed.retain(|id| {
             let Some(connection) = self.connections.get_mut(id) else { return false };
-            if let Some(until) = connection.gathers(now) {
+            if let Some(until) = connection.pulse.waits(now) {
                 self.gathering.push(*id);
                 self.gathered = self.gathered.min(until);
                 return false;
