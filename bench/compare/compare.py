@@ -743,10 +743,12 @@ def main():
     go_ahead(os.getpid())
     signal.signal(signal.SIGTERM, stopped)
     try:
-        for part in (media, srtp, secured, signalling, transports, tls, handshakes):
-            known = "media srtp secured signalling transports tls handshakes"
-            if part.__name__ in os.environ.get("PARTS", known).split():
-                part()
+        parts = {part.__name__: part for part in (media, srtp, secured, signalling, transports, tls, handshakes)}
+        asked = os.environ.get("PARTS", " ".join(parts)).split()
+        if unknown := [name for name in asked if name not in parts]:
+            raise SystemExit(f"compare: no part is called {' or '.join(unknown)}; there are {', '.join(parts)}")
+        for name in filter(asked.__contains__, parts):
+            parts[name]()
         print(f"appended to {RESULTS.relative_to(ROOT)}; load average {os.getloadavg()[0]:.1f}")
     finally:
         # Also what had not come up when something failed.
